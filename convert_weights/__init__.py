@@ -1,0 +1,1 @@
+"""Conversion of official PyTorch pickles to Flax, without torch and without executing them."""

@@ -1,0 +1,181 @@
+"""Cameras in EG3D's convention, their 25-number labels, and the pose functions.
+
+World: y up, the head at the origin looking towards +z. Camera axes as in OpenCV: x right, y down,
+z forward. Intrinsics are divided by the image side, so a principal point in the middle is 0.5.
+Source: spec eg3d section 6.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+# EG3D's FOV helper uses these truncated constants; they are part of its definition (spec 6.3).
+_FOV_PI = 3.14159
+_FOV_SQRT2 = 1.414
+
+FFHQ_FOCAL = 4.2647
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Cameras:
+    """Any number of pinhole cameras; leading axes `*` are shared by both fields.
+
+    Attributes:
+      cam2world: [*, 4, 4] rigid camera-to-world matrices.
+      intrinsics: [*, 3, 3] [[fx, skew, cx], [0, fy, cy], [0, 0, 1]] over the image side.
+    """
+
+    cam2world: Array
+    intrinsics: Array
+
+    def __getitem__(self, index) -> Cameras:
+        """The cameras at `index` of the leading axes."""
+        return Cameras(cam2world=self.cam2world[index], intrinsics=self.intrinsics[index])
+
+    def __len__(self) -> int:
+        """Length of the first leading axis."""
+        if self.cam2world.ndim < 3:
+            raise TypeError("a single camera has no length")
+        return self.cam2world.shape[0]
+
+    @property
+    def position(self) -> Array:
+        """[*, 3] camera centres, world units."""
+        return self.cam2world[..., :3, 3]
+
+
+def from_label(label: ArrayLike) -> Cameras:
+    """EG3D's label [*, 25]: 16 numbers cam2world and 9 intrinsics, both row by row.
+
+    Raises:
+      ValueError: if the last axis is not 25 long.
+    """
+    label = jnp.asarray(label, jnp.float32)
+    if label.ndim == 0 or label.shape[-1] != 25:
+        raise ValueError(f"a camera label has shape {label.shape}; its last axis must be 25 long")
+    lead = label.shape[:-1]
+    return Cameras(
+        cam2world=label[..., :16].reshape(*lead, 4, 4),
+        intrinsics=label[..., 16:].reshape(*lead, 3, 3),
+    )
+
+
+def to_label(cameras: Cameras) -> Array:
+    """EG3D's label [*, 25] of cameras; undoes `from_label`."""
+    lead = cameras.cam2world.shape[:-2]
+    return jnp.concatenate(
+        [cameras.cam2world.reshape(*lead, 16), cameras.intrinsics.reshape(*lead, 9)], axis=-1
+    )
+
+
+def azimuth(cameras: Cameras) -> Array:
+    """[*] atan2(z, x) of the position in radians; pi / 2 is frontal, in (-pi, pi]."""
+    position = cameras.position
+    return jnp.arctan2(position[..., 2], position[..., 0])
+
+
+def simple_intrinsics(focal: ArrayLike, shape: tuple[int, ...] = ()) -> Array:
+    """[*shape, 3, 3] intrinsics with one focal length (over the image side) and a centred axis."""
+    focal = jnp.broadcast_to(jnp.asarray(focal, jnp.float32), shape)
+    eye = jnp.zeros((*shape, 3, 3)).at[..., 2, 2].set(1.0).at[..., :2, 2].set(0.5)
+    return eye.at[..., 0, 0].set(focal).at[..., 1, 1].set(focal)
+
+
+def fov_to_intrinsics(fov_degrees: ArrayLike) -> Array:
+    """[*, 3, 3] intrinsics of EG3D's field-of-view helper, its rounded constants included."""
+    fov = jnp.asarray(fov_degrees, jnp.float32)
+    return simple_intrinsics(1.0 / (jnp.tan(fov * _FOV_PI / 360.0) * _FOV_SQRT2), fov.shape)
+
+
+def orbit_position(horizontal: ArrayLike, vertical: ArrayLike, radius: ArrayLike) -> Array:
+    """[*, 3] position on the orbit from EG3D's two angles (spec 6.3).
+
+    Args:
+      horizontal: h, radians; pi / 2 is frontal. The azimuth of the result is pi - h.
+      vertical: v, radians in (0, pi); pi / 2 is level. The polar angle is arccos(1 - 2 v / pi),
+        not v: small pitches are scaled by 2 / pi.
+      radius: distance from the origin, world units.
+    """
+    horizontal = jnp.asarray(horizontal, jnp.float32)
+    vertical = jnp.clip(jnp.asarray(vertical, jnp.float32), 1e-5, math.pi - 1e-5)
+    polar = jnp.arccos(1.0 - 2.0 * (vertical / math.pi))
+    return jnp.asarray(radius)[..., None] * jnp.stack(
+        [
+            jnp.sin(polar) * jnp.cos(math.pi - horizontal),
+            jnp.cos(polar) * jnp.ones_like(horizontal),
+            jnp.sin(polar) * jnp.sin(math.pi - horizontal),
+        ],
+        axis=-1,
+    )
+
+
+def look_at(position: ArrayLike, target: ArrayLike) -> Array:
+    """[*, 4, 4] cam2world of cameras at `position` [*, 3] that look at `target` [3] or [*, 3]."""
+    position = jnp.asarray(position, jnp.float32)
+    target = jnp.broadcast_to(jnp.asarray(target, jnp.float32), position.shape)
+    up = jnp.broadcast_to(jnp.array([0.0, 1.0, 0.0]), position.shape)
+    forward = _normalize(target - position)
+    right = -_normalize(jnp.cross(up, forward))
+    down = _normalize(jnp.cross(forward, right))
+    top = jnp.stack([right, down, forward, position], axis=-1)
+    bottom = jnp.broadcast_to(jnp.array([0.0, 0.0, 0.0, 1.0]), (*position.shape[:-1], 1, 4))
+    return jnp.concatenate([top, bottom], axis=-2)
+
+
+def orbit(
+    horizontal: ArrayLike,
+    vertical: ArrayLike,
+    *,
+    radius: float = 2.7,
+    target: Sequence[float] = (0.0, 0.0, 0.0),
+    focal: float = FFHQ_FOCAL,
+) -> Cameras:
+    """Cameras on EG3D's orbit about the origin that look at `target` (its look-at sampler).
+
+    Args:
+      horizontal: [*] h, radians; see `orbit_position`.
+      vertical: [*] v, radians.
+      radius: distance from the origin, world units.
+      target: point looked at; it does not move the orbit (spec 6.3).
+      focal: focal length over the image side.
+    """
+    horizontal, vertical = jnp.broadcast_arrays(
+        jnp.asarray(horizontal, jnp.float32), jnp.asarray(vertical, jnp.float32)
+    )
+    position = orbit_position(horizontal, vertical, jnp.float32(radius))
+    return Cameras(
+        cam2world=look_at(position, jnp.asarray(target, jnp.float32)),
+        intrinsics=simple_intrinsics(focal, horizontal.shape),
+    )
+
+
+def yaw_pitch_camera(
+    yaw: ArrayLike, pitch: ArrayLike, *, radius: float = 2.7, focal: float = FFHQ_FOCAL
+) -> Cameras:
+    """Cameras that look at the origin from a true yaw and pitch.
+
+    Args:
+      yaw: [*] radians, 0 frontal, positive towards the world's +x; equals pi / 2 - azimuth.
+      pitch: [*] radians above the horizon, without EG3D's warp of `orbit_position`.
+      radius: distance from the origin, world units.
+      focal: focal length over the image side.
+    """
+    yaw, pitch = jnp.broadcast_arrays(jnp.asarray(yaw, jnp.float32), jnp.asarray(pitch))
+    position = radius * jnp.stack(
+        [jnp.cos(pitch) * jnp.sin(yaw), jnp.sin(pitch), jnp.cos(pitch) * jnp.cos(yaw)], axis=-1
+    )
+    return Cameras(
+        cam2world=look_at(position, jnp.zeros(3)), intrinsics=simple_intrinsics(focal, yaw.shape)
+    )
+
+
+def _normalize(vector: Array) -> Array:
+    return vector / jnp.linalg.norm(vector, axis=-1, keepdims=True)

@@ -1,0 +1,1 @@
+"""Commands: everything that prints, parses flags, reads frames or names a run folder."""

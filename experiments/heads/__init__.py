@@ -1,0 +1,1 @@
+"""Synthetic moving heads, and the embedded generator trained on them."""

@@ -1,0 +1,1 @@
+"""Multi-view inversion of a tri-plane generator."""

@@ -1,0 +1,1 @@
+"""Frozen feature networks for losses and metrics."""
