@@ -1,0 +1,222 @@
+"""The EG3D generator: latents and a camera in, a picture and its depth out.
+
+One latent and one view a call; callers `vmap` or `lax.map`. A generator is an `nnx.Module` and a
+pytree: pass it through plain `jax.jit`, `jax.grad` and `jax.vmap`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from eg3d_jax.cameras import Cameras, orbit, to_label
+from eg3d_jax.config import GeneratorConfig
+from eg3d_jax.layers import Linear, NoiseMode
+from eg3d_jax.rays import RayDraws, cast_rays
+from eg3d_jax.rendering import RenderedRays, render_rays
+from eg3d_jax.stylegan2 import Backbone, MappingNetwork
+from eg3d_jax.superresolution import SuperResolution
+from eg3d_jax.tri_planes import pack_planes, project, sample_packed
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Renders:
+    """One rendered view.
+
+    Attributes:
+      image: [H, W, 3] about [-1, 1], not clamped.
+      raw: [h, w, 3] colour of the volume rendering, before super-resolution.
+      depth: [h, w] expected distance from the camera centre, world units.
+      opacity: [h, w] in [0, 1].
+    """
+
+    image: Array
+    raw: Array
+    depth: Array
+    opacity: Array
+
+
+class Decoder(nnx.Module):
+    """Plane features at a point to colour features and density (spec eg3d 7.4)."""
+
+    def __init__(self, config: GeneratorConfig, *, rngs: nnx.Rngs):
+        hidden, features, lr_mul = (
+            config.decoder_hidden,
+            config.plane_features,
+            config.decoder_lr_mul,
+        )
+        self.hidden = Linear(features, hidden, lr_mul=lr_mul, rngs=rngs)
+        self.output = Linear(hidden, 1 + features, lr_mul=lr_mul, rngs=rngs)
+
+    def __call__(self, features: Array) -> tuple[Array, Array]:
+        """[..., C] -> colour features [..., C] in [-0.001, 1.001] and raw density [...]."""
+        out = self.output(jax.nn.softplus(self.hidden(features)))
+        colour = jax.nn.sigmoid(out[..., 1:]) * (1 + 2 * 0.001) - 0.001
+        return colour, out[..., 0]
+
+
+class TriPlaneGenerator(nnx.Module):
+    """The whole network (spec eg3d section 1)."""
+
+    def __init__(self, config: GeneratorConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        self.mapping = MappingNetwork(config, rngs=rngs)
+        self.backbone = Backbone(config, rngs=rngs)
+        self.decoder = Decoder(config, rngs=rngs)
+        self.superresolution = SuperResolution(config, rngs=rngs)
+
+    def map_to_ws(
+        self,
+        z: Array,
+        camera: Cameras | None = None,
+        *,
+        truncation: float = 1.0,
+        cutoff: int | None = None,
+    ) -> Array:
+        """Random input to style latents.
+
+        Args:
+          z: [z_dim], standard normal.
+          camera: what the mapping is conditioned on, independent of the camera rendered from; the
+            frontal camera if None.
+          truncation: 1 leaves the latents as they are, 0 gives the mean latent.
+          cutoff: truncate only so many latents; all if None.
+
+        Returns:
+          ws [L, D].
+        """
+        label = to_label(self.frontal_camera() if camera is None else camera)
+        w = self.mapping(z, label if self.config.c_dim else None)
+        ws = jnp.broadcast_to(w, (self.config.num_ws, self.config.w_dim))
+        return ws if truncation == 1.0 else self.mapping.truncate(ws, truncation, cutoff)
+
+    def frontal_camera(self) -> Cameras:
+        """The camera from the front at the orbit's radius that looks at the training pivot."""
+        half_pi = jnp.pi / 2
+        config = self.config
+        return orbit(
+            half_pi,
+            half_pi,
+            radius=config.camera_radius,
+            target=config.camera_pivot,
+            focal=config.focal,
+        )
+
+    def tri_planes(
+        self, ws: Array, *, noise_mode: NoiseMode = "const", key: Array | None = None
+    ) -> Array:
+        """Style latents [L, D] -> feature planes [N, P, P, C], rows the vertical coordinate."""
+        if ws.shape != (self.config.num_ws, self.config.w_dim):
+            raise ValueError(
+                f"ws has shape {ws.shape}, this generator takes "
+                f"({self.config.num_ws}, {self.config.w_dim}); is it another generator's latent?"
+            )
+        image = self.backbone(ws, noise_mode=noise_mode, key=key)
+        planes = image.reshape(*image.shape[:2], self.config.num_planes, -1)
+        return jnp.moveaxis(planes, 2, 0)
+
+    def field(self, planes: Array):
+        """The function from points [M, 3] to (colour features [M, C], raw density [M])."""
+        packed = pack_planes(planes)
+
+        def evaluate(points: Array) -> tuple[Array, Array]:
+            coordinates = project(
+                points, self.config.plane_axes, box_warp=self.config.render.box_warp
+            )
+            return self.decoder(jnp.mean(sample_packed(packed, coordinates), axis=0))
+
+        return evaluate
+
+    def query(self, planes: Array, points: Array) -> tuple[Array, Array]:
+        """Colour features [M, C] in about [0, 1] and raw density [M] at points [M, 3].
+
+        Density for compositing is softplus(raw - 1) per world unit (spec eg3d section 10).
+        """
+        return self.field(planes)(points)
+
+    def render(
+        self,
+        planes: Array,
+        camera: Cameras,
+        *,
+        side: int | None = None,
+        draws: RayDraws | None = None,
+        rays_at_once: int | None = None,
+    ) -> RenderedRays:
+        """Volume rendering without super-resolution: all that depth needs.
+
+        Args:
+          planes: from `tri_planes`.
+          camera: a single camera.
+          side: pixels along either axis; the configuration's `neural_side` if None.
+          draws: random numbers of the sampler; deterministic if None.
+          rays_at_once: see `render_rays`.
+
+        Returns:
+          features [h, w, C], depth [h, w] and opacity [h, w].
+        """
+        side = self.config.neural_side if side is None else side
+        rays = cast_rays(camera, side)
+        out = render_rays(
+            self.field(planes), rays, self.config.render, draws=draws, rays_at_once=rays_at_once
+        )
+        return jax.tree.map(lambda x: x.reshape(side, side, *x.shape[1:]), out)
+
+    def superresolve(self, rendered: RenderedRays, ws: Array) -> Renders:
+        """Enlarge a rendering to the final image, steered by the last latent of ws [L, D]."""
+        return Renders(
+            image=self.superresolution(rendered.features, ws[-1]),
+            raw=rendered.features[..., :3],
+            depth=rendered.depth,
+            opacity=rendered.opacity,
+        )
+
+    def synthesize(
+        self,
+        ws: Array,
+        camera: Cameras,
+        *,
+        side: int | None = None,
+        draws: RayDraws | None = None,
+        noise_mode: NoiseMode = "const",
+        key: Array | None = None,
+        rays_at_once: int | None = None,
+    ) -> Renders:
+        """Style latents ws [L, D] and one camera to a picture; arguments as in `render`.
+
+        Deterministic unless `draws`, or noise_mode 'random' with a `key`, say otherwise.
+        """
+        planes = self.tri_planes(ws, noise_mode=noise_mode, key=key)
+        rendered = self.render(planes, camera, side=side, draws=draws, rays_at_once=rays_at_once)
+        return self.superresolve(rendered, ws)
+
+    def synthesize_views(
+        self,
+        ws: Array,
+        cameras: Cameras,
+        *,
+        views_at_once: int | None = None,
+        rays_at_once: int | None = None,
+    ) -> Renders:
+        """Many cameras from planes computed once.
+
+        Args:
+          ws: [L, D].
+          cameras: leading axis [V].
+          views_at_once: how many views are rendered together; all if None.
+          rays_at_once: see `render_rays`.
+
+        Returns:
+          `Renders` with a leading axis [V].
+        """
+        planes = self.tri_planes(ws)
+
+        def one(camera: Cameras) -> Renders:
+            return self.superresolve(self.render(planes, camera, rays_at_once=rays_at_once), ws)
+
+        return jax.lax.map(one, cameras, batch_size=views_at_once or len(cameras))

@@ -1,0 +1,150 @@
+"""The two-pass volume renderer of one view (spec eg3d section 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from eg3d_jax.compositing import expected_depth, interval_weights, sample_weights
+from eg3d_jax.config import RenderConfig
+from eg3d_jax.rays import (
+    RayDraws,
+    Rays,
+    importance_depths,
+    midway_draws,
+    ray_limits,
+    stratified_depths,
+)
+
+# Points [M, 3] -> features [M, C] in about [0, 1] and raw density [M].
+Field = Callable[[Array], tuple[Array, Array]]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class RenderedRays:
+    """What the renderer returns; leading axes `*` are [R], or [h, w] for a whole view.
+
+    Attributes:
+      features: [*, C] in about [-1, 1]; the first three channels are the raw colour.
+      depth: [*] expected distance from the camera centre, world units.
+      opacity: [*] in [0, 1].
+    """
+
+    features: Array
+    depth: Array
+    opacity: Array
+
+
+def render_rays(
+    field: Field,
+    rays: Rays,
+    config: RenderConfig,
+    *,
+    draws: RayDraws | None = None,
+    rays_at_once: int | None = None,
+) -> RenderedRays:
+    """Render the rays of one view.
+
+    Args:
+      field: features and raw density at points.
+      rays: R rays.
+      config: ray sampling.
+      draws: random numbers; None samples the middle of every interval.
+      rays_at_once: work through the rays in chunks of this size and recompute each in the backward
+        pass, which bounds memory; a divisor of R. None renders all at once. No numerical effect.
+
+    Raises:
+      ValueError: if `rays_at_once` does not divide R.
+    """
+    num_rays = rays.origins.shape[0]
+    draws = midway_draws(num_rays, config) if draws is None else draws
+    inputs = (rays, draws, *ray_limits(rays, config))
+    if rays_at_once is None or rays_at_once >= num_rays:
+        out, nearest, farthest = _render_chunk(field, config, inputs)
+    else:
+        if num_rays % rays_at_once:
+            raise ValueError(
+                f"rays_at_once={rays_at_once} must divide the number of rays, {num_rays}"
+            )
+        chunked = jax.tree.map(lambda x: x.reshape(-1, rays_at_once, *x.shape[1:]), inputs)
+        body = jax.checkpoint(lambda chunk: _render_chunk(field, config, chunk))
+        out, nearest, farthest = jax.lax.map(body, chunked)
+        out = jax.tree.map(lambda x: x.reshape(num_rays, *x.shape[2:]), out)
+    # As in EG3D the limits are those of all samples of the call, so an empty ray, whose depth is
+    # infinite, reports the farthest sample of the view (spec eg3d 8.5).
+    depth = jnp.clip(out.depth, jnp.min(nearest), jnp.max(farthest))
+    return RenderedRays(features=out.features, depth=depth, opacity=out.opacity)
+
+
+def _render_chunk(
+    field: Field, config: RenderConfig, inputs: tuple[Rays, RayDraws, Array, Array]
+) -> tuple[RenderedRays, Array, Array]:
+    """Both passes over some rays -> what they show, and their nearest and farthest sample."""
+    rays, draws, start, end = inputs
+    coarse = stratified_depths(start, end, draws.jitter, disparity=config.disparity_sampling)
+    features, density = _along(field, rays, coarse)
+    weights = interval_weights(density, coarse)
+    depths, groups = coarse, [(features, sample_weights(weights))]
+    if config.fine_samples:
+        fine = importance_depths(coarse, weights, draws.u)
+        fine_features, fine_density = _along(field, rays, fine)
+        depths, order, inverse = _sort(jnp.concatenate([coarse, fine], axis=-1))
+        merged = permute(jnp.concatenate([density, fine_density], axis=-1), order, inverse)
+        weights = interval_weights(merged, depths)
+        # Only the weights return to the order of evaluation; the features are never moved.
+        unsorted = permute(sample_weights(weights), inverse, order)
+        count = coarse.shape[-1]
+        groups = [(features, unsorted[:, :count]), (fine_features, unsorted[:, count:])]
+    colour = sum(jnp.einsum("rs,rsc->rc", w, f, precision="highest") for f, w in groups)
+    opacity = jnp.sum(weights, axis=-1)
+    if config.white_background:
+        colour = colour + (1.0 - opacity)[:, None]
+    out = RenderedRays(
+        features=2.0 * jnp.asarray(colour) - 1.0,
+        depth=expected_depth(weights, depths),
+        opacity=opacity,
+    )
+    return out, jnp.min(depths), jnp.max(depths)
+
+
+def _along(field: Field, rays: Rays, depths: Array) -> tuple[Array, Array]:
+    """Evaluate the field at [R, S] depths -> features [R, S, C], density [R, S]."""
+    points = rays.origins[:, None] + depths[..., None] * rays.directions[:, None]
+    features, density = field(points.reshape(-1, 3))
+    return features.reshape(*depths.shape, -1), density.reshape(depths.shape)
+
+
+def _sort(depths: Array) -> tuple[Array, Array, Array]:
+    """Sorted depths [R, S], the order that sorts them, and the order that undoes it."""
+    depths = jax.lax.stop_gradient(depths)
+    places = jax.lax.broadcasted_iota(jnp.int32, depths.shape, 1)
+    ordered, order = jax.lax.sort((depths, places), num_keys=1, is_stable=True)
+    _, inverse = jax.lax.sort((order, places), num_keys=1, is_stable=False)
+    return ordered, order, inverse
+
+
+@jax.custom_vjp
+def permute(x: Array, order: Array, inverse: Array) -> Array:
+    """x [R, S] reordered by `order` along the last axis; `inverse` undoes `order`.
+
+    The derivative of a permutation is its inverse: a gather. JAX, which cannot know that the
+    indices are all different, would scatter.
+    """
+    del inverse
+    return jnp.take_along_axis(x, order, axis=-1)
+
+
+def _permute_forward(x: Array, order: Array, inverse: Array):
+    return permute(x, order, inverse), (order, inverse)
+
+
+def _permute_backward(orders: tuple[Array, Array], gradient: Array):
+    return jnp.take_along_axis(gradient, orders[1], axis=-1), None, None
+
+
+permute.defvjp(_permute_forward, _permute_backward)
