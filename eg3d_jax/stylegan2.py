@@ -5,6 +5,8 @@ Source: spec eg3d sections 3 and 5. One example per call; callers `vmap`.
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -29,11 +31,8 @@ class MappingNetwork(nnx.Module):
 
     def __init__(self, config: GeneratorConfig, *, rngs: nnx.Rngs):
         self.config = config
-        features = config.z_dim
-        self.embed = None
-        if config.c_dim:
-            self.embed = Linear(config.c_dim, config.w_dim, rngs=rngs)
-            features += config.w_dim
+        self.embed = Linear(config.c_dim, config.w_dim, rngs=rngs) if config.c_dim else None
+        features = config.z_dim + (config.w_dim if config.c_dim else 0)
         sizes = [features] + [config.w_dim] * config.mapping_layers
         self.layers = nnx.List(
             Linear(i, o, activation="lrelu", lr_mul=_MAPPING_LR_MUL, rngs=rngs)
@@ -85,14 +84,9 @@ class SynthesisBlock(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.up = up
-        self.conv0 = None
-        if not first:
-            self.conv0 = SynthesisLayer(
-                in_channels, out_channels, w_dim=w_dim, side=side, up=up, clamp=clamp, rngs=rngs
-            )
-        self.conv1 = SynthesisLayer(
-            out_channels, out_channels, w_dim=w_dim, side=side, clamp=clamp, rngs=rngs
-        )
+        layer = partial(SynthesisLayer, w_dim=w_dim, side=side, clamp=clamp, rngs=rngs)
+        self.conv0 = None if first else layer(in_channels, out_channels, up=up)
+        self.conv1 = layer(out_channels, out_channels)
         self.to_rgb = ToRgb(out_channels, image_channels, w_dim=w_dim, clamp=clamp, rngs=rngs)
 
     def __call__(
