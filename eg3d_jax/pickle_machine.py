@@ -1,0 +1,240 @@
+"""A machine that reads pickles of plain data and executes nothing of theirs.
+
+`pickle.Unpickler` with a restricted `find_class` still lets a damaged file allocate without bound
+(lengths, memo indices) and calls methods that a file chooses. This machine of our own
+for protocols 2 to 5 knows data and the functions that its caller lists; the memory and the time
+that it takes grow at most in proportion to the file, up to `MAX_STEPS`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from eg3d_jax.pickle_values import CheckpointError, Stub, printable, scalar_key, update
+
+MAX_STEPS = 2_000_000  # a full training snapshot takes about 150 000
+_DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, MemoryError, AttributeError)
+
+Resolve = Callable[[str, str], Callable[..., object] | None]
+
+
+@dataclass(frozen=True)
+class _Global:
+    call: Callable[..., object]
+
+
+class _Machine:
+    """Executes the opcodes of one pickle over a memory view."""
+
+    def __init__(self, data, position, resolve, persistent, max_steps):
+        self.data, self.position, self.max_steps = data, position, max_steps
+        self.resolve, self.persistent = resolve, persistent
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self) -> object:
+        for _ in range(self.max_steps):
+            start = self.position
+            opcode = self.take(1)[0]
+            if opcode == 0x2E:  # STOP
+                return self.stack[-1]
+            operation = _OPERATIONS.get(opcode)
+            if operation is None:
+                raise CheckpointError(
+                    f"it is not a pickle, or damaged: byte {start} is {opcode:#04x}, "
+                    "no operation of a data pickle"
+                )
+            operation(self)
+        raise CheckpointError(f"it takes more than {self.max_steps} steps to read")
+
+    def take(self, count: int) -> memoryview:
+        end = self.position + count
+        if end > len(self.data):
+            raise CheckpointError(f"it is truncated: it ends at byte {len(self.data)} in mid-value")
+        chunk = self.data[self.position : end]
+        self.position = end
+        return chunk
+
+    def integer(self, width: int, signed: bool = False) -> int:
+        return int.from_bytes(self.take(width), "little", signed=signed)
+
+    def line(self) -> str:
+        line = bytes(self.data[self.position : self.position + 512]).split(b"\n", 1)
+        if len(line) == 1:
+            raise CheckpointError("it is truncated or damaged inside the name of a global")
+        self.position += len(line[0]) + 1
+        return line[0].decode()
+
+    def items(self) -> list[Any]:
+        items, self.stack = self.stack, self.marks.pop()
+        return items
+
+    def push(self, value: object) -> None:
+        self.stack.append(value)
+
+    def mark(self) -> None:
+        self.marks.append(self.stack)
+        self.stack = []
+
+    def pop(self) -> None:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self.items()
+
+    def long(self, width: int) -> None:
+        count = self.integer(width)
+        if count > 64:
+            raise CheckpointError(f"it is damaged: an integer of {count} bytes")
+        self.stack.append(self.integer(count, signed=True))
+
+    def top(self, kind: type) -> Any:
+        if type(self.stack[-1]) is not kind:
+            raise TypeError(f"expected a {kind.__name__}")
+        return self.stack[-1]
+
+    def extend(self, items: list[Any]) -> None:
+        self.top(list).extend(items)
+
+    def update(self, items: list[Any]) -> None:
+        update(self.top(dict), zip(items[::2], items[1::2], strict=True))
+
+    def call(self, count: int) -> None:
+        function, arguments, *keywords = self.stack[-count:]
+        del self.stack[-count:]
+        if not isinstance(function, _Global) or type(arguments) is not tuple or any(keywords):
+            raise CheckpointError("it is malformed: it calls a value that is no function")
+        self.stack.append(function.call(*arguments))
+
+    def find(self, module: object, name: object) -> None:
+        if type(module) is not str or type(name) is not str:
+            raise TypeError("a global's name is no string")
+        function = self.resolve(module, name)
+        if function is None:
+            raise CheckpointError(
+                f"it names the global {printable(f'{module}.{name}')}, which is not on the list "
+                "of what such a file may hold (nothing of it was executed)"
+            )
+        self.stack.append(_Global(function))
+
+    def persist(self) -> None:
+        if self.persistent is None:
+            raise CheckpointError("it refers to an object outside the file")
+        self.stack.append(self.persistent(self.stack.pop()))
+
+    def build(self) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, Stub):
+            target.build(state)
+        elif type(target) is not dict:  # attributes of a dict subclass carry nothing for us
+            raise TypeError("cannot take a state")
+
+
+def _tuple(count: int) -> Callable[[_Machine], None]:
+    def operation(m: _Machine) -> None:
+        if len(m.stack) < count:
+            raise IndexError
+        m.stack[-count:] = [tuple(m.stack[-count:])]
+
+    return operation
+
+
+def _text(width: int) -> Callable[[_Machine], None]:
+    def operation(m: _Machine) -> None:
+        m.push(str(m.take(m.integer(width)), "utf-8", "surrogatepass"))
+
+    return operation
+
+
+_OPERATIONS: dict[int, Callable[[_Machine], Any]] = {
+    ord(opcode): operation
+    for opcode, operation in {
+        "\x80": lambda m: m.take(1),  # PROTO
+        "\x95": lambda m: m.take(8),  # FRAME
+        "(": _Machine.mark,
+        "0": _Machine.pop,
+        "1": _Machine.items,
+        "2": lambda m: m.push(m.stack[-1]),
+        "N": lambda m: m.push(None),
+        "\x88": lambda m: m.push(True),
+        "\x89": lambda m: m.push(False),
+        "J": lambda m: m.push(m.integer(4, signed=True)),
+        "K": lambda m: m.push(m.integer(1)),
+        "M": lambda m: m.push(m.integer(2)),
+        "\x8a": lambda m: m.long(1),
+        "\x8b": lambda m: m.long(4),
+        "G": lambda m: m.push(struct.unpack(">d", m.take(8))[0]),
+        "X": _text(4),
+        "\x8c": _text(1),
+        "\x8d": _text(8),
+        "B": lambda m: m.push(m.take(m.integer(4))),
+        "C": lambda m: m.push(m.take(m.integer(1))),
+        "\x8e": lambda m: m.push(m.take(m.integer(8))),
+        "\x96": lambda m: m.push(m.take(m.integer(8))),
+        "]": lambda m: m.push([]),
+        "a": lambda m: m.extend([m.stack.pop()]),
+        "e": lambda m: m.extend(m.items()),
+        ")": lambda m: m.push(()),
+        "t": lambda m: m.push(tuple(m.items())),
+        "\x85": _tuple(1),
+        "\x86": _tuple(2),
+        "\x87": _tuple(3),
+        "}": lambda m: m.push({}),
+        "s": lambda m: m.update([m.stack.pop(-2), m.stack.pop()]),
+        "u": lambda m: m.update(m.items()),
+        "\x8f": lambda m: m.push(set()),
+        "\x90": lambda m: (lambda items: m.top(set).update(map(scalar_key, items)))(m.items()),
+        "\x91": lambda m: m.push(frozenset(map(scalar_key, m.items()))),
+        "h": lambda m: m.push(m.memo[m.integer(1)]),
+        "j": lambda m: m.push(m.memo[m.integer(4)]),
+        "q": lambda m: m.memo.__setitem__(m.integer(1), m.stack[-1]),
+        "r": lambda m: m.memo.__setitem__(m.integer(4), m.stack[-1]),
+        "\x94": lambda m: m.memo.__setitem__(len(m.memo), m.stack[-1]),
+        "c": lambda m: m.find(m.line(), m.line()),
+        "\x93": lambda m: m.find(m.stack.pop(-2), m.stack.pop()),
+        "R": lambda m: m.call(2),
+        "\x81": lambda m: m.call(2),
+        "\x92": lambda m: m.call(3),
+        "b": _Machine.build,
+        "Q": _Machine.persist,
+    }.items()
+}
+
+
+def loads(
+    data: bytes | memoryview,
+    position: int = 0,
+    *,
+    resolve: Resolve,
+    persistent: Callable[[object], object] | None = None,
+    max_steps: int = MAX_STEPS,
+) -> tuple[Any, int]:
+    """Decode the pickle that starts at a position.
+
+    Args:
+      data: the file; byte strings in it come out as memory views of it, nothing is copied.
+      position: where the pickle starts.
+      resolve: from (module, name) to the function standing in for that global; None refuses it.
+      persistent: from a persistent id to its object; None refuses them.
+      max_steps: operations after which the file is refused.
+
+    Returns:
+      The object, and the position behind the pickle.
+
+    Raises:
+      CheckpointError: if the data are no pickle, damaged, or name a global that is refused.
+    """
+    machine = _Machine(memoryview(data), position, resolve, persistent, max_steps)
+    try:
+        return machine.run(), machine.position
+    except CheckpointError:
+        raise
+    except _DAMAGE as error:
+        kind = type(error).__name__
+        raise CheckpointError(
+            f"it is not a pickle, or damaged around byte {machine.position} ({kind})"
+        ) from None
