@@ -1,0 +1,236 @@
+"""Folders of frames: square images with EG3D camera labels, all checked before they are used."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from eg3d_jax.cameras import Cameras, from_label
+from experiments.errors import InputError
+from experiments.labels import LABELS_FILE, check_camera, listed, natural_key, read_labels
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+# What Pillow raises on files that are cut, damaged, too large or no images at all.
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, IndexError,
+           TypeError, MemoryError, Image.DecompressionBombError)  # fmt: skip
+_REPLACE = "replace it, or remove it and its label"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frames:
+    """T frames of one head in natural order of their names; images stay on disk.
+
+    Attributes:
+      folder: where they lie.
+      names: as `dataset.json` calls them.
+      paths: image files.
+      cameras: [T] one each.
+      image_side: side to which images are resized when read, pixels.
+      crop: whether images are cropped to the central square when read.
+      depth: [T, H, W] true distance from the camera, world units, 0 where empty; or None.
+      mask: [T, H, W] true where the head is; or None.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+    paths: tuple[Path, ...]
+    cameras: Cameras
+    image_side: int
+    crop: bool = False
+    depth: np.ndarray | None = None
+    mask: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """Number of frames T."""
+        return len(self.names)
+
+
+def load_frames(
+    folder: Path | str,
+    *,
+    image_side: int,
+    crop: bool = False,
+    min_frames: int = 1,
+    box_side: float = 1.0,
+    ray_range: tuple[float, float] | None = None,
+    decode_all: bool = True,
+) -> Frames:
+    """Check a folder of frames completely and describe it; images are read one by one later.
+
+    Args:
+      folder: images (png, jpg, webp; any size) and `dataset.json`. Images in subfolders count if
+        the labels name any such. Optional: `depth.npz` (key depth) and `mask.npz` (key mask),
+        [T, H, W] in natural order of the names.
+      image_side: side of the images to return, pixels: the generator's.
+      crop: take the central square of images that are not square. The labels must be of that
+        square: they are not changed.
+      min_frames: fewest frames that will do.
+      box_side: side of the box that holds the head, world units.
+      ray_range: distances between which the generator samples, to refuse cameras of another scale.
+      decode_all: decode every image now; if not, only headers are read, and `check_images` should
+        follow for the frames that will be used.
+
+    Raises:
+      InputError: one sentence naming the file, what is wrong and what to do.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise InputError(f"{folder} {what}; give a folder of frames with {LABELS_FILE}")
+    labels = read_labels(folder)
+    names = _image_names(folder, nested=any("/" in name for name in labels))
+    _check_names(folder, names, labels)
+    if len(names) < min_frames:
+        raise InputError(
+            f"{folder} has {len(names)} frames, fewer than the {min_frames} views asked for; add "
+            "frames or ask for fewer views"
+        )
+    for name in names:
+        where = f"{folder / LABELS_FILE}: {name}"
+        check_camera(where, labels[name], box_side=box_side, ray_range=ray_range)
+    frames = Frames(
+        folder=folder,
+        names=tuple(names),
+        paths=tuple(folder / name for name in names),
+        cameras=from_label(np.stack([labels[name] for name in names])),
+        image_side=image_side,
+        crop=crop,
+        depth=_truth(folder, "depth", len(names)),
+        mask=_truth(folder, "mask", len(names)),
+    )
+    check_images(frames, range(len(frames)), decode=decode_all)
+    return frames
+
+
+def check_images(frames: Frames, indices: Iterable[int], *, decode: bool = True) -> None:
+    """Open images, and decode them unless told otherwise.
+
+    Raises:
+      InputError: for the first image that is damaged, or not square without `frames.crop`.
+    """
+
+    def check(index: int) -> None:
+        with _opened(frames, index) as image:
+            if decode:
+                image.load()
+
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
+        list(pool.map(check, (int(index) for index in indices)))
+
+
+def read_image(frames: Frames, index: int) -> np.ndarray:
+    """One frame as float32 [S, S, 3] in [-1, 1], S = `frames.image_side`.
+
+    Greyscale becomes RGB, transparency is laid on white, photographs are turned upright by their
+    orientation tag, and other sizes are resampled by Lanczos' filter.
+
+    Raises:
+      InputError: if the image is damaged, or not square without `frames.crop`.
+    """
+    with _opened(frames, index) as file:
+        image = ImageOps.exif_transpose(_rgb(file))
+    left, top = ((side - min(image.size)) // 2 for side in image.size)
+    box = (left, top, left + min(image.size), top + min(image.size))
+    side = (frames.image_side, frames.image_side)
+    if image.size != side:
+        image = image.crop(box).resize(side, Image.Resampling.LANCZOS)
+    return np.asarray(image, np.float32) / np.float32(255) * np.float32(2) - np.float32(1)
+
+
+def read_images(frames: Frames, indices: Iterable[int]) -> np.ndarray:
+    """Frames as float32 [n, S, S, 3] in [-1, 1]; see `read_image`."""
+    return np.stack([read_image(frames, int(index)) for index in indices])
+
+
+@contextmanager
+def _opened(frames: Frames, index: int) -> Iterator[Image.Image]:
+    """An open image; what goes wrong while it is open is told as its file's fault."""
+    path = frames.paths[index]
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if width != height and not frames.crop:
+                raise InputError(
+                    f"{path} is {width} x {height} pixels, not square; crop the frames as their "
+                    "labels demand, or take the central square of each with --crop"
+                )
+            yield image
+    except InputError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise InputError(f"{path} is no image that can be read; {_REPLACE}") from None
+    except _BROKEN as error:
+        reason = getattr(error, "strerror", None) or str(error).split(" <")[0]
+        raise InputError(f"{path} cannot be decoded ({reason}); {_REPLACE}") from None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 255 instead of scaling them
+        grey = np.round(np.asarray(image, np.float32) / 257).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        flat = Image.alpha_composite(white, layer).convert("RGB")
+    else:
+        flat = image.convert("RGB")
+    flat.info.update({key: image.info[key] for key in ("exif",) if key in image.info})
+    return flat
+
+
+def _image_names(folder: Path, *, nested: bool) -> list[str]:
+    found = folder.rglob("*") if nested else folder.iterdir()
+    names = [
+        path.relative_to(folder).as_posix()
+        for path in found
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]
+    if not names:
+        raise InputError(f"{folder} holds no frames; put png, jpg or webp images there")
+    return sorted(names, key=natural_key)
+
+
+def _check_names(folder: Path, names: list[str], labels: dict[str, np.ndarray]) -> None:
+    unlabelled, missing = set(names) - set(labels), set(labels) - set(names)
+    if not unlabelled and not missing:
+        return
+    parts = []
+    if unlabelled:
+        parts.append(f"no label for {listed(unlabelled)}")
+    if missing:
+        parts.append(f"no image for {listed(missing)}")
+    raise InputError(
+        f"{folder / LABELS_FILE} has {len(labels)} labels for {len(names)} images: "
+        f"{'; '.join(parts)}; give every image one label of exactly its name"
+    )
+
+
+def _truth(folder: Path, key: str, num_frames: int) -> np.ndarray | None:
+    path = folder / f"{key}.npz"
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            values = archive[key]
+    except KeyError:
+        raise InputError(f"{path} has no array named {key}; save it under that name") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} cannot be read ({error}); replace or remove it") from None
+    if values.ndim != 3 or len(values) != num_frames or values.dtype.kind not in "fiub":
+        raise InputError(
+            f"{path}: {key} is {values.dtype} {list(values.shape)}; it must be numbers "
+            f"[{num_frames}, height, width], one map per frame"
+        )
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: {key} holds numbers that are not finite; use 0 where empty")
+    return values.astype(bool) if key == "mask" else values.astype(np.float32)
