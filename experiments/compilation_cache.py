@@ -1,0 +1,44 @@
+"""JAX's persistent compilation cache, so that the second start of a command is quick."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+
+OFF_VARIABLE = "EG3D_JAX_NO_CACHE"
+_MIN_COMPILE_SECONDS = 1.0
+
+
+def enable() -> Path | None:
+    """Keep compiled programs in the user's cache folder; every command calls this first.
+
+    The folder is `eg3d_jax/xla` below XDG_CACHE_HOME or ~/.cache; JAX's own variable
+    JAX_COMPILATION_CACHE_DIR goes before it. Programs that compile within a second are not kept.
+
+    Returns:
+      The folder, or None if EG3D_JAX_NO_CACHE is set (to anything but 0 and the empty string) or
+      the folder cannot be written.
+    """
+    if os.environ.get(OFF_VARIABLE, "0") not in ("", "0"):
+        jax.config.update("jax_compilation_cache_dir", None)
+        return None
+    chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    folder = Path(chosen) if chosen else _user_cache() / "eg3d_jax" / "xla"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    if not os.access(folder, os.W_OK):
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_SECONDS)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return folder
+
+
+def _user_cache() -> Path:
+    # The XDG standard: a relative path is to be ignored.
+    chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return chosen if chosen.is_absolute() else Path.home() / ".cache"

@@ -1,0 +1,97 @@
+"""Writing files whole, plain JSON values, and looking at the disk before the work starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.errors import InputError
+
+
+def write_atomically(path: Path, content: bytes) -> Path:
+    """Write a file so that a reader, or a crash, meets the old content or the new, never half."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder and try to write in it.
+
+    Raises:
+      InputError: if either fails.
+    """
+    probe = folder / f".probe.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"probe")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written ({error.strerror}); choose another --run"
+        ) from None
+
+
+def check_space(path: Path, needed_bytes: int) -> None:
+    """Refuse to start where the result will not fit.
+
+    Raises:
+      InputError: if the disk below `path`, which need not exist yet, has less free.
+    """
+    existing = path.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < needed_bytes:
+        raise InputError(
+            f"the disk of {path} has {free / 1e6:.0f} MB free, but the run needs "
+            f"{needed_bytes / 1e6:.0f} MB; free some space or choose another --run"
+        )
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON knows it: dataclasses, paths, tuples, sets and arrays are converted.
+
+    Numbers that are not finite become None, which JSON can hold.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: plain(getattr(value, field.name)) for field in fields}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return [plain(item) for item in sorted(value)]
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "__array__"):
+        return plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Leaves of nested dictionaries by dotted name; lists are leaves."""
+    if not isinstance(value, Mapping):
+        return {name or "settings": value}
+    leaves: dict[str, Any] = {}
+    for key, item in value.items():
+        leaves |= flat(item, f"{name}.{key}" if name else str(key))
+    return leaves

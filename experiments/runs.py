@@ -1,0 +1,191 @@
+"""The folder of a run: what lies where, who may write, and when a run may go on in it.
+
+runs/NAME/  config.json   settings and versions       metrics.json    numbers over all frames
+state/        last two saved states       log.csv         losses of every step
+result/       latents, tuned generator    tensorboard/    the same, as event files
+pictures/     target | inversion | depth  turntable.mp4   report.html
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from experiments.disk import check_space, check_writable, flat, plain, write_atomically
+from experiments.errors import InputError
+from experiments.run_lock import RunLock
+from experiments.states import SavedState, load, save
+from experiments.versions import versions
+
+_LOCK = "run.lock"
+_FORMAT = "eg3d_jax run 1"
+_OWN_FOLDERS = ("state", "result", "pictures", "tensorboard")
+_OWN_FILES = ("config.json", "log.csv", "metrics.json", "turntable.mp4", "report.html")
+
+
+class RunFolder:
+    """One run's folder, locked while open; made by `create` or `resume`, closed by `with`."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = RunLock(path / _LOCK)
+
+    @classmethod
+    def create(
+        cls,
+        path: Path | str,
+        settings: Mapping[str, Any],
+        *,
+        needed_bytes: int = 0,
+        overwrite: bool = False,
+    ) -> RunFolder:
+        """Start a run in a new or empty folder.
+
+        Args:
+          path: the folder; made if missing.
+          settings: everything that the result depends on; dataclasses, paths and arrays are taken.
+          needed_bytes: disk space that the run will fill.
+          overwrite: remove an earlier run from the folder. Only a folder that holds a run, and
+            only the files of a run in it, are touched.
+
+        Raises:
+          InputError: if the folder holds anything else, is in use, or cannot be written.
+        """
+        run = cls(Path(path))
+        run._prepare(needed_bytes)
+        with _release_on_error(run):
+            earlier = (run.path / "config.json").exists()
+            if earlier and not overwrite:
+                raise InputError(
+                    f"{run.path} holds a run already; continue it with --resume, or choose another "
+                    "--run"
+                )
+            if earlier:
+                run._check_format()
+                run._clear()
+            others = sorted(p.name for p in run.path.iterdir() if p.name != _LOCK)
+            if others:
+                raise InputError(
+                    f"{run.path} is not empty and not a run (it holds {', '.join(others[:3])}); "
+                    "choose another --run"
+                )
+            content = {"format": _FORMAT, "settings": settings, "versions": versions()}
+            run.write_json("config.json", content)
+            run._make_folders()
+        return run
+
+    @classmethod
+    def resume(
+        cls, path: Path | str, settings: Mapping[str, Any], *, needed_bytes: int = 0
+    ) -> RunFolder:
+        """Open the folder of an earlier run to go on with it.
+
+        Raises:
+          InputError: if there is no run, its settings differ (the message names which), or the
+            folder is in use or cannot be written.
+        """
+        run = cls(Path(path))
+        if not (run.path / "config.json").is_file():
+            raise InputError(f"{run.path} holds no run to resume; start it without --resume")
+        run._prepare(needed_bytes)
+        with _release_on_error(run):
+            run._check_settings(settings)
+            run._make_folders()
+        return run
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes have the folder."""
+        self._lock.release()
+
+    @property
+    def result(self) -> Path:
+        """Folder of latents and tuned generator."""
+        return self.path / "result"
+
+    @property
+    def pictures(self) -> Path:
+        """Folder of pictures."""
+        return self.path / "pictures"
+
+    @property
+    def video(self) -> Path:
+        """The turntable."""
+        return self.path / "turntable.mp4"
+
+    @property
+    def report(self) -> Path:
+        """The page that shows everything."""
+        return self.path / "report.html"
+
+    def save_state(self, step: int, tree: Any, note: dict[str, Any] | None = None) -> None:
+        """Save a tree of arrays to go on from; the last two are kept. See `states.save`."""
+        save(self.path / "state", step, tree, note)
+
+    def load_state(self, abstract: Any | Callable[[dict[str, Any]], Any]) -> SavedState | None:
+        """The newest undamaged state, None if there is none. See `states.load`."""
+        return load(self.path / "state", abstract)
+
+    def write_json(self, name: str, content: Any) -> Path:
+        """Write plain values, dataclasses, paths and arrays; the file changes at once or not."""
+        path = self.path / name
+        text = json.dumps(plain(content), indent=2, allow_nan=False)
+        return write_atomically(path, (text + "\n").encode())
+
+    def _prepare(self, needed_bytes: int) -> None:
+        check_writable(self.path)
+        check_space(self.path, needed_bytes)
+        self._lock.acquire()
+
+    def _make_folders(self) -> None:
+        for name in _OWN_FOLDERS:
+            (self.path / name).mkdir(exist_ok=True)
+
+    def _clear(self) -> None:
+        for name in _OWN_FOLDERS:
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for name in _OWN_FILES:
+            (self.path / name).unlink(missing_ok=True)
+
+    def _check_format(self) -> dict[str, Any]:
+        path = self.path / "config.json"
+        try:
+            config = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read ({error}); choose another --run") from None
+        if not isinstance(config, dict) or config.get("format") != _FORMAT:
+            raise InputError(f"{path} is not of a run of this program; choose another --run")
+        return config
+
+    def _check_settings(self, settings: Mapping[str, Any]) -> None:
+        then, now = flat(self._check_format().get("settings")), flat(plain(settings))
+        missing = "(none)"
+        differ = [
+            f"{name} was {then.get(name, missing)}, is {now.get(name, missing)}"
+            for name in sorted({*then, *now})
+            if then.get(name, missing) != now.get(name, missing)
+        ]
+        if differ:
+            more = f"; and {len(differ) - 5} more" if len(differ) > 5 else ""
+            raise InputError(
+                f"{self.path} was started with other settings: {'; '.join(differ[:5])}{more}; "
+                "resume with the same ones, or choose another --run"
+            )
+
+
+@contextmanager
+def _release_on_error(run: RunFolder) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        run.close()
+        raise

@@ -1,0 +1,48 @@
+"""The compilation cache lies in the user's cache folder unless told otherwise."""
+
+import jax
+import pytest
+
+from experiments import compilation_cache
+
+
+@pytest.fixture(autouse=True)
+def _restore():
+    names = (
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_persistent_cache_min_entry_size_bytes",
+    )
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch):
+    for name in ("EG3D_JAX_NO_CACHE", "JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_cache_is_the_users(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert compilation_cache.enable() == tmp_path / ".cache" / "eg3d_jax" / "xla"
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / ".cache" / "eg3d_jax" / "xla")
+    assert jax.config.jax_persistent_cache_min_compile_time_secs == 1.0
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert compilation_cache.enable() == tmp_path / "xdg" / "eg3d_jax" / "xla"
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "own"))
+    assert compilation_cache.enable() == tmp_path / "own"
+
+
+def test_the_cache_can_be_switched_off(monkeypatch):
+    monkeypatch.setenv("EG3D_JAX_NO_CACHE", "1")
+    assert compilation_cache.enable() is None
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert compilation_cache.enable() is None

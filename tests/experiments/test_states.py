@@ -1,0 +1,140 @@
+"""States come back bit by bit, whole or not at all."""
+
+import errno
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments import states
+from experiments.errors import DiskFullError, InputError
+
+
+def _tree(value):
+    params = {"kernel": jnp.full((3, 4), value, jnp.float32), "bias": jnp.arange(5.0) / 3 * value}
+    return {
+        "params": params,
+        "adam": optax.scale_by_adam().init(params),
+        "key": jax.random.fold_in(jax.random.key(7), int(value)),
+        "half": jnp.full((2,), value, jnp.bfloat16),
+        "step": jnp.int32(value),
+    }
+
+
+def _assert_same_bits(left, right):
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        assert a.dtype == b.dtype
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def test_a_state_comes_back_bit_by_bit(tmp_path):
+    tree = _tree(3)
+    tree["params"]["bias"] = jnp.array([np.nan, -0.0, np.inf, 1e-42, 0.1])
+    states.save(tmp_path, 3, tree, {"stage": "latent"})
+    found = states.load(tmp_path, jax.eval_shape(lambda: tree))
+    assert found is not None
+    assert (found.step, found.note) == (3, {"stage": "latent"})
+    _assert_same_bits(found.tree, tree)
+
+
+def test_the_last_two_states_are_kept_and_the_newest_is_loaded(tmp_path):
+    for step in (5, 9, 10, 100):
+        states.save(tmp_path, step, {"x": jnp.float32(step)})
+    assert states.steps(tmp_path) == [10, 100]
+    found = states.load(tmp_path, {"x": jnp.float32(0)})
+    assert found is not None
+    assert found.tree["x"] == 100
+
+
+def test_saving_again_under_the_same_step_replaces(tmp_path):
+    states.save(tmp_path, 1, {"x": jnp.float32(1)})
+    states.save(tmp_path, 1, {"x": jnp.float32(2)})
+    found = states.load(tmp_path, {"x": jnp.float32(0)})
+    assert found is not None
+    assert found.tree["x"] == 2
+
+
+def test_an_empty_folder_holds_no_state(tmp_path):
+    assert states.load(tmp_path, {}) is None
+    assert states.load(tmp_path / "nowhere", {}) is None
+
+
+def test_the_structure_may_depend_on_the_note(tmp_path):
+    states.save(tmp_path, 1, {"x": jnp.float32(1)}, {"size": 1})
+    found = states.load(tmp_path, lambda note: {"x": jnp.zeros(())} if note["size"] == 1 else {})
+    assert found is not None
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "remove", "manifest", "folder"])
+def test_a_damaged_state_is_passed_over_for_the_one_before(tmp_path, damage):
+    for step in (1, 2):
+        states.save(tmp_path, step, _tree(step))
+    newest = tmp_path / "00000002"
+    files = [path for path in (newest / "arrays").rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    if damage == "cut":
+        largest.write_bytes(data[: len(data) // 2])
+    elif damage == "flip":
+        data[len(data) // 2] ^= 255
+        largest.write_bytes(data)
+    elif damage == "remove":
+        for path in files:
+            path.unlink()
+    elif damage == "manifest":
+        (newest / "manifest.json").write_text("{")
+    else:  # a save that never ended
+        newest.rename(tmp_path / ".saving-00000002")
+    if damage == "folder":
+        found = states.load(tmp_path, _tree(0))
+    else:
+        with pytest.warns(UserWarning, match="00000002 is damaged"):
+            found = states.load(tmp_path, _tree(0))
+    assert found is not None
+    assert found.step == 1
+    _assert_same_bits(found.tree, _tree(1))
+
+
+def test_a_changed_number_is_noticed(tmp_path):
+    """Even where the storage format itself would not: the manifest has a digest of every leaf."""
+    states.save(tmp_path, 1, {"x": jnp.zeros(3)})
+    manifest = tmp_path / "00000001" / "manifest.json"
+    other = states.fingerprint({"x": jnp.ones(3)})
+    text = manifest.read_text()
+    digest = text.split('"sha256": "')[1][:64]
+    manifest.write_text(text.replace(digest, other))
+    with pytest.warns(UserWarning, match="has changed"):
+        assert states.load(tmp_path, {"x": jnp.zeros(3)}) is None
+
+
+def test_a_state_of_another_generator_is_refused(tmp_path):
+    states.save(tmp_path, 1, {"x": jnp.zeros(3)})
+    with pytest.raises(InputError, match=r"has shape \[3\], but this run needs \[4\]"):
+        states.load(tmp_path, {"x": jnp.zeros(4)})
+    with pytest.raises(InputError, match="first difference: \\['y'\\]"):
+        states.load(tmp_path, {"x": jnp.zeros(3), "y": jnp.zeros(3)})
+
+
+def test_a_full_disk_leaves_the_state_before(tmp_path, monkeypatch):
+    states.save(tmp_path, 1, {"x": jnp.float32(1)})
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(states.ocp.Checkpointer, "save", full)
+    with pytest.raises(DiskFullError, match=r"the state of step 1 is there"):
+        states.save(tmp_path, 2, {"x": jnp.float32(2)})
+    assert states.steps(tmp_path) == [1]
+    assert [path.name for path in tmp_path.iterdir()] == ["00000001"]
+
+
+def test_a_fingerprint_tells_trees_apart():
+    tree = {"x": np.zeros(3, np.float32)}
+    assert states.fingerprint(tree) == states.fingerprint({"x": jnp.zeros(3)})
+    for other in ({"y": tree["x"]}, {"x": np.zeros(4, np.float32)}, {"x": np.zeros(3, np.int32)}):
+        assert states.fingerprint(other) != states.fingerprint(tree)
