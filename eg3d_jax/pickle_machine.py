@@ -10,20 +10,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from eg3d_jax.pickle_values import CheckpointError, Stub, printable, scalar_key, update
+from eg3d_jax.pickle_values import CheckpointError, Global, Stub, printable, scalar_key, update
 
 MAX_STEPS = 2_000_000  # a full training snapshot takes about 150 000
 _DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, MemoryError, AttributeError)
 
 Resolve = Callable[[str, str], Callable[..., object] | None]
-
-
-@dataclass(frozen=True)
-class _Global:
-    call: Callable[..., object]
 
 
 class _Machine:
@@ -106,7 +100,7 @@ class _Machine:
     def call(self, count: int) -> None:
         function, arguments, *keywords = self.stack[-count:]
         del self.stack[-count:]
-        if not isinstance(function, _Global) or type(arguments) is not tuple or any(keywords):
+        if not isinstance(function, Global) or type(arguments) is not tuple or any(keywords):
             raise CheckpointError("it is malformed: it calls a value that is no function")
         self.stack.append(function.call(*arguments))
 
@@ -119,7 +113,7 @@ class _Machine:
                 f"it names the global {printable(f'{module}.{name}')}, which is not on the list "
                 "of what such a file may hold (nothing of it was executed)"
             )
-        self.stack.append(_Global(function))
+        self.stack.append(Global(function))
 
     def persist(self) -> None:
         if self.persistent is None:

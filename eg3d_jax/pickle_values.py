@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 _SCALAR_TYPES = (str, int, float, type(None))  # what may be a key; tuples can hash exponentially
@@ -24,6 +25,13 @@ class Stub:
     def build(self, state: object) -> None:
         """Receive the object's state."""
         raise CheckpointError("it is malformed: it sets the state of a value that has none")
+
+
+@dataclass(frozen=True)
+class Global:
+    """What a pickle's reference to a class or function turns into."""
+
+    call: Callable[..., object]
 
 
 def scalar_key(key: Any) -> Any:

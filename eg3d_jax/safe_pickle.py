@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from eg3d_jax.pickle_machine import loads
-from eg3d_jax.pickle_values import CheckpointError, Stub, printable, update
+from eg3d_jax.pickle_values import CheckpointError, Global, Stub, printable, update
 
 __all__ = [
     "ARRAY_GLOBALS",
     "MAX_BYTES",
     "CheckpointError",
+    "Global",
     "Stub",
     "array_view",
     "loads",

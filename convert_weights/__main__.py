@@ -1,0 +1,99 @@
+"""`python -m convert_weights ffhq512-128.pkl weights/ffhq512-128`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from convert_weights.generator import load_torch_state, read_generator
+from convert_weights.pickle_reader import read_pickle, sha256
+from convert_weights.self_check import check
+from eg3d_jax import checkpoint
+from eg3d_jax.safe_pickle import CheckpointError
+
+LICENSE = (
+    "Weights keep the licence of their source. NVIDIA's released EG3D checkpoints: NVIDIA Source "
+    "Code License, non-commercial."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Convert a PyTorch EG3D checkpoint to Flax, without torch and without executing any of it.
+
+    Attributes:
+      pickle: the checkpoint, a .pkl or .pkl.gz file
+      output: folder to write; must not exist, or be empty
+      overwrite: replace the output folder
+      license: note on the licence of the weights, kept with them
+      dtype: type of the stored numbers; float16 halves the size, loading gives float32
+      focal: focal length over the image side, which no checkpoint holds; guessed if not given
+      seed: seeds the latent of the self-check
+    """
+
+    pickle: tyro.conf.Positional[Path]
+    output: tyro.conf.Positional[Path]
+    overwrite: bool = False
+    license: str = LICENSE
+    dtype: Literal["float32", "float16"] = "float32"
+    focal: float | None = None
+    seed: int = 0
+
+
+def main(args: Args) -> int:
+    """Convert, check, write; 0, or 2 after one sentence on the standard error stream."""
+    try:
+        checkpoint.check_free(args.output, overwrite=args.overwrite)
+        convert(args, Console())
+    except (ValueError, OSError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 2
+    return 0
+
+
+def convert(args: Args, console: Console) -> None:
+    """Convert, check and write, telling about it.
+
+    Raises:
+      CheckpointError: one sentence naming the file and what is wrong with it.
+      ValueError: if the output cannot be written.
+    """
+    tree = read_pickle(args.pickle)
+    try:
+        config, state = read_generator(tree, focal=args.focal)
+        generator = load_torch_state(config, state)
+        statistics = check(generator, seed=args.seed)
+    except CheckpointError as error:
+        raise CheckpointError(f"cannot convert {args.pickle}: {error}") from None
+    source = {"file": args.pickle.name, "sha256": sha256(args.pickle)}
+    count = sum(array.size for array in state.values())
+    _show(console, f"{args.pickle.name}: {len(state)} tensors, {count:,} numbers", config)
+    _show(console, "self-check: one picture from the front", statistics)
+    metadata = checkpoint.save(
+        args.output,
+        generator,
+        source=source,
+        license=args.license,
+        dtype=args.dtype,
+        overwrite=args.overwrite,
+    )
+    console.print(f"wrote {args.output} (fingerprint {metadata['fingerprint'][:12]})")
+
+
+def _show(console: Console, title: str, values: object) -> None:
+    table = Table(title=title, title_justify="left", show_header=False)
+    for field in dataclasses.fields(values):  # pyright: ignore[reportArgumentType] (a dataclass)
+        value = getattr(values, field.name)
+        table.add_row(field.name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    console.print(table, markup=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Args)))

@@ -1,0 +1,212 @@
+"""Keep a generator in a folder: its configuration, its arrays, where they come from, their licence.
+
+A folder holds `checkpoint.json` and the arrays as written by orbax in `arrays/`. It appears under
+its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from eg3d_jax.config import GeneratorConfig, RenderConfig, SuperResolutionConfig
+from eg3d_jax.generator import TriPlaneGenerator
+
+FORMAT = 1
+_JSON, _ARRAYS = "checkpoint.json", "arrays"
+_DTYPES = ("float32", "float16")
+_NESTED = {"render": RenderConfig, "superresolution": SuperResolutionConfig}
+
+
+def config_to_json(config: GeneratorConfig) -> dict[str, Any]:
+    """The configuration as JSON values; `config_from_json` gives back an equal one."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def config_from_json(values: dict[str, Any]) -> GeneratorConfig:
+    """Undo `config_to_json`.
+
+    Raises:
+      ValueError: if a field is missing, unknown or impossible.
+    """
+    parts = {name: _build(kind, values.get(name)) for name, kind in _NESTED.items()}
+    return _build(GeneratorConfig, {**values, **parts})
+
+
+def _build(kind: Any, values: Any) -> Any:
+    wanted = {field.name for field in dataclasses.fields(kind)}
+    if not isinstance(values, dict) or values.keys() != wanted:
+        found = values.keys() if isinstance(values, dict) else set()
+        raise ValueError(f"{kind.__name__}: fields {sorted(found ^ wanted)} are missing or unknown")
+    return kind(**{name: _tuples(value) for name, value in values.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _named_arrays(generator: TriPlaneGenerator) -> dict[str, np.ndarray]:
+    flat = nnx.to_flat_state(nnx.state(generator))
+    return {"/".join(map(str, path)): np.asarray(variable[...]) for path, variable in flat}
+
+
+def fingerprint(generator: TriPlaneGenerator) -> str:
+    """SHA-256 over configuration and arrays; equal only for generators that render the same."""
+    return _fingerprint(generator.config, _named_arrays(generator))
+
+
+def _fingerprint(config: GeneratorConfig, arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(json.dumps(config_to_json(config), sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name], "<f4")
+        digest.update(f"\n{name} {arrays[name].shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def save(
+    folder: str | Path,
+    generator: TriPlaneGenerator,
+    *,
+    source: dict[str, Any] | None = None,
+    license: str | None = None,
+    dtype: DTypeLike = np.float32,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write a generator to a new folder, completely or not at all.
+
+    Args:
+      folder: must not exist, or be empty, unless `overwrite`.
+      generator: what to keep.
+      source: where the weights come from, as JSON values (name, SHA-256, ...).
+      license: note on the licence of the weights.
+      dtype: type of the stored numbers, float32 or float16; they are loaded as float32.
+      overwrite: replace the folder.
+
+    Returns:
+      The metadata, as `load` returns them.
+
+    Raises:
+      ValueError: if the folder is taken, or the numbers do not fit the type.
+    """
+    folder = Path(folder).absolute()
+    check_free(folder, overwrite=overwrite)
+    if np.dtype(dtype).name not in _DTYPES:
+        raise ValueError(f"dtype {np.dtype(dtype).name} is none of {', '.join(_DTYPES)}")
+    arrays = _named_arrays(generator)
+    with np.errstate(over="ignore"):
+        stored = {name: array.astype(dtype) for name, array in arrays.items()}
+    too_large = [name for name, array in stored.items() if not np.isfinite(array).all()]
+    if too_large:
+        raise ValueError(f"{', '.join(too_large)} cannot be stored as {np.dtype(dtype).name}")
+    metadata = {
+        "format": FORMAT,
+        "config": config_to_json(generator.config),
+        "dtype": np.dtype(dtype).name,
+        "source": source,
+        "license": license,
+        "fingerprint": _fingerprint(
+            generator.config, {name: array.astype(np.float32) for name, array in stored.items()}
+        ),
+    }
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    try:
+        partial.mkdir(parents=True)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(partial / _ARRAYS, stored)
+        # orbax may leave a note with the path of this machine, which nothing reads
+        (partial / _ARRAYS / "commit_success.txt").unlink(missing_ok=True)
+        (partial / _JSON).write_text(json.dumps(metadata, indent=1) + "\n")
+        _replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return metadata
+
+
+def check_free(folder: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse a folder that `save` could not write.
+
+    Raises:
+      ValueError: if it is a file, or holds anything and is not to be overwritten.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; name a folder to write to")
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise ValueError(f"{folder} is not empty; name another folder, or allow to overwrite it")
+
+
+def _replace(partial: Path, folder: Path) -> None:
+    """Move a complete folder to its name; what was there goes only afterwards."""
+    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(folder: str | Path) -> tuple[TriPlaneGenerator, dict[str, Any]]:
+    """Read a generator from a folder that `save` wrote.
+
+    Returns:
+      The generator, and its metadata: 'format', 'config', 'dtype', 'source', 'license' and
+      'fingerprint'.
+
+    Raises:
+      ValueError: naming the folder, the file in it and what to do.
+    """
+    folder = Path(folder).absolute()
+    metadata = _read_metadata(folder)
+    advice = "convert or copy the checkpoint again"
+    try:
+        config = config_from_json(metadata["config"])
+        model = nnx.eval_shape(lambda: TriPlaneGenerator(config, rngs=nnx.Rngs(0)))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{folder}: {_JSON} holds no configuration ({error}); {advice}") from error
+    graph, abstract = nnx.split(model)
+    places = {"/".join(map(str, path)): (path, v) for path, v in nnx.to_flat_state(abstract)}
+    target = {
+        name: np.empty(variable.shape, metadata["dtype"]) for name, (_, variable) in places.items()
+    }
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            stored = checkpointer.restore(folder / _ARRAYS, target)
+    except Exception as error:  # orbax and tensorstore raise many kinds
+        cause = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ValueError(f"{folder}: {_ARRAYS} cannot be read ({cause}); {advice}") from error
+    arrays = {name: np.asarray(array, np.float32) for name, array in stored.items()}
+    if _fingerprint(config, arrays) != metadata["fingerprint"]:
+        raise ValueError(f"{folder}: {_ARRAYS} and {_JSON} do not belong together; {advice}")
+    filled = {path: v.replace(jnp.asarray(arrays[name])) for name, (path, v) in places.items()}
+    return jax.block_until_ready(nnx.merge(graph, nnx.from_flat_state(filled))), metadata
+
+
+def _read_metadata(folder: Path) -> dict[str, Any]:
+    advice = "name a folder written by `python -m convert_weights`"
+    if not (folder / _JSON).is_file():
+        raise ValueError(f"{folder} holds no {_JSON}, so it is no checkpoint; {advice}")
+    try:
+        metadata = json.loads((folder / _JSON).read_text())
+        version = metadata["format"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{folder}: {_JSON} is damaged; {advice}") from error
+    if version != FORMAT:
+        raise ValueError(f"{folder}: {_JSON} has format {version}, not {FORMAT}; convert it again")
+    if (
+        not metadata.keys() >= {"config", "dtype", "fingerprint"}
+        or metadata["dtype"] not in _DTYPES
+    ):
+        raise ValueError(f"{folder}: {_JSON} is incomplete; {advice}")
+    return metadata
