@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from eg3d_jax.cameras import Cameras, from_label
+from eg3d_jax.cameras import Cameras, azimuth, from_label
 from experiments.errors import InputError
 from experiments.labels import LABELS_FILE, check_camera, listed, natural_key, read_labels
 
@@ -52,6 +52,12 @@ class Frames:
     def __len__(self) -> int:
         """Number of frames T."""
         return len(self.names)
+
+    @property
+    def yaw_degrees(self) -> np.ndarray:
+        """[T] degrees in [-180, 180), 0 frontal, positive towards the world's +x."""
+        degrees = 90 - np.degrees(np.asarray(azimuth(self.cameras), np.float64))
+        return (degrees + 180) % 360 - 180
 
 
 def load_frames(

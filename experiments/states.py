@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +70,8 @@ def save(folder: Path, step: int, tree: Any, note: dict[str, Any] | None = None)
         entries = _entries(tree)
         arrays = {_leaf_name(i): array for i, (_, _, array) in enumerate(entries)}
         if arrays:
-            _checkpointer().save(unfinished / _ARRAYS, args=ocp.args.PyTreeSave(arrays))
+            with _quiet() as checkpointer:
+                checkpointer.save(unfinished / _ARRAYS, args=ocp.args.PyTreeSave(arrays))
         leaves = [_described(*entry) for entry in entries]
         manifest = {"step": step, "note": note or {}, "leaves": leaves}
         (unfinished / _MANIFEST).write_text(json.dumps(manifest, indent=1))
@@ -136,7 +139,8 @@ def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
         restored = {}
         if wanted:
             args = ocp.args.PyTreeRestore(restore_args=wanted)
-            restored = _checkpointer().restore(path / _ARRAYS, args=args)
+            with _quiet() as checkpointer:
+                restored = checkpointer.restore(path / _ARRAYS, args=args)
         arrays = [restored[_leaf_name(i)] for i in range(len(leaves))]
         for leaf, array in zip(leaves, arrays, strict=True):
             if leaf != _described(leaf["name"], leaf["key"], array):
@@ -190,8 +194,17 @@ def _described(name: str, kind: str | None, array: np.ndarray) -> dict[str, Any]
     return {"name": name, "key": kind, "shape": shape, "dtype": dtype, "sha256": digest}
 
 
-def _checkpointer() -> ocp.Checkpointer:
-    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+@contextmanager
+def _quiet() -> Iterator[ocp.Checkpointer]:
+    """A checkpointer whose threads do not print the traceback of what it also raises."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            yield checkpointer
+    finally:
+        log.setLevel(level)
 
 
 def _leaf_name(index: int) -> str:

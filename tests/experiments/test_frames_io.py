@@ -278,3 +278,8 @@ def test_wrong_truth_is_refused(frames_folder):
     assert "not finite" in _refusal(frames_folder)
     path.write_bytes(path.read_bytes()[:40])
     assert "cannot be read" in _refusal(frames_folder)
+
+
+def test_yaw_is_zero_in_front_and_grows_towards_plus_x(frames_folder):
+    frames = load_frames(frames_folder, image_side=16)
+    np.testing.assert_allclose(frames.yaw_degrees, np.linspace(-60, 60, 12), atol=1e-3)

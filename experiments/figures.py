@@ -1,0 +1,102 @@
+"""Curves of the report as inline SVG, in colours that a light and a dark page can show."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.summary import Comparison, MethodResult
+
+# Stands for "the page's text colour" until the SVG is written; no other colour here is near it.
+_INK = "#010203"
+_COLOURS = ("#e07b39", "#2f7ed8", "#2a9d6f", "#a05cc5", "#c9a227", "#d1495b", "#4aa8a0")
+_MAX_POINTS = 300
+
+
+def yaw_curves(comparison: Comparison) -> str:
+    """PSNR and LPIPS of each method over yaw, frames that it was fitted to marked by dots."""
+
+    def draw(axes: Sequence[Axes]) -> None:
+        panels = (("psnr", "PSNR, dB (higher is better)"), ("lpips", "LPIPS (lower is better)"))
+        for axis, (metric, label) in zip(axes, panels, strict=True):
+            for method in comparison.methods:
+                _yaw_curve(axis, comparison, method, metric)
+            for edge in (-comparison.side_degrees, comparison.side_degrees):
+                axis.axvline(edge, color=_INK, alpha=0.4, linewidth=0.8, linestyle=":")
+            axis.set_xlabel("yaw, degrees")
+            axis.set_ylabel(label)
+        axes[0].legend(frameon=False, fontsize=9, labelcolor=_INK)
+
+    return _svg(draw, panels=2, name="yaw")
+
+
+def loss_curves(methods: Sequence[MethodResult]) -> str:
+    """Loss terms of each method over its steps, on a logarithmic scale; empty without losses."""
+    shown = [method for method in methods if method.losses]
+    terms = list(dict.fromkeys(term for method in shown for term in method.losses))
+
+    def draw(axes: Sequence[Axes]) -> None:
+        for axis, method in zip(axes, shown, strict=True):
+            for term, values in method.losses.items():
+                values = np.asarray(values, np.float64)
+                values = np.where(values > 0, values, np.nan)
+                steps = np.unique(np.linspace(0, len(values) - 1, _MAX_POINTS).round().astype(int))
+                colour = _COLOURS[terms.index(term) % len(_COLOURS)]
+                axis.plot(steps, values[steps], label=term, color=colour, linewidth=1.2)
+            axis.set_yscale("log")
+            axis.set_title(method.name, fontsize=10, color=_INK)
+            axis.set_xlabel("step")
+            axis.legend(frameon=False, fontsize=8, labelcolor=_INK)
+
+    return _svg(draw, panels=len(shown), name="loss") if shown else ""
+
+
+def _yaw_curve(axis: Axes, comparison: Comparison, method: MethodResult, metric: str) -> None:
+    counts = sorted({len(m.fitted) for m in comparison.methods})
+    style = {
+        "color": _COLOURS[counts.index(len(method.fitted)) % len(_COLOURS)],
+        "linestyle": "-" if method.tuned else "--",
+        "linewidth": 1.6,
+    }
+    values = np.asarray(getattr(method, metric), np.float64)
+    order = np.argsort(comparison.yaw_degrees, kind="stable")
+    order = order[np.isfinite(values[order])]
+    axis.plot(comparison.yaw_degrees[order], values[order], label=method.name, **style)
+    fitted = [i for i in order if i in method.fitted]
+    axis.plot(comparison.yaw_degrees[fitted], values[fitted], "o", color=style["color"], ms=4)
+
+
+def _svg(draw: Callable[[Sequence[Axes]], None], *, panels: int, name: str) -> str:
+    columns = min(panels, 2)
+    rows = -(-panels // columns)
+    figure = Figure(figsize=(4.8 * columns, 3.1 * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes:
+        axis.set_facecolor("none")
+        axis.grid(color=_INK, alpha=0.12)
+        axis.tick_params(colors=_INK, which="both", labelsize=9)
+        axis.xaxis.label.set_color(_INK)
+        axis.yaxis.label.set_color(_INK)
+        for side, spine in axis.spines.items():
+            spine.set_color(_INK)
+            spine.set_visible(side in ("left", "bottom"))
+    draw(axes[:panels])
+    for axis in axes[panels:]:
+        axis.set_visible(False)
+    figure.patch.set_alpha(0)
+    buffer = io.StringIO()
+    # The salt keeps the identifiers of several drawings on one page apart.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r'<svg ([^>]*?)height="[^"]*"([^>]*?)width="[^"]*"', r"<svg \1\2", text)
+    text = re.sub(r'id="([^"]*)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
+    return text.replace(_INK, "currentColor")

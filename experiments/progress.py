@@ -1,0 +1,132 @@
+"""Progress of a command: a live bar on a terminal, a plain line now and then anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+
+# Between two plain lines of a stage.
+_PLAIN_SECONDS = 10.0
+
+
+class Stage:
+    """One stage on its way; `update` after each chunk of steps."""
+
+    def __init__(self, name: str, num_steps: int, done: int, console: Console, bars: Bars | None):
+        self.name, self.num_steps, self.step = name, num_steps, done
+        self._console, self._bars = console, bars
+        self._started = self._told = time.monotonic()
+        self._first = done
+        if bars is not None:
+            self._task = bars.add_task(name, total=num_steps, completed=done, losses="")
+
+    def update(self, step: int, terms: Mapping[str, object] | None = None) -> None:
+        """Tell how far the stage is.
+
+        Args:
+          step: steps done of the stage.
+          terms: newest value of each loss, a number or an array whose last entry counts.
+        """
+        self.step = step
+        losses = "  ".join(f"{k} {_last(v):.4g}" for k, v in (terms or {}).items())
+        if self._bars is not None:
+            self._bars.update(self._task, completed=step, losses=losses)
+            return
+        now = time.monotonic()
+        if step < self.num_steps and now - self._told < _PLAIN_SECONDS:
+            return
+        self._told = now
+        left = f", {clock(self._seconds_left(now))} left" if step < self.num_steps else ""
+        self._console.print(f"{self.name}: step {step}/{self.num_steps}{left}  {losses}".rstrip())
+
+    def _seconds_left(self, now: float) -> float:
+        done = max(self.step - self._first, 1)
+        return (now - self._started) / done * (self.num_steps - self.step)
+
+
+class Progress:
+    """Shows the stages of a command, and keeps the seconds of each in `seconds`."""
+
+    def __init__(self, *, console: Console | None = None):
+        # Past the edge a plain line is folded by whoever shows it, not by us.
+        self.console = console or Console(file=sys.stdout, soft_wrap=True, highlight=False)
+        self.seconds: dict[str, float] = {}
+        self._live = self.console.is_terminal and not self.console.is_dumb_terminal
+
+    def say(self, text: str) -> None:
+        """Print one line above the bar."""
+        self.console.print(text, markup=False)
+
+    @contextmanager
+    def stage(self, name: str, num_steps: int, *, done: int = 0) -> Iterator[Stage]:
+        """A stage of known length, with losses.
+
+        Args:
+          name: shown, and the key in `seconds`.
+          num_steps: its length.
+          done: steps that an interrupted run has done already.
+        """
+        started = time.monotonic()
+        try:
+            if not self._live:
+                yield Stage(name, num_steps, done, self.console, None)
+                return
+            with self._bars() as bars:
+                yield Stage(name, num_steps, done, self.console, bars)
+        finally:
+            self._count(name, started)
+
+    @contextmanager
+    def task(self, name: str) -> Iterator[None]:
+        """Work of unknown length: a spinner while it lasts, then a line with its seconds."""
+        started = time.monotonic()
+        try:
+            if self._live:
+                with self.console.status(f"{name} ..."):
+                    yield
+            else:
+                self.say(f"{name} ...")
+                yield
+        finally:
+            self._count(name, started)
+        self.say(f"{name}: {time.monotonic() - started:.1f} s")
+
+    def _count(self, name: str, started: float) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+
+    def _bars(self) -> Bars:
+        return Bars(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}", style="dim"),
+            console=self.console,
+        )
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds: 83 is 1:23."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def _last(value: object) -> float:
+    return float(np.asarray(value).reshape(-1)[-1])
