@@ -1,0 +1,135 @@
+"""Pictures of synthetic heads with their latents and cameras, for training a generator.
+
+`python -m experiments.heads.dataset --folder data/heads` writes `held_out.npz`, then
+`train_0000.npz`, `train_0001.npz`, ... A shard is complete once it has its name, so a reader may
+start before the writer is done; a second run skips shards that exist. Keys of a shard with n
+heads, V views a head and the first W of them also at 128 pixels:
+
+| key | shape, type | meaning |
+|---|---|---|
+| z | [n, 37] float32 | latents, mean square one |
+| yaw, pitch | [n, V] float32 | radians, as `yaw_pitch_camera` takes them |
+| label | [n, V, 25] float32 | EG3D's camera label |
+| image64 | [n, V, 64, 64, 3] uint8 | sRGB on white; 255 is +1 |
+| opacity64 | [n, V, 64, 64] uint8 | share of sub-rays that hit, times 255 |
+| depth64 | [n, V, 64, 64] float16 | distance along the ray through the pixel centre, 0 if empty |
+| image128, opacity128, depth128 | [n, W, 128, 128, ...] | the same for views 0 .. W - 1 |
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from eg3d_jax.cameras import to_label, yaw_pitch_camera
+from experiments.heads.anatomy import sample_latents
+from experiments.heads.heads import HeadMaker
+from experiments.heads.scene import Scene, render, render_depth, shrink
+
+MAX_YAW, MAX_PITCH = np.radians(85.0), np.radians(25.0)
+HELD_OUT_YAWS = np.radians(np.linspace(-75.0, 75.0, 9))
+HELD_OUT_STREAM = 1_000_000  # keeps the held-out draws apart from those of any shard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Write the data set, or go on writing it.
+
+    Attributes:
+      folder: where the shards go
+      shards: number of training shards
+      heads: heads a shard
+      views: cameras a head
+      large_views: how many of them are kept at 128 pixels, too
+      held_out: heads of the held-out file, each from nine yaws at pitch 0
+      seed: seeds latents and cameras, together with the shard's index
+    """
+
+    folder: Path = Path("data/heads")
+    shards: int = 40
+    heads: int = 100
+    views: int = 10
+    large_views: int = 2
+    held_out: int = 48
+    seed: int = 0
+
+
+def main(args: Args) -> None:
+    args.folder.mkdir(parents=True, exist_ok=True)
+    maker = HeadMaker.load()
+    jobs = [("held_out", held_out_draws(args.seed, args.held_out), len(HELD_OUT_YAWS))]
+    for i in range(args.shards):
+        draws = training_draws(args.seed, i, heads=args.heads, views=args.views)
+        jobs.append((f"train_{i:04d}", draws, args.large_views))
+    for name, draws, large_views in jobs:
+        path = args.folder / f"{name}.npz"
+        if path.exists():
+            continue
+        start = time.perf_counter()
+        save_atomically(path, render_shard(maker, *draws, large_views=large_views))
+        seconds = (time.perf_counter() - start) / len(draws[0])
+        print(f"{time.strftime('%H:%M:%S')} {name}: {seconds:.3f} s a head", flush=True)
+
+
+def training_draws(seed: int, shard: int, *, heads: int, views: int):
+    """Latents [n, 37], yaws [n, V] and pitches [n, V] of a training shard."""
+    rng = np.random.default_rng([seed, shard])
+    z = sample_latents(rng, heads)
+    yaw = rng.uniform(-MAX_YAW, MAX_YAW, (heads, views)).astype(np.float32)
+    pitch = rng.uniform(-MAX_PITCH, MAX_PITCH, (heads, views)).astype(np.float32)
+    return z, yaw, pitch
+
+
+def held_out_draws(seed: int, heads: int):
+    """Latents [n, 37], yaws [n, 9] and pitches [n, 9] of the held-out file."""
+    z = sample_latents(np.random.default_rng([seed, HELD_OUT_STREAM]), heads)
+    yaw = np.broadcast_to(HELD_OUT_YAWS.astype(np.float32), (heads, len(HELD_OUT_YAWS)))
+    return z, yaw, np.zeros_like(yaw)
+
+
+def render_shard(maker: HeadMaker, z, yaw, pitch, *, large_views: int) -> dict[str, np.ndarray]:
+    """The arrays of a shard."""
+    cameras = yaw_pitch_camera(yaw, pitch)
+    poses, lens = np.asarray(cameras.cam2world), np.asarray(cameras.intrinsics[0, 0])
+    heads = [
+        render_head(maker.scene(latent), pose, lens, large_views)
+        for latent, pose in zip(z, poses, strict=True)
+    ]
+    pictures = {key: np.stack([head[key] for head in heads]) for key in heads[0]}
+    label = np.asarray(to_label(cameras))
+    return {"z": z, "yaw": np.array(yaw), "pitch": np.array(pitch), "label": label, **pictures}
+
+
+def render_head(scene: Scene, poses, lens, large_views: int) -> dict[str, np.ndarray]:
+    """The pictures of one head: the first `large_views` at 128 pixels, all of them at 64."""
+    large = render(scene, poses[:large_views], lens, 128)
+    small = [(shrink(large.image, 2), shrink(large.opacity, 2),
+              render_depth(scene, poses[:large_views], lens, 64))]  # fmt: skip
+    if large_views < len(poses):
+        rest = render(scene, poses[large_views:], lens, 64)
+        small.append((rest.image, rest.opacity, rest.depth))
+    image, opacity, depth = (np.concatenate(parts) for parts in zip(*small, strict=True))
+    return {
+        "image64": image,
+        "opacity64": opacity,
+        "depth64": depth,
+        "image128": large.image,
+        "opacity128": large.opacity,
+        "depth128": large.depth,
+    }
+
+
+def save_atomically(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write an npz that appears under its name only when it is complete."""
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    np.savez(partial, **arrays)
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))

@@ -1,0 +1,84 @@
+"""A latent z to a scene that can be rendered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from experiments.heads.anatomy import Z_DIM, HeadModel
+from experiments.heads.appearance import Appearance, colours, raise_hair
+from experiments.heads.scene import Scene, make_scene
+
+
+@dataclass(frozen=True)
+class HeadMaker:
+    """Makes scenes from latents; holds what all heads share.
+
+    Attributes:
+      model: shape and expression.
+    """
+
+    model: HeadModel
+
+    @classmethod
+    def load(cls) -> HeadMaker:
+        """The maker from the cached basis."""
+        return cls(HeadModel.load())
+
+    def scene(self, z: np.ndarray) -> Scene:
+        """The head of latent z [37] in EG3D's box."""
+        basis = self.model.basis
+        look = Appearance.from_latent(z)
+        vertices, scale = self.model.mesh(z)
+        normals = self.vertex_normals(vertices)
+        vertices = raise_hair(vertices, normals, basis.template, basis.ears, look, scale)
+        return make_scene(
+            vertices,
+            basis.faces,
+            self.vertex_normals(vertices),
+            lambda hits: colours(hits, self._static, look),
+        )
+
+    def vertex_normals(self, vertices: np.ndarray) -> np.ndarray:
+        """[V, 3] unit normals, triangles weighted by area."""
+        corners = vertices[self.model.basis.faces]
+        area = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        normals = self._triangles_of_vertex @ area
+        return normals / (np.linalg.norm(normals, axis=-1, keepdims=True) + 1e-12)
+
+    @cached_property
+    def _triangles_of_vertex(self):
+        from scipy.sparse import csr_matrix
+
+        faces = self.model.basis.faces
+        columns = np.repeat(np.arange(len(faces)), 3)
+        shape = (len(self.model.basis.template), len(faces))
+        return csr_matrix((np.ones(faces.size, np.float32), (faces.ravel(), columns)), shape=shape)
+
+    @cached_property
+    def _static(self) -> dict[str, np.ndarray]:
+        basis = self.model.basis
+        per_vertex = [basis.template, basis.lips[:, None], basis.ears[:, None]]
+        packed = np.concatenate([*per_vertex, self._openness[:, None]], -1)
+        parts = {name: getattr(basis, name) for name in ("eyeball", "cavity", "tongue")}
+        return {"packed": packed.astype(np.float32), **parts}
+
+    @cached_property
+    def _openness(self) -> np.ndarray:
+        """[V] share of the sky seen from each vertex of the mean head: ambient occlusion."""
+        basis = self.model.basis
+        vertices, _ = self.model.mesh(np.zeros(Z_DIM, np.float32))
+        normals = self.vertex_normals(vertices)
+        scene = make_scene(vertices, basis.faces, normals, None)
+        rng = np.random.default_rng(0)
+        directions = rng.standard_normal((96, 1, 3)) + 0 * vertices
+        directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
+        directions = directions + 1.02 * normals  # cosine distributed about the normal
+        directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
+        starts = np.broadcast_to(vertices + 2e-3 * normals, directions.shape)
+        rays = [np.ascontiguousarray(a.reshape(-1, 3), np.float32) for a in (starts, directions)]
+        found = scene.caster.run(*rays, output=1)
+        free = (found["primID"] < 0) | (found["tfar"] > 0.3)
+        return free.reshape(96, -1).mean(0)
