@@ -102,6 +102,25 @@ def render(report: Report, *, folder: Path) -> str:
 
 
 _YAW_CAPTION = (
+    "The inversion rendered from each frame's camera, compared with the frame. Dots mark the "
+    "frames a method was fitted to; solid lines are tuned generators, dashed lines latents alone; "
+    "the dotted uprights bound the side views of the table."
+)
+_LOSS_CAPTION)),
+        _section("Remarks", "".join(f"<p>{html.escape(note)}</p>" for note in report.notes)),
+        _section("Time", _time(report)),
+        _section("Settings and versions", _details(report)),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(part for part in parts if part)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+_YAW_CAPTION = (
     "The inversion rendered from each frame's camera, compared with the frame. Dots mark the frames a method was "
     "fitted to; solid lines are tuned generators, dashed lines latents alone; the dotted uprights "
     "bound the side views of the table."
@@ -166,11 +185,8 @@ def _group_heading(comparison: Comparison, group: str) -> str:
 
 
 def _table_notes(comparison: Comparison) -> str:
-    head = (
-        " “Head” counts the pixels of the head alone."
-        if len(_shown_metrics(comparison)) > 2
-        else ""
-    )
+    foreground = "psnr_foreground" in _shown_metrics(comparison)
+    head = " “head” is the PSNR of the head's pixels alone." if foreground else ""
     return (
         '<p class="note">Means over frames; PSNR in dB, higher is better; LPIPS lower is better; '
         "the best of each column of frames not fitted is bold. “Not fitted” are the frames that "
