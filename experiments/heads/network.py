@@ -1,0 +1,33 @@
+"""The configuration of the embedded generator."""
+
+from eg3d_jax.config import FIXED_AXES, GeneratorConfig, RenderConfig, SuperResolutionConfig
+
+
+def embedded_config(z_dim: int) -> GeneratorConfig:
+    """A small EG3D of heads on white: 128 planes of 32 channels, 64 -> 128 pixels.
+
+    The same code and semantics as the large checkpoints, with one latent axis for each parameter
+    of the synthetic heads, `z_dim`, and no conditioning on the camera.
+    """
+    return GeneratorConfig(
+        z_dim=z_dim,
+        c_dim=0,
+        w_dim=128,
+        mapping_layers=3,
+        channel_base=4096,
+        channel_max=128,
+        plane_side=128,
+        plane_axes=FIXED_AXES,
+        neural_side=64,
+        render=RenderConfig(
+            ray_start=2.25,
+            ray_end=3.15,
+            coarse_samples=16,
+            fine_samples=16,
+            white_background=True,
+        ),
+        superresolution=SuperResolutionConfig(
+            input_side=64, channels=(64, 32), upsample=(False, True)
+        ),
+        camera_pivot=(0.0, 0.0, 0.0),
+    )
