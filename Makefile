@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
-STAMPS := .stamps
+# Inside the environment, so that they go with it.
+STAMPS := $(VENV)/stamps
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet -c constraints.txt
 NEEDS := pyproject.toml constraints.txt
 
@@ -31,7 +32,7 @@ lint: $(STAMPS)/dev
 torch: $(STAMPS)/torch
 
 clean:
-	rm -rf $(VENV) $(STAMPS) *.egg-info
+	rm -rf $(VENV) *.egg-info
 
 $(STAMPS)/venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

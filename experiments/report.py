@@ -106,25 +106,6 @@ _YAW_CAPTION = (
     "frames a method was fitted to; solid lines are tuned generators, dashed lines latents alone; "
     "the dotted uprights bound the side views of the table."
 )
-_LOSS_CAPTION)),
-        _section("Remarks", "".join(f"<p>{html.escape(note)}</p>" for note in report.notes)),
-        _section("Time", _time(report)),
-        _section("Settings and versions", _details(report)),
-    ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</main>\n</body>\n</html>\n"
-    )
-
-
-_YAW_CAPTION = (
-    "The inversion rendered from each frame's camera, compared with the frame. Dots mark the frames a method was "
-    "fitted to; solid lines are tuned generators, dashed lines latents alone; the dotted uprights "
-    "bound the side views of the table."
-)
 _LOSS_CAPTION = "Unweighted loss terms of each step, logarithmic."
 
 
