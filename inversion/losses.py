@@ -129,7 +129,7 @@ def noise_regularizer(noise_maps: Sequence[Array]) -> Array:
             if side % 2:
                 raise ValueError(
                     f"a noise map comes to a side of {side}, which cannot be halved; "
-                    f"sides above {_COARSEST_NOISE} must be even at every scale, as powers of two are"
+                    f"sides above {_COARSEST_NOISE} must be even at every scale"
                 )
             noise = noise.reshape(side // 2, 2, side // 2, 2).mean(axis=(1, 3))
     return total

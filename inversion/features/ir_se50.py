@@ -1,0 +1,237 @@
+"""IR-SE-50, the ArcFace network (arXiv:1801.07698) of the identity loss, and its face crop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from inversion.features.layers import Affine, Conv, PRelu, frozen
+from inversion.features.resize import area_resize, shrink_to
+
+State = Mapping[str, np.ndarray]
+
+_BATCH_NORM_EPSILON = 1e-5
+# Where aligned faces lie in a picture of 256 pixels (spec inversion 2.2).
+_PICTURE_SIDE = 256
+_ROWS, _COLUMNS = slice(35, 223), slice(32, 220)
+_CROP_SIDE = 112
+
+
+@dataclass(frozen=True, kw_only=True)
+class IrSe50Config:
+    """Sizes of the network; the defaults are those of model_ir_se50.pth.
+
+    Attributes:
+      groups: channels and number of units of each group; every group halves the side.
+      side: side of the input, pixels.
+      reduction: factor by which squeeze-and-excitation narrows its hidden layer.
+      embedding: length of the result.
+    """
+
+    groups: tuple[tuple[int, int], ...] = ((64, 3), (128, 4), (256, 14), (512, 3))
+    side: int = _CROP_SIDE
+    reduction: int = 16
+    embedding: int = 512
+
+    def __post_init__(self):
+        if self.side % 2 ** len(self.groups):
+            raise ValueError(
+                f"side={self.side} cannot be halved {len(self.groups)} times, once a group"
+            )
+
+    def units(self) -> Iterator[tuple[str, int, int, int]]:
+        """Prefix, input channels, output channels and stride of every unit."""
+        width, i = self.groups[0][0], 0
+        for channels, count in self.groups:
+            for k in range(count):
+                yield f"body.{i}.", width, channels, 2 if k == 0 else 1
+                width, i = channels, i + 1
+
+
+class SqueezeExcite(nnx.Module):
+    """Scale each channel by a gate computed from all channel means."""
+
+    def __init__(self, state: State, prefix: str):
+        self.squeeze = frozen(_transposed(state[f"{prefix}fc1.weight"])[0, 0])
+        self.excite = frozen(_transposed(state[f"{prefix}fc2.weight"])[0, 0])
+
+    def __call__(self, x: Array) -> Array:
+        """[H, W, C] -> [H, W, C]."""
+        hidden = jax.nn.relu(jnp.mean(x, axis=(0, 1)) @ self.squeeze[...])
+        return x * jax.nn.sigmoid(hidden @ self.excite[...])
+
+
+class Unit(nnx.Module):
+    """Residual bottleneck: norm, convolution, PReLU, strided convolution, norm, gate."""
+
+    def __init__(self, state: State, prefix: str, *, widen: bool, stride: int):
+        inner = f"{prefix}res_layer."
+        self.norm_in = Affine(*_batch_norm(state, f"{inner}0"))
+        self.conv_in = Conv(_transposed(state[f"{inner}1.weight"]), padding=1)
+        self.activation = PRelu(state[f"{inner}2.weight"])
+        self.conv_out = _conv_norm(state, f"{inner}3", f"{inner}4", stride=stride, padding=1)
+        self.gate = SqueezeExcite(state, f"{inner}5.")
+        self.stride = stride
+        outer = f"{prefix}shortcut_layer."
+        self.widen = _conv_norm(state, f"{outer}0", f"{outer}1", stride=stride) if widen else None
+
+    def __call__(self, x: Array) -> Array:
+        """[H, W, I] -> [h, w, O]."""
+        y = self.activation(self.conv_in(self.norm_in(x)))
+        y = self.gate(self.conv_out(y))
+        return y + (x[:: self.stride, :: self.stride] if self.widen is None else self.widen(x))
+
+
+class IrSe50(nnx.Module):
+    """Faces to points on a sphere; frozen, in inference mode (spec inversion 2.2)."""
+
+    def __init__(self, state: State, config: IrSe50Config):
+        self.config = config
+        self.stem = _conv_norm(state, "input_layer.0", "input_layer.1", padding=1)
+        self.stem_activation = PRelu(state["input_layer.2.weight"])
+        self.units = nnx.List(
+            Unit(state, prefix, widen=before != after, stride=stride)
+            for prefix, before, after, stride in config.units()
+        )
+        self.norm = Affine(*_batch_norm(state, "output_layer.0"))
+        side, channels = config.side // 2 ** len(config.groups), config.groups[-1][0]
+        weight = state["output_layer.3.weight"].reshape(-1, channels, side, side)
+        self.linear = frozen(weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0]))
+        self.linear_bias = frozen(state["output_layer.3.bias"])
+        self.linear_norm = Affine(*_batch_norm(state, "output_layer.4"))
+
+    def embed(self, crop: Array) -> Array:
+        """Embedding of an aligned face.
+
+        Args:
+          crop: [112, 112, 3] RGB in [-1, 1].
+
+        Returns:
+          [512], of unit length.
+
+        Raises:
+          ValueError: if the crop has another shape.
+        """
+        wanted = (self.config.side, self.config.side, 3)
+        if crop.shape != wanted:
+            raise ValueError(
+                f"a face crop has shape {crop.shape}, wanted {wanted}; make it by `identity_crop`"
+            )
+        x = self.stem_activation(self.stem(crop))
+        for unit in self.units:
+            x = unit(x)
+        x = self.norm(x).reshape(-1) @ self.linear[...] + self.linear_bias[...]
+        x = self.linear_norm(x)
+        return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x)), 1e-24))
+
+    def features(self, image: Array) -> Array:
+        """Embedding [512], of unit length, of the face in a whole picture (see `identity_crop`)."""
+        return self.embed(identity_crop(image))
+
+
+def identity_crop(image: Array) -> Array:
+    """The face in a picture framed as EG3D's training data are (spec inversion 2.2).
+
+    Args:
+      image: [H, H, 3] in [-1, 1] of at least 256 pixels a side; larger ones are averaged down.
+
+    Returns:
+      [112, 112, 3], range unchanged.
+
+    Raises:
+      ValueError: if the image is smaller, or larger and not square.
+    """
+    image = shrink_to(image, _PICTURE_SIDE)
+    if image.shape[:2] != (_PICTURE_SIDE, _PICTURE_SIDE):
+        raise ValueError(
+            f"an image of {image.shape[0]} x {image.shape[1]} pixels is too small for the identity "
+            f"loss, whose crop is laid out for {_PICTURE_SIDE} x {_PICTURE_SIDE}; use larger "
+            "images, or set the weight of the identity loss to zero"
+        )
+    return area_resize(image[_ROWS, _COLUMNS], _CROP_SIDE)
+
+
+def load_ir_se50(state: State, config: IrSe50Config | None = None) -> IrSe50:
+    """The network from a PyTorch state dict.
+
+    Args:
+      state: arrays by the names of model_ir_se50.pth, in PyTorch's layouts. Counters of batch norms
+        ('num_batches_tracked') are ignored.
+      config: sizes, if not those of IR-SE-50.
+
+    Raises:
+      ValueError: naming all that is missing, unknown or of another shape.
+    """
+    config = IrSe50Config() if config is None else config
+    wanted = dict(_shapes(config))
+    found = {k: np.shape(v) for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    misshapen = sorted(
+        f"{name} {found[name]}, wanted {shape}"
+        for name, shape in wanted.items()
+        if name in found and found[name] != shape
+    )
+    if missing or unknown or misshapen:
+        raise ValueError(
+            f"this is no state dict of IR-SE-50: missing {missing}; unknown {unknown}; "
+            f"of another shape {misshapen}; use model_ir_se50.pth"
+        )
+    return IrSe50(state, config)
+
+
+def _shapes(config: IrSe50Config) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of all tensors of the state dict."""
+    width = config.groups[0][0]
+    yield "input_layer.0.weight", (width, 3, 3, 3)
+    yield from _batch_norm_shapes("input_layer.1", width)
+    yield "input_layer.2.weight", (width,)
+    for prefix, before, after, _ in config.units():
+        if before != after:
+            yield f"{prefix}shortcut_layer.0.weight", (after, before, 1, 1)
+            yield from _batch_norm_shapes(f"{prefix}shortcut_layer.1", after)
+        inner, hidden = f"{prefix}res_layer.", after // config.reduction
+        yield from _batch_norm_shapes(f"{inner}0", before)
+        yield f"{inner}1.weight", (after, before, 3, 3)
+        yield f"{inner}2.weight", (after,)
+        yield f"{inner}3.weight", (after, after, 3, 3)
+        yield from _batch_norm_shapes(f"{inner}4", after)
+        yield f"{inner}5.fc1.weight", (hidden, after, 1, 1)
+        yield f"{inner}5.fc2.weight", (after, hidden, 1, 1)
+    channels, side = config.groups[-1][0], config.side // 2 ** len(config.groups)
+    yield from _batch_norm_shapes("output_layer.0", channels)
+    yield "output_layer.3.weight", (config.embedding, channels * side * side)
+    yield "output_layer.3.bias", (config.embedding,)
+    yield from _batch_norm_shapes("output_layer.4", config.embedding)
+
+
+def _batch_norm_shapes(name: str, channels: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for part in ("weight", "bias", "running_mean", "running_var"):
+        yield f"{name}.{part}", (channels,)
+
+
+def _conv_norm(state: State, conv: str, norm: str, *, stride: int = 1, padding: int = 0) -> Conv:
+    """A convolution and the batch norm after it as one convolution."""
+    scale, shift = _batch_norm(state, norm)
+    kernel = _transposed(state[f"{conv}.weight"]) * scale
+    return Conv(kernel, shift, stride=stride, padding=padding)
+
+
+def _batch_norm(state: State, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and shift that a batch norm comes to in inference, in float64."""
+    weight, bias, mean, variance = (
+        np.asarray(state[f"{name}.{part}"], np.float64)
+        for part in ("weight", "bias", "running_mean", "running_var")
+    )
+    scale = weight / np.sqrt(variance + _BATCH_NORM_EPSILON)
+    return scale, bias - mean * scale
+
+
+def _transposed(kernel: np.ndarray) -> np.ndarray:
+    """PyTorch's [O, I, h, w] to [h, w, I, O]."""
+    return np.asarray(kernel).transpose(2, 3, 1, 0)
