@@ -33,7 +33,7 @@ class _Machine:
     def run(self) -> object:
         for _ in range(self.max_steps):
             start = self.position
-            opcode = self.take(1)[0]
+            opcode = self.byte()
             if opcode == 0x2E:  # STOP
                 return self.stack[-1]
             operation = _OPERATIONS.get(opcode)
@@ -55,6 +55,12 @@ class _Machine:
 
     def integer(self, width: int, signed: bool = False) -> int:
         return int.from_bytes(self.take(width), "little", signed=signed)
+
+    def byte(self) -> int:
+        if self.position >= len(self.data):
+            self.take(1)  # says that the file is truncated
+        self.position += 1
+        return self.data[self.position - 1]
 
     def line(self) -> str:
         line = bytes(self.data[self.position : self.position + 512]).split(b"\n", 1)
@@ -137,11 +143,8 @@ def _tuple(count: int) -> Callable[[_Machine], None]:
     return operation
 
 
-def _text(width: int) -> Callable[[_Machine], None]:
-    def operation(m: _Machine) -> None:
-        m.push(str(m.take(m.integer(width)), "utf-8", "surrogatepass"))
-
-    return operation
+def _text(m: _Machine, count: int) -> None:
+    m.push(str(m.take(count), "utf-8", "surrogatepass"))
 
 
 _OPERATIONS: dict[int, Callable[[_Machine], Any]] = {
@@ -157,16 +160,16 @@ _OPERATIONS: dict[int, Callable[[_Machine], Any]] = {
         "\x88": lambda m: m.push(True),
         "\x89": lambda m: m.push(False),
         "J": lambda m: m.push(m.integer(4, signed=True)),
-        "K": lambda m: m.push(m.integer(1)),
+        "K": lambda m: m.push(m.byte()),
         "M": lambda m: m.push(m.integer(2)),
         "\x8a": lambda m: m.long(1),
         "\x8b": lambda m: m.long(4),
         "G": lambda m: m.push(struct.unpack(">d", m.take(8))[0]),
-        "X": _text(4),
-        "\x8c": _text(1),
-        "\x8d": _text(8),
+        "X": lambda m: _text(m, m.integer(4)),
+        "\x8c": lambda m: _text(m, m.byte()),
+        "\x8d": lambda m: _text(m, m.integer(8)),
         "B": lambda m: m.push(m.take(m.integer(4))),
-        "C": lambda m: m.push(m.take(m.integer(1))),
+        "C": lambda m: m.push(m.take(m.byte())),
         "\x8e": lambda m: m.push(m.take(m.integer(8))),
         "\x96": lambda m: m.push(m.take(m.integer(8))),
         "]": lambda m: m.push([]),
@@ -183,9 +186,9 @@ _OPERATIONS: dict[int, Callable[[_Machine], Any]] = {
         "\x8f": lambda m: m.push(set()),
         "\x90": lambda m: (lambda items: m.top(set).update(map(scalar_key, items)))(m.items()),
         "\x91": lambda m: m.push(frozenset(map(scalar_key, m.items()))),
-        "h": lambda m: m.push(m.memo[m.integer(1)]),
+        "h": lambda m: m.push(m.memo[m.byte()]),
         "j": lambda m: m.push(m.memo[m.integer(4)]),
-        "q": lambda m: m.memo.__setitem__(m.integer(1), m.stack[-1]),
+        "q": lambda m: m.memo.__setitem__(m.byte(), m.stack[-1]),
         "r": lambda m: m.memo.__setitem__(m.integer(4), m.stack[-1]),
         "\x94": lambda m: m.memo.__setitem__(len(m.memo), m.stack[-1]),
         "c": lambda m: m.find(m.line(), m.line()),
