@@ -85,9 +85,8 @@ def build_basis() -> HeadBasis:
     kept = (corners[:, :, 1].min(1) > 0.30) & (np.abs(corners[:, :, 0]).max(1) < 0.36)
     vertices, faces = np.unique(triangles[kept], return_inverse=True)
     labels, changes = _tied_changes(model, vertices)
-    num_actions = len(model.facial_action_labels)
-    first = model.phenotype_blendshape_projection.shape[1]
-    actions = model.blendshapes[first : first + num_actions]
+    first = model.blendshape_labels.index(f"facial_action:{model.facial_action_labels[0]}")
+    actions = model.blendshapes[first : first + len(model.facial_action_labels)]
     return HeadBasis(
         template=template[vertices],
         faces=faces.reshape(-1, 3).astype(np.int32),

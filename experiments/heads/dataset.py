@@ -127,7 +127,7 @@ def render_head(scene: Scene, poses, lens, large_views: int) -> dict[str, np.nda
 def save_atomically(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write an npz that appears under its name only when it is complete."""
     partial = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    np.savez(partial, **arrays)
+    np.savez(partial, allow_pickle=False, **arrays)
     partial.replace(path)
 
 

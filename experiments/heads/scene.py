@@ -41,14 +41,14 @@ class Scene:
       vertices: [V, 3] float32, world units.
       faces: [F, 3] int32, counter-clockwise from outside.
       normals: [V, 3] unit vertex normals.
-      shade: from Hits to [N, 3] sRGB in [0, 1].
+      shade: from Hits to [N, 3] sRGB in [0, 1]; None where only depth is wanted.
       caster: embree's scene of the mesh.
     """
 
     vertices: np.ndarray
     faces: np.ndarray
     normals: np.ndarray
-    shade: Callable[[Hits], np.ndarray]
+    shade: Callable[[Hits], np.ndarray] | None
     caster: Any
 
 
@@ -68,7 +68,7 @@ class Pictures:
     depth: np.ndarray
 
 
-def make_scene(vertices, faces, normals, shade: Callable[[Hits], np.ndarray]) -> Scene:
+def make_scene(vertices, faces, normals, shade: Callable[[Hits], np.ndarray] | None) -> Scene:
     """A scene ready for casting.
 
     Raises:
@@ -134,6 +134,8 @@ def cast_colour(scene: Scene, origins, directions) -> tuple[np.ndarray, np.ndarr
     normal = interpolate(scene.normals, corners, barycentric)
     normal /= np.sqrt(np.einsum("nc,nc->n", normal, normal))[:, None] + 1e-9
     colour = np.ones((len(origins), 3), np.float32)
+    if scene.shade is None:
+        return colour, hit
     colour[hit] = scene.shade(
         Hits(triangle=triangle[hit], corners=corners, barycentric=barycentric, normal=normal)
     )
@@ -142,11 +144,12 @@ def cast_colour(scene: Scene, origins, directions) -> tuple[np.ndarray, np.ndarr
 
 def interpolate(attribute, corners, barycentric) -> np.ndarray:
     """[N, C] barycentric mean of a per-vertex attribute [V, C]."""
-    return sum(attribute[corners[:, k]] * barycentric[:, k, None] for k in range(3))
+    a, b, c = (attribute[corners[:, k]] * barycentric[:, k, None] for k in range(3))
+    return a + b + c
 
 
 def shrink(image: np.ndarray, factor: int) -> np.ndarray:
-    """[B, h / factor, w / factor, ...] uint8: rounded mean over blocks of factor x factor pixels."""
+    """[B, h / factor, w / factor, ...] uint8: rounded mean over blocks of pixels."""
     b, h, w, *rest = image.shape
     blocks = image.reshape(b, h // factor, factor, w // factor, factor, *rest)
     return (blocks.mean((2, 4), dtype=np.float32) + 0.5).astype(np.uint8)
