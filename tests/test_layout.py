@@ -1,0 +1,158 @@
+"""The walls between the packages, and the shape of their files.
+
+Dependencies point one way: eg3d_jax <- inversion <- experiments, and convert_weights -> eg3d_jax,
+inversion.features; nothing imports experiments.
+"""
+
+import ast
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("eg3d_jax", "inversion", "convert_weights", "experiments")
+MODULES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
+MAX_LINES = 250
+
+# What a package may import of ours outside itself: a module, or a package and all below it.
+ALLOWED = {
+    "eg3d_jax": (),
+    "inversion": (
+        "eg3d_jax.cameras",
+        "eg3d_jax.config",
+        "eg3d_jax.generator",
+        "eg3d_jax.safe_pickle",
+    ),
+    "convert_weights": ("eg3d_jax", "inversion.features"),
+    "experiments": ("eg3d_jax", "inversion", "convert_weights"),
+}
+# Packages of others that a package must do without.
+FORBIDDEN = {
+    "eg3d_jax": ("optax", "tyro", "rich", "torch", "matplotlib", "tensorboardX", "imageio_ffmpeg"),
+    "inversion": ("tyro", "rich", "torch", "matplotlib", "tensorboardX", "imageio_ffmpeg"),
+    "convert_weights": ("optax", "torch", "pickle", "matplotlib"),
+    "experiments": (),
+}
+
+
+def _imports(source: str, package: str) -> set[str]:
+    """Dotted names a module imports; for `from a import b` both a and a.b, as b may be a module."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:  # relative: count up from the module's own package
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *filter(None, [node.module])])
+            names |= {f"{base}.{alias.name}" for alias in node.names}
+    return names
+
+
+def _package_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).parent.parts)
+
+
+def _is_below(name: str, allowed: str) -> bool:
+    return name == allowed or name.startswith(allowed + ".")
+
+
+def _trespasses(source: str, package: str) -> list[str]:
+    top = package.split(".")[0]
+    found = []
+    for name in sorted(_imports(source, package)):
+        owner = name.split(".")[0]
+        if owner in FORBIDDEN[top]:
+            found.append(name)
+        elif owner in PACKAGES and owner != top:
+            if not any(_is_below(name, allowed) for allowed in ALLOWED[top]):
+                found.append(name)
+    return found
+
+
+def _relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_relative)
+def test_modules_stay_behind_their_walls(path):
+    assert _trespasses(path.read_text(), _package_of(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("package", "source", "found"),
+    [
+        ("eg3d_jax", "from inversion import views", ["inversion.views"]),
+        ("eg3d_jax", "def f():\n    import optax", ["optax"]),
+        ("eg3d_jax", "from . import cameras\nfrom .rays import cast_rays", []),
+        ("inversion", "from eg3d_jax.cameras import Cameras", []),
+        ("inversion", "from eg3d_jax import cameras, checkpoint", ["eg3d_jax.checkpoint"]),
+        ("inversion.features", "from .. import views\nfrom ..losses import total", []),
+        ("inversion", "import experiments.runs as r", ["experiments.runs"]),
+        ("convert_weights", "from inversion.features import vgg16", []),
+        ("convert_weights", "import inversion.views", ["inversion.views"]),
+        ("convert_weights", "import pickle", ["pickle"]),
+        ("experiments.heads", "import inversion, convert_weights.pickle_reader", []),
+    ],
+)
+def test_the_walls_themselves_hold(package, source, found):
+    assert _trespasses(source, package) == found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_relative)
+def test_modules_say_what_they_are(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    assert docstring, f"{_relative(path)} has no docstring"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_relative)
+def test_files_stay_short(path):
+    lines = len(path.read_text().splitlines())
+    assert lines <= MAX_LINES, f"{_relative(path)} has {lines} lines; split it by topic"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_relative)
+def test_names_of_files_tell_their_topic(path):
+    assert path.stem not in ("utils", "util", "helpers", "common", "misc")
+
+
+# Written in pieces, so that this file does not name what it looks for.
+_MACHINE_PATHS = re.compile(
+    r"(?<![\w.~-])/(?:wo" + r"rk|ro" + r"ot|t" + r"mp)(?:/|\b)|\.\./sh" + r"ared"
+)
+
+
+def test_no_file_names_a_path_of_one_machine():
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    found = []
+    for name in filter(None, listing.stdout.decode().split("\0")):
+        path = ROOT / name
+        data = path.read_bytes() if path.is_file() else b""
+        if b"\0" in data:  # binary
+            continue
+        for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
+            if match := _MACHINE_PATHS.search(line):
+                found.append(f"{name}:{number}: {match.group()}")
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("see /wo" + "rk/main", True),
+        ("'/t" + "mp/x'", True),
+        ("cd ../sh" + "ared/spec", True),
+        ("home is /ro" + "ot", True),
+        ("https://example.org/wo" + "rk", False),
+        ("tests/t" + "mp/x", False),
+        ("/wo" + "rks", False),
+    ],
+)
+def test_paths_of_a_machine_are_recognised(text, named):
+    assert bool(_MACHINE_PATHS.search(text)) == named
