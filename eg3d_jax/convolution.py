@@ -45,58 +45,51 @@ def conv2d_up(x: Array, kernel: Array) -> Array:
     return blur_phases(by_row[0], by_row[1], 0)
 
 
-# Where XLA's own kernel gradient becomes the slower one, pixels.
-_LARGE_SIDE = 128
-
 _Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
-def _correlate(x: Array, kernel: Array, padding: _Padding) -> Array:
-    """Correlate [H, W, I] with [kh, kw, I, O] under ((top, bottom), (left, right)) padding."""
-    odd = kernel.shape[0] % 2 and kernel.shape[1] % 2
-    by_xla = odd and x.shape[0] <= _LARGE_SIDE
-    return (_convolve if by_xla else _convolve_taps)(x, kernel, padding)
-
-
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _convolve_taps(x: Array, kernel: Array, padding: _Padding) -> Array:
-    """The same convolution, whose kernel gradient is matrix products, one a tap and row.
+def _correlate(x: Array, kernel: Array, padding: _Padding) -> Array:
+    """Correlate [H, W, I] with [kh, kw, I, O] under ((top, bottom), (left, right)) padding.
 
-    XLA's gradient with respect to the kernel is a convolution with a kernel as large as the image.
-    On CPU that is two to four times slower than the products for even-sided kernels and for large
-    images; for small images with 3 x 3 kernels it is the faster way.
+    The gradients are written out because XLA's CPU compiler handles its own badly: inside a loop
+    (`lax.scan`, `lax.map`) convolutions that are not in the canonical layout run up to 50 times
+    slower (github.com/jax-ml/jax/issues/12868), and the gradient with respect to the kernel is a
+    convolution with a kernel as large as the image, two to four times slower than matrix products.
     """
-    return _convolve(x, kernel, padding)
-
-
-def _convolve(x: Array, kernel: Array, padding: _Padding) -> Array:
     return jax.lax.conv_general_dilated(
         x[None], kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )[0]
 
 
-def _taps_forward(x: Array, kernel: Array, padding: _Padding):
-    return _convolve_taps(x, kernel, padding), (x, kernel)
+def _forward(x: Array, kernel: Array, padding: _Padding):
+    return _correlate(x, kernel, padding), (x, kernel)
 
 
-def _taps_backward(padding: _Padding, residuals: tuple[Array, Array], gradient: Array):
+def _backward(padding: _Padding, residuals: tuple[Array, Array], gradient: Array):
     x, kernel = residuals
     rows, columns = kernel.shape[:2]
     (top, bottom), (left, right) = padding
-    turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
-    mirrored = (
-        (rows - 1 - top, rows - 1 - bottom),
-        (columns - 1 - left, columns - 1 - right),
+    # Without the barrier XLA folds the transpose into a convolution of another layout.
+    turned = jax.lax.optimization_barrier(jnp.swapaxes(kernel[::-1, ::-1], 2, 3))
+    dx = _correlate(
+        gradient,
+        turned,
+        ((rows - 1 - top, rows - 1 - bottom), (columns - 1 - left, columns - 1 - right)),
     )
-    dx = _correlate(gradient, turned, mirrored)
     padded = jnp.pad(x, ((top, bottom), (left, right), (0, 0)))
-    height, width = gradient.shape[:2]
-    taps = [
-        jnp.einsum("hwi,hwo->hio", padded[i : i + height, j : j + width], gradient).sum(0)
-        for i in range(rows)
-        for j in range(columns)
-    ]
+    height, width, out_channels = gradient.shape
+    # Long rows: one product a row, summed after, keeps each product in the cache.
+    by_row = out_channels <= width
+    taps = []
+    for i in range(rows):
+        for j in range(columns):
+            window = padded[i : i + height, j : j + width]
+            if by_row:
+                taps.append(jnp.einsum("hwi,hwo->hio", window, gradient).sum(0))
+            else:
+                taps.append(jnp.einsum("hwi,hwo->io", window, gradient))
     return dx, jnp.stack(taps).reshape(kernel.shape)
 
 
-_convolve_taps.defvjp(_taps_forward, _taps_backward)
+_correlate.defvjp(_forward, _backward)

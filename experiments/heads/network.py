@@ -4,7 +4,7 @@ from eg3d_jax.config import FIXED_AXES, GeneratorConfig, RenderConfig, SuperReso
 
 
 def embedded_config(z_dim: int) -> GeneratorConfig:
-    """A small EG3D of heads on white: 128 planes of 32 channels, 64 -> 128 pixels.
+    """A small EG3D of heads on white: planes of 64 x 64 texels, pictures of 64, then 128 pixels.
 
     The same code and semantics as the large checkpoints, with one latent axis for each parameter
     of the synthetic heads, `z_dim`, and no conditioning on the camera.
@@ -16,7 +16,7 @@ def embedded_config(z_dim: int) -> GeneratorConfig:
         mapping_layers=3,
         channel_base=4096,
         channel_max=128,
-        plane_side=128,
+        plane_side=64,
         plane_axes=FIXED_AXES,
         neural_side=64,
         render=RenderConfig(

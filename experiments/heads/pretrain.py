@@ -1,0 +1,171 @@
+"""Train the embedded generator on synthetic heads.
+
+`python -m experiments.heads.pretrain --data data/heads --run runs/heads` regresses pictures, depth
+and opacity from known latents: random rays throughout, whole pictures with LPIPS from
+`pictures_from` on. A run that was stopped goes on from its last state.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from flax import nnx
+
+from eg3d_jax import checkpoint
+from eg3d_jax.generator import TriPlaneGenerator
+from experiments import states
+from experiments.heads.network import embedded_config
+from experiments.heads.regression import RegressionWeights, picture_terms, ray_terms
+from experiments.heads.training_data import Shards, draw_pictures, draw_rays
+from inversion.features.lpips import load_lpips
+
+Z_DIM = 37
+_AVERAGING = 0.998
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Train, or go on training, the embedded generator.
+
+    Attributes:
+      data: folder of shards, may still be growing
+      run: folder for states and the log
+      steps: in all; the learning rate falls to zero along a cosine
+      heads: a step
+      views: of each head a step
+      rays: of each view a step
+      pictures: whole pictures a step, once they are used
+      pictures_from: share of the steps after which whole pictures are used
+      learning_rate: at the start; the mapping's is 0.3 of it
+      save_every: steps between two states
+      weights: of the terms
+      seed: seeds parameters and draws
+    """
+
+    data: Path = Path("data/heads")
+    run: Path = Path("runs/heads")
+    steps: int = 6000
+    heads: int = 4
+    views: int = 8
+    rays: int = 96
+    pictures: int = 1
+    pictures_from: float = 0.6
+    learning_rate: float = 1.5e-2
+    save_every: int = 250
+    weights: RegressionWeights = RegressionWeights()
+    seed: int = 0
+
+
+def main(args: Args) -> None:
+    args.run.mkdir(parents=True, exist_ok=True)
+    shards = Shards(args.data)
+    generator = TriPlaneGenerator(embedded_config(Z_DIM), rngs=nnx.Rngs(args.seed))
+    graph, trained = nnx.split(generator)
+    adam = make_optimizer(trained)
+    # A copy: the step donates its buffers, and may not be given one twice.
+    average = jax.tree.map(jnp.copy, trained)
+    state: dict[str, Any] = {"trained": trained, "average": average, "adam": adam.init(trained)}
+    saved = states.load(args.run / "state", jax.eval_shape(lambda: state))
+    first = 0 if saved is None else saved.step
+    state = state if saved is None else saved.tree
+    networks = (graph, load_lpips("alexnet"))
+    steps = {
+        with_pictures: make_step(adam, networks, args.weights, with_pictures)
+        for with_pictures in (False, True)
+    }
+    reader = ThreadPoolExecutor(1)
+    pending = reader.submit(draw, shards, args, first)
+    clock, terms = time.perf_counter(), {}
+    with (args.run / "log.txt").open("a") as log:
+        for i in range(first, args.steps):
+            batch, pending = pending.result(), reader.submit(draw, shards, args, i + 1)
+            rate = args.learning_rate * min(1.0, (i + 1) / 100)
+            rate *= 0.5 + 0.5 * np.cos(np.pi * i / args.steps)
+            key = jax.random.fold_in(jax.random.key(args.seed), i)
+            state, terms = steps["image" in batch](state, batch, key, jnp.float32(rate))
+            if (i + 1) % 50 == 0:
+                seconds, clock = (time.perf_counter() - clock) / 50, time.perf_counter()
+                values = " ".join(f"{k} {float(v):.4f}" for k, v in terms.items())
+                line = (
+                    f"step {i + 1} {seconds:.3f} s/step heads {len(shards.arrays) * 100} {values}"
+                )
+                print(line, flush=True)
+                print(line, file=log, flush=True)
+            if (i + 1) % args.save_every == 0 or i + 1 == args.steps:
+                states.save(args.run / "state", i + 1, state)
+                export(graph, state["average"], args.run / "generator")
+
+
+def draw(shards: Shards, args: Args, step: int) -> dict[str, np.ndarray]:
+    """The batch of one step; the same for the same seed, step and shards."""
+    if step % 200 == 0 or not shards.arrays:
+        shards.refresh()
+    rng = np.random.default_rng((args.seed, step))
+    batch = draw_rays(shards, rng, heads=args.heads, views=args.views, rays=args.rays)
+    if step >= args.pictures_from * args.steps and args.pictures:
+        pictures = draw_pictures(shards, rng, args.pictures)
+        batch |= {"image": pictures["image"], "raw": pictures["raw"]}
+        batch |= {"picture_z": pictures["z"], "picture_label": pictures["label"]}
+    return batch
+
+
+def make_optimizer(trained: nnx.State) -> optax.GradientTransformation:
+    """Adam whose steps are smaller for the mapping and nought for the mean latent."""
+
+    def factor(path, _) -> float:
+        names = [getattr(entry, "key", None) for entry in path]
+        return 0.0 if "w_avg" in names else 0.3 if "mapping" in names else 1.0
+
+    factors = jax.tree_util.tree_map_with_path(factor, trained)
+    scale = optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, factors))
+    return optax.chain(optax.scale_by_adam(b1=0.9, b2=0.99), scale)
+
+
+def make_step(adam, networks, weights: RegressionWeights, with_pictures: bool):
+    """The jitted step (state, batch, key, rate) -> (state, terms)."""
+    graph, lpips = networks
+
+    def loss(trained, lpips, batch, key):
+        generator = nnx.merge(graph, trained)
+        terms = ray_terms(generator, batch, key)
+        if with_pictures:
+            pictures = {key: batch[key] for key in ("image", "raw")}
+            pictures |= {"z": batch["picture_z"], "label": batch["picture_label"]}
+            terms |= picture_terms(generator, lpips, pictures, key)
+        return jnp.asarray(sum(getattr(weights, k) * v for k, v in terms.items())), terms
+
+    @partial(jax.jit, donate_argnums=0)
+    def step(state, lpips, batch, key, rate):
+        (_, terms), grads = jax.value_and_grad(loss, has_aux=True)(
+            state["trained"], lpips, batch, key
+        )
+        updates, adam_state = adam.update(grads, state["adam"], state["trained"])
+        updates = jax.tree.map(lambda u: -rate * u, updates)
+        trained = optax.apply_updates(state["trained"], updates)
+        average = optax.incremental_update(trained, state["average"], 1 - _AVERAGING)
+        return {"trained": trained, "average": average, "adam": adam_state}, terms
+
+    return lambda state, batch, key, rate: step(state, lpips, batch, key, rate)
+
+
+def export(graph, average: nnx.State, folder: Path) -> None:
+    """Write the averaged generator, its mean latent measured, as the package ships it."""
+    generator = nnx.merge(graph, average)
+    z = jnp.asarray(np.random.default_rng(1).standard_normal((10_000, Z_DIM)), jnp.float32)
+    w_avg = jnp.mean(jax.jit(lambda g, z: g.mapping(z))(generator, z), axis=0)
+    generator.mapping.w_avg[...] = w_avg
+    checkpoint.save(folder, generator, dtype=np.float16, overwrite=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))

@@ -1,0 +1,97 @@
+"""The losses that teach a generator heads whose latent, pictures and depth are known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from eg3d_jax.cameras import from_label
+from eg3d_jax.compositing import interval_weights, midpoints, sample_weights
+from eg3d_jax.generator import TriPlaneGenerator
+from eg3d_jax.rays import pixel_rays, random_draws
+from inversion.features.lpips import Lpips
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionWeights:
+    """Factors on the terms of the loss.
+
+    Attributes:
+      colour: of |difference| + 3 difference^2 of ray colours in [0, 1].
+      opacity: of |difference| of ray opacities.
+      depth: of the weighted mean distance of samples from the true surface, world units.
+      picture: of |difference| of whole pictures in [0, 1].
+      lpips: of LPIPS between whole pictures.
+    """
+
+    colour: float = 1.0
+    opacity: float = 0.5
+    depth: float = 0.7
+    picture: float = 1.0
+    lpips: float = 0.3
+
+
+def ray_terms(generator: TriPlaneGenerator, batch: dict[str, Array], key: Array):
+    """Unweighted losses of random rays of several heads, from `draw_rays`' batch -> {term: []}.
+
+    Half of a ray's samples are stratified, half lie around the true surface, where there is one:
+    the field is asked where it matters from the first step on.
+    """
+    config = generator.config.render
+    batch_shape = batch["depth"].shape
+
+    def one_head(z, labels, u, v, colour, opacity, depth, key):
+        planes = generator.tri_planes(generator.map_to_ws(z))
+        rays = jax.vmap(lambda label, u, v: pixel_rays(from_label(label), u, v))(labels, u, v)
+        samples = sample_depths(depth, key, config.ray_start, config.ray_end)
+        points = rays.origins[:, :, None] + samples[..., None] * rays.directions[:, :, None]
+        features, density = generator.query(planes, points.reshape(-1, 3))
+        weights = interval_weights(density.reshape(samples.shape), samples)
+        seen = sample_weights(weights)
+        rgb = jnp.einsum("vrs,vrsc->vrc", seen, features.reshape(*samples.shape, -1)[..., :3])
+        shown = jnp.sum(weights, axis=-1)
+        rgb = rgb + (1.0 - shown)[..., None]
+        error = jnp.abs(rgb - (colour * 0.5 + 0.5))
+        solid = (depth > 0) & (opacity > 0.99)
+        distance = jnp.sum(weights * jnp.abs(midpoints(samples) - depth[..., None]), axis=-1)
+        return {
+            "colour": jnp.mean(error) + 3.0 * jnp.mean(jnp.square(error)),
+            "opacity": jnp.mean(jnp.abs(shown - opacity)),
+            "depth": jnp.mean(jnp.where(solid, distance, 0.0)),
+        }
+
+    names = ("z", "labels", "u", "v", "colour", "opacity", "depth")
+    keys = jax.random.split(key, batch_shape[0])
+    terms = jax.vmap(one_head)(*(batch[name] for name in names), keys)
+    return jax.tree.map(jnp.mean, terms)
+
+
+def sample_depths(depth: Array, key: Array, start: float | None, end: float | None) -> Array:
+    """[*, R] true depths (0 where empty) -> [*, R, 16] sample depths, ascending."""
+    assert start is not None and end is not None
+    key_all, key_near = jax.random.split(key)
+    shape = (*depth.shape, 8)
+    spread = start + (end - start) * (jnp.arange(8) + jax.random.uniform(key_all, shape)) / 8
+    near = depth[..., None] + 0.025 * jax.random.normal(key_near, shape)
+    anywhere = start + (end - start) * jax.random.uniform(key_near, shape)
+    near = jnp.where(depth[..., None] > 0, near, anywhere)
+    return jnp.sort(jnp.concatenate([spread, near], axis=-1), axis=-1)
+
+
+def picture_terms(
+    generator: TriPlaneGenerator, lpips: Lpips, batch: dict[str, Array], key: Array
+) -> dict[str, Array]:
+    """Unweighted losses of whole pictures, from `draw_pictures`' batch -> {term: []}."""
+
+    def one(z, label, image, raw, key):
+        draws = random_draws(key, raw.shape[0] * raw.shape[1], generator.config.render)
+        out = generator.synthesize(generator.map_to_ws(z), from_label(label), draws=draws)
+        mean_error = jnp.mean(jnp.abs(out.image - image)) + jnp.mean(jnp.abs(out.raw - raw))
+        return {"picture": 0.25 * mean_error, "lpips": lpips.distance(out.image, image)}
+
+    keys = jax.random.split(key, batch["z"].shape[0])
+    terms = jax.vmap(one)(*(batch[name] for name in ("z", "label", "image", "raw")), keys)
+    return jax.tree.map(jnp.mean, terms)

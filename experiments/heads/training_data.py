@@ -1,0 +1,112 @@
+"""Random rays and whole pictures out of the shards that `experiments.heads.dataset` writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+
+_KEYS = ("z", "label", "image64", "opacity64", "depth64", "image128")
+# The face, world units: rays that hit near it are drawn more often, since faces appear last.
+_FACE_CENTRE, _FACE_RADIUS = np.array([0.0, 0.0, 0.16], np.float32), 0.13
+
+
+@dataclass
+class Shards:
+    """Training heads in memory; `refresh` adds those that were finished meanwhile.
+
+    Attributes:
+      folder: of the shards.
+      loaded: names of the files read.
+      arrays: per key one array a shard.
+    """
+
+    folder: Path
+    loaded: list[str] = field(default_factory=list)
+    arrays: list[dict[str, np.ndarray]] = field(default_factory=list)
+
+    def refresh(self, limit: int | None = None) -> int:
+        """Read shards that are new, in order, at most `limit` in all -> number of heads."""
+        for path in sorted(self.folder.glob("train_*.npz"))[:limit]:
+            if path.name not in self.loaded:
+                with np.load(path) as file:
+                    shard = {key: file[key] for key in _KEYS}
+                shard["chance"] = pixel_chances(shard)
+                self.arrays.append(shard)
+                self.loaded.append(path.name)
+        if not self.arrays:
+            raise FileNotFoundError(
+                f"{self.folder}: no train_*.npz; make some with "
+                "`python -m experiments.heads.dataset --folder {self.folder}`"
+            )
+        return sum(len(shard["z"]) for shard in self.arrays)
+
+
+def pixel_chances(shard: dict[str, np.ndarray]) -> np.ndarray:
+    """[n, V, 64 * 64] uint8, how much more often than an empty pixel each one is drawn."""
+    heads, views, side = shard["depth64"].shape[:3]
+    chance = np.ones((heads, views, side * side), np.uint8)
+    centres = (np.arange(side, dtype=np.float32) + 0.5) / side
+    v, u = (x.reshape(-1) for x in np.meshgrid(centres, centres, indexing="ij"))
+    for h in range(heads):
+        label = shard["label"][h]
+        local = np.stack([(u - 0.5) / label[0, 16], (v - 0.5) / label[0, 20], np.ones_like(u)], -1)
+        local /= np.linalg.norm(local, axis=-1, keepdims=True)
+        cam2world = label[:, :16].reshape(-1, 4, 4)
+        directions = np.einsum("vij,pj->vpi", cam2world[:, :3, :3], local)
+        depth = shard["depth64"][h].reshape(views, -1).astype(np.float32)
+        points = cam2world[:, None, :3, 3] + depth[..., None] * directions
+        near_face = np.linalg.norm(points - _FACE_CENTRE, axis=-1) < _FACE_RADIUS
+        chance[h] += np.where(depth > 0, 2 + 5 * near_face, 0).astype(np.uint8)
+    return chance
+
+
+def draw_rays(
+    shards: Shards, rng: np.random.Generator, *, heads: int, views: int, rays: int
+) -> dict[str, np.ndarray]:
+    """A batch of random pixels at 64 x 64.
+
+    Returns:
+      z [B, z_dim]; labels [B, V, 25]; u, v [B, V, R]; colour [B, V, R, 3] in [-1, 1]; opacity
+      [B, V, R] in [0, 1]; depth [B, V, R] world units, 0 where empty.
+    """
+    out: dict[str, list] = {
+        key: [] for key in ("z", "labels", "pixel", "colour", "opacity", "depth")
+    }
+    for _ in range(heads):
+        shard = shards.arrays[rng.integers(len(shards.arrays))]
+        h = rng.integers(len(shard["z"]))
+        chosen = rng.choice(shard["label"].shape[1], views, replace=False)
+        cumulative = np.cumsum(shard["chance"][h, chosen], axis=-1, dtype=np.float32)
+        draws = rng.random((views, rays), np.float32) * cumulative[:, -1:] * 0.9999
+        pixel = np.stack([np.searchsorted(*row, side="right") for row in zip(cumulative, draws)])
+        rows = np.arange(views)[:, None]
+        out["z"].append(shard["z"][h])
+        out["labels"].append(shard["label"][h, chosen])
+        out["pixel"].append(pixel)
+        for name, key in (("colour", "image64"), ("opacity", "opacity64"), ("depth", "depth64")):
+            whole = shard[key][h, chosen]
+            out[name].append(whole.reshape(views, 64 * 64, *whole.shape[3:])[rows, pixel])
+    batch = {key: np.stack(values) for key, values in out.items()}
+    pixel = batch.pop("pixel")
+    batch["u"] = ((pixel % 64) + np.float32(0.5)) / np.float32(64)
+    batch["v"] = ((pixel // 64) + np.float32(0.5)) / np.float32(64)
+    batch["colour"] = batch["colour"].astype(np.float32) / 127.5 - 1
+    batch["opacity"] = batch["opacity"].astype(np.float32) / 255
+    batch["depth"] = batch["depth"].astype(np.float32)
+    return {key: np.asarray(value, np.float32) for key, value in batch.items()}
+
+
+def draw_pictures(shards: Shards, rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+    """Whole pictures, one a head: z [B, z_dim], label [B, 25], image [B, 128, 128, 3], raw at 64."""
+    out: dict[str, list] = {key: [] for key in ("z", "label", "image", "raw")}
+    for _ in range(count):
+        shard = shards.arrays[rng.integers(len(shards.arrays))]
+        h, view = rng.integers(len(shard["z"])), rng.integers(shard["image128"].shape[1])
+        out["z"].append(shard["z"][h])
+        out["label"].append(shard["label"][h, view])
+        out["image"].append(shard["image128"][h, view].astype(np.float32) / 127.5 - 1)
+        out["raw"].append(shard["image64"][h, view].astype(np.float32) / 127.5 - 1)
+    return {key: np.stack(values) for key, values in out.items()}
