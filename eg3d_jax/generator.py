@@ -16,7 +16,7 @@ from jax import Array
 from eg3d_jax.cameras import Cameras, orbit, to_label
 from eg3d_jax.config import GeneratorConfig
 from eg3d_jax.layers import Linear, NoiseMode
-from eg3d_jax.rays import RayDraws, cast_rays
+from eg3d_jax.rays import RayDraws, cast_rays, random_draws
 from eg3d_jax.rendering import RenderedRays, render_rays
 from eg3d_jax.stylegan2 import Backbone, MappingNetwork
 from eg3d_jax.superresolution import SuperResolution
@@ -119,6 +119,11 @@ class TriPlaneGenerator(nnx.Module):
         image = self.backbone(ws, noise_mode=noise_mode, key=key)
         planes = image.reshape(*image.shape[:2], self.config.num_planes, -1)
         return jnp.moveaxis(planes, 2, 0)
+
+    def random_draws(self, key: Array, side: int | None = None) -> RayDraws:
+        """Random numbers for one view of side x side pixels, `neural_side` if None."""
+        side = self.config.neural_side if side is None else side
+        return random_draws(key, side * side, self.config.render)
 
     def field(self, planes: Array):
         """The function from points [M, 3] to (colour features [M, C], raw density [M])."""

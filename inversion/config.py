@@ -1,0 +1,82 @@
+"""What an inversion does, as frozen dataclasses. Defaults are the paper's (spec inversion 10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One stage of optimisation with Adam (0.9, 0.999, 1e-8).
+
+    Attributes:
+      num_steps: steps of the stage; 0 skips it.
+      learning_rate: of the plateau.
+      ramp_up: fraction of the steps over which the rate rises from zero.
+      ramp_down: fraction of the steps over which it falls to zero.
+    """
+
+    num_steps: int
+    learning_rate: float
+    ramp_up: float = 0.0
+    ramp_down: float = 0.0
+
+    def __post_init__(self):
+        if self.num_steps < 0 or not self.learning_rate > 0:
+            raise ValueError(
+                f"num_steps={self.num_steps} must not be negative and "
+                f"learning_rate={self.learning_rate} must be positive"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """Factors on the loss terms of one view (spec inversion section 2).
+
+    Attributes:
+      pixel: of the mean squared difference in the [-1, 1] range.
+      perceptual: of the LPIPS distance.
+      identity: of one minus the cosine of the face embeddings; without effect if no network is
+        given.
+      prior: of the mean squared distance to the mean latent; latent stage only.
+    """
+
+    pixel: float = 0.1
+    perceptual: float = 1.0
+    identity: float = 1.0
+    prior: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class InversionConfig:
+    """One latent for all views, then pivotal tuning of the generator.
+
+    Attributes:
+      latent: the first stage (spec inversion section 3).
+      tuning: the second stage (spec inversion section 4).
+      weights: of the loss terms.
+      w_noise: deviation of the exploration noise at the start, in units of the spread of w.
+      w_noise_ramp: fraction of the first stage over which the noise vanishes.
+      noise_per_view: draw the noise afresh for each view, as the authors do, which needs feature
+        planes for each view; else once a step for all views.
+      random_rays: jitter the samples along the rays, as the authors do; else they are deterministic.
+      views_at_once: views rendered together; the rest waits and is recomputed in the backward pass,
+        which bounds memory. None renders all together.
+      rays_at_once: the same for the rays of a view.
+    """
+
+    latent: StageConfig = field(
+        default_factory=lambda: StageConfig(
+            num_steps=500, learning_rate=0.1, ramp_up=0.05, ramp_down=0.25
+        )
+    )
+    tuning: StageConfig = field(
+        default_factory=lambda: StageConfig(num_steps=350, learning_rate=3e-4)
+    )
+    weights: LossWeights = LossWeights()
+    w_noise: float = 0.05
+    w_noise_ramp: float = 0.75
+    noise_per_view: bool = False
+    random_rays: bool = True
+    views_at_once: int | None = None
+    rays_at_once: int | None = None

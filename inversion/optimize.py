@@ -1,0 +1,159 @@
+"""The two stages as jitted chunks of Adam steps (spec inversion sections 3 and 4)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax import Array
+
+from eg3d_jax.generator import TriPlaneGenerator
+from inversion import losses
+from inversion.config import InversionConfig, StageConfig
+from inversion.latents import WStatistics
+from inversion.objectives import FeatureNetworks, Targets, Terms, reconstruct, weighted
+from inversion.schedules import latent_noise_schedule, learning_rate_schedule
+
+_ADAM = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class StageState:
+    """All that changes in a stage; saved and loaded whole.
+
+    Attributes:
+      variables: what is fitted: ws [L, D], or the parameters of a generator.
+      adam: moments.
+      step: [] int32, steps done.
+      key: random key of the stage; a step's draws depend on it and the step alone.
+    """
+
+    variables: Any
+    adam: optax.OptState
+    step: Array
+    key: Array
+
+
+def start_latent(w_statistics: WStatistics, num_ws: int, key: Array) -> StageState:
+    """The first stage's beginning: the mean latent in every layer."""
+    return _start(jnp.tile(w_statistics.mean, (num_ws, 1)), key)
+
+
+def start_tuning(generator: TriPlaneGenerator, key: Array) -> StageState:
+    """The second stage's beginning: the parameters as they are; noise maps are not among them."""
+    # Copies: the steps donate their buffers, and the generator's must survive.
+    return _start(jax.tree.map(jnp.copy, nnx.state(generator, nnx.Param)), key)
+
+
+def tuned_generator(generator: TriPlaneGenerator, state: StageState) -> TriPlaneGenerator:
+    """The generator with a tuning stage's parameters in place of its own."""
+    graph, _, rest = nnx.split(generator, nnx.Param, ...)
+    return nnx.merge(graph, state.variables, rest)
+
+
+@partial(jax.jit, static_argnames=("config", "num_steps"), donate_argnames="state")
+def advance_latent(
+    state: StageState,
+    generator: TriPlaneGenerator,
+    networks: FeatureNetworks,
+    targets: Targets,
+    w_statistics: WStatistics,
+    *,
+    config: InversionConfig,
+    num_steps: int,
+) -> tuple[StageState, Terms]:
+    """Fit one W+ latent to all views for `num_steps` more steps (spec inversion section 3).
+
+    Returns:
+      The state, whose buffers replace the given one's, and every unweighted term as [num_steps].
+    """
+    deviation = latent_noise_schedule(
+        w_statistics.std,
+        max(config.latent.num_steps, 1),
+        strength=config.w_noise,
+        ramp=config.w_noise_ramp,
+    )
+
+    def objective(ws: Array, step: Array, key: Array) -> Terms:
+        key_noise, key_rays = jax.random.split(key)
+        each = (targets.images.shape[0],) if config.noise_per_view else ()
+        noise = deviation(step) * jax.random.normal(key_noise, (*each, *ws.shape))
+        terms = reconstruct(generator, ws + noise, networks, targets, config, key_rays)
+        return terms | {"prior": losses.latent_prior(ws, w_statistics.mean)}
+
+    return _advance(objective, state, config, config.latent, num_steps)
+
+
+@partial(jax.jit, static_argnames=("config", "num_steps"), donate_argnames="state")
+def advance_tuning(
+    state: StageState,
+    generator: TriPlaneGenerator,
+    networks: FeatureNetworks,
+    targets: Targets,
+    ws: Array,
+    *,
+    config: InversionConfig,
+    num_steps: int,
+) -> tuple[StageState, Terms]:
+    """Tune all parameters of the generator around the pivot ws (spec inversion section 4).
+
+    Returns:
+      The state, whose buffers replace the given one's, and every unweighted term as [num_steps].
+    """
+    graph, _, rest = nnx.split(generator, nnx.Param, ...)
+
+    def objective(params: nnx.State, step: Array, key: Array) -> Terms:
+        del step
+        tuned = nnx.merge(graph, params, rest)
+        return reconstruct(tuned, ws, networks, targets, config, key)
+
+    return _advance(objective, state, config, config.tuning, num_steps)
+
+
+def _start(variables: Any, key: Array) -> StageState:
+    return StageState(
+        variables=variables, adam=_ADAM.init(variables), step=jnp.zeros((), jnp.int32), key=key
+    )
+
+
+def _advance(
+    objective: Callable[[Any, Array, Array], Terms],
+    state: StageState,
+    config: InversionConfig,
+    stage: StageConfig,
+    num_steps: int,
+) -> tuple[StageState, Terms]:
+    rate = learning_rate_schedule(
+        stage.learning_rate,
+        max(stage.num_steps, 1),
+        ramp_up=stage.ramp_up,
+        ramp_down=stage.ramp_down,
+    )
+
+    def iteration(state: StageState, _) -> tuple[StageState, Terms]:
+        key = jax.random.fold_in(state.key, state.step)
+
+        def loss(variables: Any) -> tuple[Array, Terms]:
+            terms = objective(variables, state.step, key)
+            return weighted(terms, config), terms
+
+        grads, terms = jax.grad(loss, has_aux=True)(state.variables)
+        updates, adam = _ADAM.update(grads, state.adam)
+        updates = jax.tree.map(lambda u: -rate(state.step) * u, updates)
+        new = dataclasses.replace(
+            state,
+            variables=optax.apply_updates(state.variables, updates),
+            adam=adam,
+            step=state.step + 1,
+        )
+        return new, terms
+
+    return jax.lax.scan(iteration, state, length=num_steps)
