@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 
@@ -63,7 +64,7 @@ def repeat_latents(w_plus: Array, azimuth: ArrayLike) -> Latents:
             f"a latent {w_plus.shape} and azimuths {np.shape(azimuth)} must be [L, D] and [K], "
             "K at least 1"
         )
-    if not isinstance(azimuth, jax.core.Tracer) and np.any(np.diff(np.asarray(azimuth)) < 0):
+    if not isinstance(azimuth, Tracer) and np.any(np.diff(np.asarray(azimuth)) < 0):
         raise ValueError(
             f"azimuths {np.asarray(azimuth).tolist()} do not ascend; sort the views, and pass "
             "their azimuths through `continuous_azimuths` if they lie around pi"
@@ -135,7 +136,7 @@ def w_statistics(
     """
     if min(z_dim, num_samples, batch) < 1:
         raise ValueError(f"{z_dim=}, {num_samples=} and {batch=} must be positive")
-    random = np.random.RandomState(seed)
+    random = np.random.RandomState(seed)  # the draws of the authors' code
     z = random.randn(num_samples, z_dim).astype(np.float32)
     mapped = jax.jit(map_to_w)
     parts = [np.asarray(mapped(z[i : i + batch])) for i in range(0, num_samples, batch)]
