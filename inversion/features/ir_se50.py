@@ -106,6 +106,10 @@ class IrSe50(nnx.Module):
         self.linear_bias = frozen(state["output_layer.3.bias"])
         self.linear_norm = Affine(*_batch_norm(state, "output_layer.4"))
 
+    def __call__(self, image: Array) -> Array:
+        """Embedding [512], of unit length, of the face in a whole picture (see `identity_crop`)."""
+        return self.embed(identity_crop(image))
+
     def embed(self, crop: Array) -> Array:
         """Embedding of an aligned face.
 
@@ -129,10 +133,6 @@ class IrSe50(nnx.Module):
         x = self.norm(x).reshape(-1) @ self.linear[...] + self.linear_bias[...]
         x = self.linear_norm(x)
         return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x)), 1e-24))
-
-    def features(self, image: Array) -> Array:
-        """Embedding [512], of unit length, of the face in a whole picture (see `identity_crop`)."""
-        return self.embed(identity_crop(image))
 
 
 def identity_crop(image: Array) -> Array:
