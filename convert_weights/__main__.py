@@ -10,6 +10,7 @@ from typing import Literal
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from convert_weights.generator import load_torch_state, read_generator
@@ -84,15 +85,17 @@ def convert(args: Args, console: Console) -> None:
         dtype=args.dtype,
         overwrite=args.overwrite,
     )
-    console.print(f"wrote {args.output} (fingerprint {metadata['fingerprint'][:12]})")
+    console.print(f"wrote {args.output} (fingerprint {metadata['fingerprint'][:12]})", markup=False)
 
 
 def _show(console: Console, title: str, values: object) -> None:
-    table = Table(title=title, title_justify="left", show_header=False)
+    table = Table(title=escape(title), title_justify="left", show_header=False)
     for field in dataclasses.fields(values):  # pyright: ignore[reportArgumentType] (a dataclass)
         value = getattr(values, field.name)
-        table.add_row(field.name, f"{value:.4g}" if isinstance(value, float) else str(value))
-    console.print(table, markup=False)
+        table.add_row(
+            field.name, f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+        )
+    console.print(table)
 
 
 if __name__ == "__main__":

@@ -59,18 +59,26 @@ def config_from_pickle(generator: Record, *, focal: float | None = None) -> Gene
     if focal is None:
         shapenet = render.white_background and math.isclose(radius, 1.7)
         focal = _SHAPENET_FOCAL if shapenet else _FOCAL
+    side = _integer(synthesis.get("img_resolution"), "plane side", 4, 2048)
+    layers = sum(bool(re.fullmatch(r"fc\d+", name)) for name in mapping.modules)
+    layers = _integer(layers, "number of mapping layers", 1, 64)
     arguments = generator.get("_init_kwargs")
     arguments = arguments if type(arguments) is dict else {}
-    dims = {name: _integer(generator.get(name), name, 0, 8192) for name in _DIMS}
+    dims = {name: _integer(generator.get(name), name, 1, 8192) for name in ("z_dim", "w_dim")}
+    if generator.get("c_dim") not in (0, 25):
+        raise CheckpointError("its c_dim is neither 25, a camera label, nor 0, none")
     try:
         return GeneratorConfig(
             **dims,
-            mapping_layers=sum(bool(re.fullmatch(r"fc\d+", name)) for name in mapping.modules),
+            c_dim=generator.get("c_dim"),
+            mapping_layers=layers,
             c_scale=_number(options.get("c_scale", 0), "c_scale", -1e3, 1e3),
             c_zero=bool(options.get("c_gen_conditioning_zero", False)),
-            channel_base=_integer(arguments.get("channel_base", 32768), "channel_base", 1, 1 << 24),
+            channel_base=_integer(
+                arguments.get("channel_base", 32768), "channel_base", side, 1 << 24
+            ),
             channel_max=_integer(arguments.get("channel_max", 512), "channel_max", 1, 8192),
-            plane_side=_integer(synthesis.get("img_resolution"), "plane side", 4, 2048),
+            plane_side=side,
             plane_features=features // len(axes),
             plane_axes=axes,
             conv_clamp=_clamp(synthesis, "backbone"),
@@ -91,9 +99,6 @@ def config_from_pickle(generator: Record, *, focal: float | None = None) -> Gene
         raise CheckpointError(f"its configuration is impossible: {error}") from None
 
 
-_DIMS = ("z_dim", "c_dim", "w_dim")
-
-
 def _integer(value: Any, name: str, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:
         raise CheckpointError(f"its {name} is no whole number from {low} to {high}")
@@ -110,7 +115,7 @@ def _rows(layer: Record, name: str) -> int:
     weight = dict(layer.tensors()).get("weight")
     if weight is None or not weight.shape:
         raise CheckpointError(f"its {name} has no weight")
-    return weight.shape[0]
+    return _integer(weight.shape[0], f"{name}'s width", 1, 8192)
 
 
 def _pivot(value: Any) -> tuple[float, float, float]:

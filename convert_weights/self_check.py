@@ -77,8 +77,9 @@ def check(generator: TriPlaneGenerator, *, seed: int = 0) -> Statistics:
     found = render_statistics(generator, seed=seed)
     if not np.isfinite(dataclasses.astuple(found)).all():
         raise CheckpointError("its generator renders numbers that are not finite")
-    if found.image_std < _FLAT:
-        raise CheckpointError(f"its generator renders a blank picture (std {found.image_std:.1e})")
+    contrast = min(found.image_std, found.raw_std)
+    if contrast < _FLAT:
+        raise CheckpointError(f"its generator renders a blank picture (std {contrast:.1e})")
     render = generator.config.render
     if render.ray_start is not None and render.ray_end is not None:
         beyond = (render.ray_end - render.ray_start) / (render.coarse_samples - 1)

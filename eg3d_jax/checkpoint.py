@@ -128,11 +128,22 @@ def save(
             checkpointer.save(partial / _ARRAYS, stored)
         # orbax may leave a note with the path of this machine, which nothing reads
         (partial / _ARRAYS / "commit_success.txt").unlink(missing_ok=True)
+        metadata["files"] = _digests(partial / _ARRAYS)
         (partial / _JSON).write_text(json.dumps(metadata, indent=1) + "\n")
         _replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return metadata
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digests[path.relative_to(folder).as_posix()] = digest
+    return digests
 
 
 def check_free(folder: str | Path, *, overwrite: bool = False) -> None:
@@ -161,8 +172,8 @@ def load(folder: str | Path) -> tuple[TriPlaneGenerator, dict[str, Any]]:
     """Read a generator from a folder that `save` wrote.
 
     Returns:
-      The generator, and its metadata: 'format', 'config', 'dtype', 'source', 'license' and
-      'fingerprint'.
+      The generator, and its metadata: 'format', 'config', 'dtype', 'source', 'license',
+      'fingerprint' and 'files'.
 
     Raises:
       ValueError: naming the folder, the file in it and what to do.
@@ -180,6 +191,8 @@ def load(folder: str | Path) -> tuple[TriPlaneGenerator, dict[str, Any]]:
     target = {
         name: np.empty(variable.shape, metadata["dtype"]) for name, (_, variable) in places.items()
     }
+    if _digests(folder / _ARRAYS) != metadata["files"]:  # orbax would fail less legibly
+        raise ValueError(f"{folder}: files in {_ARRAYS} are missing or damaged; {advice}")
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             stored = checkpointer.restore(folder / _ARRAYS, target)
@@ -205,7 +218,7 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
     if version != FORMAT:
         raise ValueError(f"{folder}: {_JSON} has format {version}, not {FORMAT}; convert it again")
     if (
-        not metadata.keys() >= {"config", "dtype", "fingerprint"}
+        not metadata.keys() >= {"config", "dtype", "fingerprint", "files"}
         or metadata["dtype"] not in _DTYPES
     ):
         raise ValueError(f"{folder}: {_JSON} is incomplete; {advice}")

@@ -203,6 +203,8 @@ BAD = {
     "huge": ({"options": {"depth_resolution": 10**9}}, "depth_resolution"),
     "not a number": ({"options": {"box_warp": float("nan")}}, "box_warp"),
     "bool": ({"attributes": {"": {"z_dim": True}}}, "z_dim"),
+    "label": ({"attributes": {"": {"c_dim": 7}}}, "c_dim"),
+    "no channels": ({"attributes": {"": {"_init_kwargs": {"channel_base": 8}}}}, "channel_base"),
     "side": ({"attributes": {"backbone.synthesis": {"img_resolution": 20}}}, "power of two"),
     "huge side": ({"attributes": {"backbone.synthesis": {"img_resolution": 2**40}}}, "plane side"),
     "planes": ({"attributes": {"backbone.synthesis": {"img_channels": 25}}}, "do not divide"),

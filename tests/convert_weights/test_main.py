@@ -1,0 +1,132 @@
+import hashlib
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from convert_weights.__main__ import LICENSE, Args, main
+from convert_weights.generator import to_torch_state
+from eg3d_jax import checkpoint
+from eg3d_jax.config import tiny
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    """Convert a file of given content; status, and lines of the two streams."""
+
+    def run(content, **keywords):
+        path = tmp_path / "network.pkl"
+        if content is not None:
+            path.write_bytes(content)
+        status = main(Args(pickle=path, output=tmp_path / "out" / "generator", **keywords))
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+def system():
+    class Attack:
+        def __reduce__(self):
+            return os.system, ("touch attacked",)
+
+    return pickle.dumps({"G_ema": Attack()})
+
+
+def bad_files(writer):
+    good = writer.checkpoint_bytes(tiny())
+    state = writer.state_dict(tiny())
+    state["backbone.mapping.fc1.weight"] = np.zeros((3, 3), np.float32)
+    network = writer.Global("dnnlib.tflib.network", "Network")
+    nothing = {name: np.zeros_like(array) for name, array in writer.state_dict(tiny()).items()}
+    nothing |= {n: a for n, a in writer.state_dict(tiny()).items() if n.endswith("filter")}
+    strange = {**writer.state_dict(tiny()), "backbone.other": np.zeros(2, np.float32)}
+    return {
+        "missing": (None, "there is no such file"),
+        "empty": (b"", "empty"),
+        "truncated": (good[: len(good) // 2], "truncated"),
+        "truncated gzip": (b"\x1f\x8b\x08\x00", "gzip stream does not end"),
+        "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(100), "not a pickle"),
+        "text": (b"<html>404 not found</html>", "not a pickle"),
+        "zip": (b"PK\x03\x04" + bytes(100), "not a pickle"),
+        "another global": (system(), "posix.system"),
+        "no generator": (pickle.dumps({"G": None}), "no generator under the name G_ema"),
+        "a list": (pickle.dumps([1]), "no generator"),
+        "TensorFlow": (writer.dumps((writer.Instance(network, {}),) * 3), "TensorFlow-era"),
+        "TensorFlow's triple": (pickle.dumps((1, 2, 3)), "TensorFlow-era"),
+        "wrong shape": (
+            writer.checkpoint_bytes(tiny(), state),
+            "fc1.weight is [3, 3], wanted [16, 16]",
+        ),
+        "a tensor too many": (writer.checkpoint_bytes(tiny(), strange), "backbone.other"),
+        "unknown super-resolution": (
+            writer.checkpoint_bytes(tiny(), variant="SuperresolutionHybrid32X"),
+            "SuperresolutionHybrid32X",
+        ),
+        "a blank picture": (writer.checkpoint_bytes(tiny(), nothing), "blank picture"),
+    }
+
+
+def test_bad_files_give_one_sentence_status_2_and_no_output(run, writer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for kind, (content, cause) in bad_files(writer).items():
+        status, out, err = run(content)
+        assert status == 2, kind
+        assert cause in err, (kind, err)
+        assert "network.pkl" in err, (kind, err)
+        assert err.count("\n") == 1, (kind, err)
+        assert "Traceback" not in err + out
+        assert {path.name for path in tmp_path.iterdir()} <= {"network.pkl"}, kind
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_a_conversion_writes_generator_source_and_licence(run, writer, tmp_path):
+    state = writer.state_dict(tiny())
+    content = writer.checkpoint_bytes(tiny(), state)
+    status, out, err = run(content)
+    assert (status, err) == (0, "")
+    assert "image_std" in out
+    generator, metadata = checkpoint.load(tmp_path / "out" / "generator")
+    assert generator.config == tiny()
+    for name, array in to_torch_state(generator).items():
+        np.testing.assert_array_equal(array, state[name])
+    assert metadata["source"] == {
+        "file": "network.pkl",
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    assert metadata["license"] == LICENSE
+    assert "NVIDIA Source Code License" in " ".join(LICENSE.split())
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["generator"]
+
+    status, _, err = run(content)
+    assert status == 2
+    assert "not empty" in err
+    assert run(content, overwrite=True, license="mine", dtype="float16")[0] == 0
+    _, metadata = checkpoint.load(tmp_path / "out" / "generator")
+    assert (metadata["license"], metadata["dtype"]) == ("mine", "float16")
+
+
+@pytest.mark.slow
+def test_the_mini_checkpoint_converts_from_the_command_line(mini_path, tmp_path):
+    command = [sys.executable, "-m", "convert_weights"]
+    done = subprocess.run(
+        [*command, mini_path, tmp_path / "out"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    generator, _ = checkpoint.load(tmp_path / "out")
+    assert generator.config.neural_side == 48
+
+
+def test_the_command_line_reports_bad_input_with_status_2(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "convert_weights", tmp_path / "none.pkl", tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"cannot read {tmp_path / 'none.pkl'}: there is no such file\n"
+    assert not list(tmp_path.iterdir())
