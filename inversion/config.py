@@ -59,9 +59,11 @@ class InversionConfig:
       w_noise_ramp: fraction of the first stage over which the noise vanishes.
       noise_per_view: draw the noise afresh for each view, as the authors do, which needs feature
         planes for each view; else once a step for all views.
-      random_rays: jitter the samples along the rays, as the authors do; else they are deterministic.
-      views_at_once: views rendered together; the rest waits and is recomputed in the backward pass,
-        which bounds memory. None renders all together.
+      random_rays: jitter the samples along the rays, as the authors do.
+      views_per_step: render only so many views a step, drawn at random; None takes all, as the
+        authors do. A quarter of the views a step is a good bargain where time is short.
+      views_at_once: views rendered together; the others wait and are recomputed in the backward
+        pass, which bounds memory. None renders all together.
       rays_at_once: the same for the rays of a view.
     """
 
@@ -78,5 +80,6 @@ class InversionConfig:
     w_noise_ramp: float = 0.75
     noise_per_view: bool = False
     random_rays: bool = True
+    views_per_step: int | None = None
     views_at_once: int | None = None
     rays_at_once: int | None = None

@@ -93,6 +93,13 @@ def reconstruct(
       config: sampling and batching.
       key: of the ray samples.
     """
+    key, key_views = jax.random.split(key)
+    count = targets.images.shape[0]
+    if config.views_per_step is not None and config.views_per_step < count:
+        drawn = jax.random.permutation(key_views, count)[: config.views_per_step]
+        targets = jax.tree.map(lambda x: x[drawn], targets)
+        ws = ws if ws.ndim == 2 else ws[drawn]
+        count = config.views_per_step
     shared = generator.tri_planes(ws) if ws.ndim == 2 else None
 
     def one_view(inputs: tuple[Targets, Array, Array | None]) -> Terms:
@@ -105,7 +112,6 @@ def reconstruct(
         )
         return view_terms(networks, generator.superresolve(rendered, latent).image, target)
 
-    count = targets.images.shape[0]
     inputs = (targets, jax.random.split(key, count), None if ws.ndim == 2 else ws)
     at_once = config.views_at_once or count
     if at_once >= count:

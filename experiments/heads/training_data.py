@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-
 _KEYS = ("z", "label", "image64", "opacity64", "depth64", "image128")
 # The face, world units: rays that hit near it are drawn more often, since faces appear last.
 _FACE_CENTRE, _FACE_RADIUS = np.array([0.0, 0.0, 0.16], np.float32), 0.13

@@ -1,0 +1,89 @@
+"""How well a fit shows every frame, the ones it was not fitted to above all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from eg3d_jax.cameras import Cameras
+from eg3d_jax.generator import Renders, TriPlaneGenerator
+from experiments.frames_io import Frames, read_image
+from inversion import metrics
+from inversion.features.lpips import Lpips
+
+_VIEWS_AT_ONCE = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameScores:
+    """One number a frame, T of them.
+
+    Attributes:
+      psnr: dB over the whole picture.
+      lpips: distance.
+      psnr_foreground: dB over the head, or None without masks.
+      depth_error: mean absolute error inside the head, world units, or None without true depth.
+    """
+
+    psnr: np.ndarray
+    lpips: np.ndarray
+    psnr_foreground: np.ndarray | None
+    depth_error: np.ndarray | None
+
+
+@partial(jax.jit, static_argnames="views_at_once")
+def _render(generator: TriPlaneGenerator, ws, cameras: Cameras, views_at_once: int) -> Renders:
+    return generator.synthesize_views(ws, cameras, views_at_once=views_at_once)
+
+
+def render_views(generator: TriPlaneGenerator, ws: jax.Array, cameras: Cameras) -> Renders:
+    """Render from many cameras, on the host: `Renders` of NumPy arrays with a leading axis [T]."""
+    count = len(cameras)
+    parts = []
+    for start in range(0, count, 12):
+        # Padded to one length, so that one program serves all parts.
+        index = np.minimum(np.arange(start, start + 12), count - 1)
+        out = _render(generator, ws, cameras[index], _VIEWS_AT_ONCE)
+        parts.append(jax.tree.map(lambda x: np.asarray(x)[: count - start], out))  # noqa: B023
+    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+
+def score(lpips: Lpips, frames: Frames, renders: Renders) -> FrameScores:
+    """Compare renderings of all frames' cameras with the frames."""
+    distance = jax.jit(partial(metrics.lpips))
+    side = frames.image_side
+    masks = (
+        frames.mask if frames.mask is not None and frames.mask.shape[1:] == (side, side) else None
+    )
+    truth = None if frames.depth is None else shrink_depth(frames.depth, renders.depth.shape[1])
+    rows: dict[str, list[float]] = {"psnr": [], "lpips": [], "head": [], "depth": []}
+    for i in range(len(frames)):
+        image, target = jnp.asarray(renders.image[i]), jnp.asarray(read_image(frames, i))
+        rows["psnr"].append(float(metrics.psnr(image, target)))
+        rows["lpips"].append(float(distance(lpips, image, target)))
+        if masks is not None:
+            rows["head"].append(float(metrics.psnr(image, target, jnp.asarray(masks[i]))))
+        if truth is not None:
+            known = truth[i] > 0
+            error = np.abs(renders.depth[i] - truth[i])[known]
+            rows["depth"].append(float(error.mean()) if known.any() else float("nan"))
+    arrays = {key: np.array(values) if values else None for key, values in rows.items()}
+    return FrameScores(
+        psnr=np.array(rows["psnr"]),
+        lpips=np.array(rows["lpips"]),
+        psnr_foreground=arrays["head"],
+        depth_error=arrays["depth"],
+    )
+
+
+def shrink_depth(depth: np.ndarray, side: int) -> np.ndarray | None:
+    """True depth [T, S, S] at a side that divides S; 0 unless all pixels merged are known."""
+    factor, rest = divmod(depth.shape[1], side)
+    if rest:
+        return None
+    blocks = depth.reshape(len(depth), side, factor, side, factor)
+    return np.where((blocks > 0).all((2, 4)), blocks.mean((2, 4)), 0.0)

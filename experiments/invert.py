@@ -1,0 +1,253 @@
+"""Invert the head in a folder of frames: several views in, a 3D head out.
+
+`python -m experiments.invert` shows it on the embedded generator and demo head. With weights from
+`python -m convert_weights` and frames labelled as EG3D does it,
+`python -m experiments.invert --generator weights/ffhq512-128 --frames video --run runs/video`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from eg3d_jax import checkpoint
+from eg3d_jax.cameras import azimuth, to_label
+from eg3d_jax.generator import TriPlaneGenerator
+from experiments import compilation_cache, states
+from experiments.errors import InputError, explained
+from experiments.evaluation import render_views, score
+from experiments.event_log import EventLog
+from experiments.fitting import TERMS, Fitter, Method, steps_done
+from experiments.frames_io import Frames, load_frames, read_images
+from experiments.outputs import (
+    Finished,
+    write_metrics,
+    write_page,
+    write_pictures,
+    write_turntable,
+)
+from experiments.presets import Preset, inversion_config
+from experiments.progress import Progress
+from experiments.results import save_result
+from experiments.runs import RunFolder
+from inversion.config import InversionConfig
+from inversion.features.lpips import load_lpips
+from inversion.latents import WStatistics, w_statistics
+from inversion.objectives import FeatureNetworks
+from inversion.views import Views, select_evenly
+
+DEMO = Path(__file__).parent / "demo" / "demo_a"
+EMBEDDED = Path(checkpoint.__file__).parent / "pretrained" / "heads128"
+# Larger pictures are judged by VGG16 at 256 pixels, as in the paper.
+_SMALL_SIDE = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Fit one latent and a tuned generator to several views of a head.
+
+    Attributes:
+      frames: folder of square frames with EG3D's dataset.json; the demo head if not given
+      generator: folder made by `python -m convert_weights`; the embedded heads if not given
+      run: output folder
+      views: number of frames to fit, evenly spaced in yaw
+      preset: 'paper' or 'quick'; quick for the embedded generator, paper for others, if not given
+      latent_steps: instead of the preset's
+      tuning_steps: instead of the preset's
+      baseline: also invert the single most frontal view, to compare; by default with quick only
+      views_at_once: views rendered together; fewer need less memory
+      rays_at_once: rays of a view rendered together; must divide their number
+      crop: take the central square of frames that are not square
+      resume: go on with an interrupted run
+      overwrite: remove an earlier run from the folder
+      seed: of all draws
+    """
+
+    frames: Path = DEMO
+    generator: Path = EMBEDDED
+    run: Path = Path("runs/demo")
+    views: int = 7
+    preset: Preset | None = None
+    latent_steps: int | None = None
+    tuning_steps: int | None = None
+    baseline: bool | None = None
+    views_at_once: int | None = None
+    rays_at_once: int | None = None
+    crop: bool = False
+    resume: bool = False
+    overwrite: bool = False
+    seed: int = 0
+
+
+def main(args: Args) -> None:
+    """Run the command; errors that a user can act on are `InputError`s."""
+    started = time.perf_counter()
+    progress = Progress()
+    with progress.task("reading generator and frames"):
+        generator, metadata = load_generator(args.generator)
+        frames = read_frames(args, generator)
+        methods = choose_methods(args, frames)
+        config = choose_config(args)
+    settings = describe(args, config, metadata, frames)
+    open_run = RunFolder.resume if args.resume else _creator(args)
+    with open_run(args.run, settings, needed_bytes=disk_bytes(generator, len(methods))) as run:
+        folder = run.path / "state"
+        keep = steps_done(folder, methods) if args.resume else None
+        with EventLog(run.path, TERMS, keep=keep) as log:
+            side = generator.config.image_side
+            lpips = load_lpips("alexnet" if side <= _SMALL_SIDE else "vgg16")
+            with progress.task("statistics of the latent space"):
+                statistics = mean_latent(generator)
+            fitter = Fitter(
+                generator=generator,
+                networks=FeatureNetworks(lpips=lpips),
+                w_statistics=statistics,
+                config=config,
+                folder=folder,
+                log=log,
+                progress=progress,
+                seed=args.seed,
+            )
+            finished = [finish(fitter, frames, method) for method in methods]
+        best = finished[-1]
+        labels = np.asarray(to_label(frames.cameras))[best.method.frames]
+        with progress.task("pictures, turntable and report"):
+            save_result(run.result, best.fit.generator, best.fit.ws, labels, metadata)
+            compared = write_metrics(run, frames, finished)
+            rows = write_pictures(run, frames, finished)
+            write_turntable(run, best.fit)
+            write_page(
+                run, frames, finished, compared, rows,
+                settings=settings, seconds=progress.seconds,
+            )  # fmt: skip
+    for sentence in compared.sentences():
+        progress.say(sentence)
+    progress.say(f"{run.report}: open it in a browser ({time.perf_counter() - started:.0f} s)")
+
+
+def finish(fitter: Fitter, frames: Frames, method: Method) -> Finished:
+    """Fit one method and measure it on all frames, as a latent alone and tuned."""
+    images = jnp.asarray(read_images(frames, method.frames))
+    fit = fitter.fit(method, Views(images=images, cameras=frames.cameras[method.frames]))
+    generators = {"latent": fitter.generator, "tuning": fit.generator}
+    if not fitter.config.tuning.num_steps:
+        del generators["tuning"]
+    scores, renders = {}, None
+    with fitter.progress.task(f"{method.name}: measuring on all frames"):
+        for stage, generator in generators.items():
+            renders = render_views(generator, fit.ws, frames.cameras)
+            scores[stage] = score(fitter.networks.lpips, frames, renders)
+    assert renders is not None
+    stages = {stage: method.stage(stage) for stage in generators}
+    return Finished(
+        method=method,
+        fit=fit,
+        scores=scores,
+        losses={stage: fitter.log.history(name) for stage, name in stages.items()},
+        seconds={k: fitter.progress.seconds.get(name, 0.0) for k, name in stages.items()},
+        renders=renders,
+    )
+
+
+def load_generator(folder: Path) -> tuple[TriPlaneGenerator, dict]:
+    """A checkpoint folder's generator and metadata."""
+    try:
+        return checkpoint.load(folder)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def read_frames(args: Args, generator: TriPlaneGenerator) -> Frames:
+    """The frames, all checked."""
+    render = generator.config.render
+    limits = None
+    if render.ray_start is not None and render.ray_end is not None:
+        limits = (render.ray_start, render.ray_end)
+    return load_frames(
+        args.frames,
+        image_side=generator.config.image_side,
+        crop=args.crop,
+        min_frames=args.views,
+        box_side=render.box_warp,
+        ray_range=limits,
+    )
+
+
+def choose_methods(args: Args, frames: Frames) -> list[Method]:
+    """The single view to compare with, if wanted, and the chosen views."""
+    if args.views < 1:
+        raise InputError(f"--views {args.views} must be at least 1")
+    angles = np.asarray(azimuth(frames.cameras))
+    counts = [args.views]
+    baseline = choose_preset(args) == "quick" if args.baseline is None else args.baseline
+    if baseline and args.views > 1:
+        counts.insert(0, 1)
+    names = {count: f"{count} view{'s' if count > 1 else ''}" for count in counts}
+    return [Method(names[count], select_evenly(angles, count)) for count in counts]
+
+
+def choose_preset(args: Args) -> Preset:
+    """The preset asked for, or the one that fits the generator."""
+    return args.preset or ("quick" if args.generator == EMBEDDED else "paper")
+
+
+def choose_config(args: Args) -> InversionConfig:
+    """Schedules of the run."""
+    try:
+        return inversion_config(
+            choose_preset(args),
+            latent_steps=args.latent_steps,
+            tuning_steps=args.tuning_steps,
+            views_at_once=args.views_at_once,
+            rays_at_once=args.rays_at_once,
+        )
+    except ValueError as error:
+        raise InputError(f"--latent-steps or --tuning-steps: {error}") from None
+
+
+def mean_latent(generator: TriPlaneGenerator) -> WStatistics:
+    """W statistics under the frontal camera (spec inversion 1.3)."""
+    config = generator.config
+    label = to_label(generator.frontal_camera()) if config.c_dim else None
+    return w_statistics(lambda z: generator.mapping(z, label), config.z_dim)
+
+
+def describe(args: Args, config: InversionConfig, metadata: dict, frames: Frames) -> dict:
+    """All that the result depends on; a run is only resumed with the same."""
+    labels = np.asarray(to_label(frames.cameras))
+    return {
+        "frames": args.frames.name,
+        "frame_labels": states.fingerprint({"labels": labels}),
+        "num_frames": len(frames),
+        "generator": metadata["fingerprint"],
+        "views": args.views,
+        "crop": args.crop,
+        "seed": args.seed,
+        "inversion": config,
+    }
+
+
+def disk_bytes(generator: TriPlaneGenerator, methods: int) -> int:
+    """Disk space of a run: two states of parameters and moments a method, and the result."""
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(generator))
+    return size * (6 * methods + 2) + 50 * 2**20
+
+
+def _creator(args: Args) -> Callable[..., RunFolder]:
+    def create(path: Path, settings: dict, *, needed_bytes: int) -> RunFolder:
+        return RunFolder.create(path, settings, needed_bytes=needed_bytes, overwrite=args.overwrite)
+
+    return create
+
+
+if __name__ == "__main__":
+    with explained():
+        compilation_cache.enable()
+        main(tyro.cli(Args))

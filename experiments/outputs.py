@@ -1,0 +1,178 @@
+"""What a finished run leaves to be looked at: pictures, turntable, numbers, the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eg3d_jax.generator import Renders
+from experiments.evaluation import FrameScores, render_views
+from experiments.fitting import Fit, Method
+from experiments.frames_io import Frames, read_image
+from experiments.pictures import colour_depth, grid, resized, save_png, to_uint8
+from experiments.report import PictureRow, Report, write_report
+from experiments.runs import RunFolder
+from experiments.summary import Comparison, MethodResult
+from experiments.versions import versions
+from experiments.video import turntable, write_mp4
+
+_VIDEO_FRAMES = 96
+_VIDEO_YAW = np.radians(70.0)
+_ROWS = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """One fitted method with all that was measured.
+
+    Attributes:
+      method: what was fitted.
+      fit: latent and tuned generator.
+      scores: of the tuned generator and of the latent alone, by "tuned" and "latent".
+      losses: of both stages, by the same names.
+      seconds: of both stages.
+      renders: of the tuned generator on all frames.
+    """
+
+    method: Method
+    fit: Fit
+    scores: dict[str, FrameScores]
+    losses: dict[str, dict[str, np.ndarray]]
+    seconds: dict[str, float]
+    renders: Renders
+
+
+def comparison(frames: Frames, finished: Sequence[Finished]) -> Comparison:
+    """The table of all methods, latent alone and tuned."""
+    results = []
+    for item in finished:
+        for stage, scores in item.scores.items():
+            results.append(
+                MethodResult(
+                    name=item.method.stage("tuned" if stage == "tuning" else "latent"),
+                    fitted=frozenset(int(i) for i in item.method.frames),
+                    tuned=stage == "tuning",
+                    psnr=scores.psnr,
+                    lpips=scores.lpips,
+                    psnr_foreground=scores.psnr_foreground,
+                    losses=item.losses[stage],
+                    seconds=item.seconds[stage],
+                )
+            )
+    return Comparison(yaw_degrees=frames.yaw_degrees, methods=results)
+
+
+def write_metrics(run: RunFolder, frames: Frames, finished: Sequence[Finished]) -> Comparison:
+    """Write metrics.json: means by group, and every frame."""
+    compared = comparison(frames, finished)
+    per_frame = {
+        f"{item.method.name}, {stage}": {
+            "psnr": scores.psnr,
+            "lpips": scores.lpips,
+            "psnr_foreground": scores.psnr_foreground,
+            "depth_error": scores.depth_error,
+        }
+        for item in finished
+        for stage, scores in item.scores.items()
+    }
+    run.write_json(
+        "metrics.json",
+        {
+            "summary": compared.sentences(),
+            "methods": compared.numbers(),
+            "frames": {"names": frames.names, "yaw_degrees": frames.yaw_degrees, **per_frame},
+        },
+    )
+    return compared
+
+
+def write_pictures(
+    run: RunFolder, frames: Frames, finished: Sequence[Finished]
+) -> list[PictureRow]:
+    """Write pictures/NAME.png of some frames, target | each method | depth, and return the rows."""
+    chosen = np.unique(np.linspace(0, len(frames) - 1, _ROWS).round().astype(int))
+    near, far = depth_range(finished[-1].renders)
+    rows = []
+    for i in chosen:
+        target = to_uint8(read_image(frames, int(i)))
+        last = finished[-1].renders
+        depth = colour_depth(last.depth[i], near=near, far=far, opacity=last.opacity[i])
+        shown = [target, *(to_uint8(item.renders.image[i]) for item in finished)]
+        shown.append(resized(depth, frames.image_side))
+        fitted = " (fitted)" if i in finished[-1].method.frames else ""
+        label = f"{frames.yaw_degrees[i]:+.0f}°{fitted}"
+        rows.append(PictureRow(label=label, pictures=shown))
+    picture = grid(
+        [row.pictures for row in rows],
+        columns=columns(finished),
+        labels=[row.label for row in rows],
+    )
+    save_png(run.pictures / "views.png", picture)
+    return rows
+
+
+def columns(finished: Sequence[Finished]) -> list[str]:
+    """Headings of the picture rows."""
+    return ["target", *(item.method.name for item in finished), "depth"]
+
+
+def depth_range(renders: Renders) -> tuple[float, float]:
+    """Nearest and farthest depth of what is solid, for one colour scale, world units."""
+    solid = renders.depth[renders.opacity > 0.5]
+    if not solid.size:
+        return 2.0, 3.5
+    near, far = np.quantile(solid, [0.005, 0.995])
+    return float(near), float(max(far, near + 1e-3))
+
+
+def write_turntable(run: RunFolder, fit: Fit) -> None:
+    """Write turntable.mp4: colour and depth side by side, a swing from side to side."""
+    config = fit.generator.config
+    path = turntable(_VIDEO_YAW, _VIDEO_FRAMES, radius=config.camera_radius, focal=config.focal)
+    # The way back shows the same views as the way there.
+    half = _VIDEO_FRAMES // 2 + 1
+    out = render_views(fit.generator, fit.ws, path[:half])
+    near, far = depth_range(out)
+    colour = to_uint8(out.image)
+    depth = colour_depth(out.depth, near=near, far=far, opacity=out.opacity)
+    side = config.image_side
+    pictures = [
+        np.concatenate([c, resized(d, side)], 1) for c, d in zip(colour, depth, strict=True)
+    ]
+    scale = max(1, 256 // side)
+    pictures = [p.repeat(scale, 0).repeat(scale, 1) for p in pictures]
+    write_mp4(run.video, [*pictures, *pictures[-2:0:-1]])
+
+
+def write_page(
+    run: RunFolder,
+    frames: Frames,
+    finished: Sequence[Finished],
+    compared: Comparison,
+    rows: Sequence[PictureRow],
+    *,
+    settings: dict,
+    seconds: dict[str, float],
+) -> None:
+    """Write report.html."""
+    near, far = depth_range(finished[-1].renders)
+    many = finished[-1].method
+    report = Report(
+        title=f"Inversion of {frames.folder.name}",
+        intro=(
+            f"{len(many.frames)} of {len(frames)} frames were fitted with one latent and a tuned "
+            "generator; every number below is measured against the true frames."
+        ),
+        comparison=compared,
+        columns=columns(finished),
+        rows=rows,
+        video=run.video,
+        video_caption=f"The tuned result of {many.name}: colour and depth.",
+        settings=settings,
+        versions=versions(),
+        seconds=seconds,
+        notes=[f"Depth runs from {near:.2f} (bright) to {far:.2f} world units (dark)."],
+    )
+    write_report(run.report, report)
