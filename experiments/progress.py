@@ -69,7 +69,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print one line above the bar."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, highlight=False)
 
     @contextmanager
     def stage(self, name: str, num_steps: int, *, done: int = 0) -> Iterator[Stage]:

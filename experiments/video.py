@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -53,49 +56,90 @@ def write_mp4(path: Path, pictures: Iterable[np.ndarray], *, fps: int = 30, crf:
 
     Raises:
       ValueError: if there is no picture, or one has another shape or type than the first.
+      OSError: if ffmpeg fails, with its words.
     """
     unfinished = path.with_name(f".{path.stem}.unfinished.mp4")
-    writer, shape = None, None
+    encoder = None
     try:
-        for picture in pictures:
-            shape = shape or picture.shape
-            if picture.shape != shape or picture.dtype != np.uint8 or picture.ndim != 3:
-                raise ValueError(
-                    f"a picture is {picture.dtype} {list(picture.shape)}, the first "
-                    f"{list(shape)}; want uint8 [H, W, 3], all of one size"
-                )
+        for picture in _checked(pictures):
             even = _even(picture)
-            if writer is None:
-                writer = _writer(unfinished, (even.shape[1], even.shape[0]), fps, crf)
-            writer.send(np.ascontiguousarray(even))
-        if writer is None:
+            if encoder is None:
+                encoder = _Encoder(unfinished, (even.shape[1], even.shape[0]), fps, crf)
+            encoder.add(even)
+        if encoder is None:
             raise ValueError(f"{path}: there are no pictures to make a video of")
-        writer.close()
-        writer = None
+        encoder.finish()
         return unfinished.replace(path)
     finally:
-        if writer is not None:
-            writer.close()
+        if encoder is not None:
+            encoder.stop()
         unfinished.unlink(missing_ok=True)
+
+
+class _Encoder:
+    """ffmpeg, fed with raw pictures.
+
+    imageio-ffmpeg's own writer forks in a way that JAX's threads make unsafe, and JAX warns of.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: int, crf: int):
+        source = f"-f rawvideo -pix_fmt rgb24 -s {size[0]}x{size[1]} -r {fps} -i pipe:0"
+        # faststart: a browser begins to play before the whole file is there.
+        target = f"-an -c:v libx264 -pix_fmt yuv420p -crf {crf} -movflags +faststart"
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error"]
+        command += [*source.split(), *target.split(), str(path)]
+        self._path = path
+        self._said = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._said,
+            process_group=0,  # Ctrl-C is ours to handle
+        )
+
+    def add(self, picture: np.ndarray) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(np.ascontiguousarray(picture).tobytes())
+        except BrokenPipeError:
+            self.finish()
+            raise
+
+    def finish(self) -> None:
+        """Wait until the file is complete; raise OSError with ffmpeg's words if it is not."""
+        self._close_input()
+        if self._process.wait():
+            self._said.seek(0)
+            said = self._said.read().decode(errors="replace").strip()
+            # ffmpeg's line on a full disk has the system's words, which `explained` knows.
+            raise OSError(f"ffmpeg could not write {self._path}: {said}")
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._close_input()
+        self._said.close()
+
+    def _close_input(self) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+
+
+def _checked(pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    shape = None
+    for picture in pictures:
+        shape = shape or picture.shape
+        if picture.shape != shape or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
+            raise ValueError(
+                f"a picture is {picture.dtype} {list(picture.shape)}, the first "
+                f"{list(shape)}; want uint8 [H, W, 3], all of one size"
+            )
+        yield picture
 
 
 def _even(picture: np.ndarray) -> np.ndarray:
     height, width = picture.shape[:2]
     return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-
-
-def _writer(path: Path, size: tuple[int, int], fps: int, crf: int):
-    writer = imageio_ffmpeg.write_frames(
-        str(path),
-        size,
-        fps=fps,
-        codec="libx264",
-        pix_fmt_in="rgb24",
-        pix_fmt_out="yuv420p",
-        quality=None,  # pyright: ignore[reportArgumentType]  # documented: leaves it to -crf
-        macro_block_size=2,
-        # faststart: a browser begins to play before the whole file is there.
-        output_params=["-crf", str(crf), "-preset", "medium", "-movflags", "+faststart"],
-    )
-    writer.send(None)
-    return writer

@@ -1,0 +1,39 @@
+"""A command ends with one line for what its user can mend, and a traceback for our own faults."""
+
+import errno
+
+import pytest
+
+from experiments.errors import DiskFullError, InputError, explained, is_disk_full
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (InputError("frames do not exist"), 2, "error: frames do not exist\n"),
+        (DiskFullError("the disk is full: nothing lost"), 2, "error: the disk is full: nothing"),
+        (OSError(errno.ENOSPC, "No space", "a.png"), 2, "disk is full while writing a.png; free"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_mendable_errors_are_one_line(capsys, error, status, says):
+    with pytest.raises(SystemExit) as caught, explained():
+        raise error
+    assert caught.value.code == status
+    message = capsys.readouterr().err
+    assert says in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.EIO, "broken disk")])
+def test_other_errors_keep_their_traceback(error):
+    with pytest.raises(type(error)), explained():
+        raise error
+
+
+def test_a_full_disk_is_recognised_through_other_errors():
+    error = RuntimeError("saving failed")
+    error.__cause__ = OSError(errno.EDQUOT, "Disk quota exceeded")
+    assert is_disk_full(error)
+    assert is_disk_full(ValueError("RESOURCE_EXHAUSTED: ... No space left on device"))
+    assert not is_disk_full(ValueError("something else"))

@@ -1,0 +1,69 @@
+"""Progress is a live bar on a terminal and a few plain lines elsewhere."""
+
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments import progress
+from experiments.progress import Progress, clock
+
+
+def _progress(*, terminal):
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=terminal, width=120, soft_wrap=not terminal)
+    return Progress(console=console), file
+
+
+def test_plain_output_is_rare_and_ends_with_the_last_step(monkeypatch):
+    now = iter(np.arange(0, 1000, 2.0))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(now)))
+    shown, file = _progress(terminal=False)
+    with shown.stage("latent", 20) as stage:
+        for step in range(1, 21):
+            stage.update(step, {"pixel": np.array([9.0, 1 / step])})
+    lines = file.getvalue().splitlines()
+    assert 3 <= len(lines) <= 8
+    assert " left  pixel" in lines[0]
+    assert lines[-1] == "latent: step 20/20  pixel 0.05"
+    assert shown.seconds["latent"] > 0
+
+
+def test_a_terminal_sees_stage_step_losses_and_time_left():
+    shown, file = _progress(terminal=True)
+    with shown.stage("latent", 20, done=5) as stage:
+        stage.update(20, {"pixel": 0.125})
+    output = file.getvalue()
+    for text in ("latent", "20/20", "pixel 0.125", "left"):
+        assert text in output
+
+
+def test_tasks_are_timed_and_named():
+    for terminal in (False, True):
+        shown, file = _progress(terminal=terminal)
+        with shown.task("statistics"):
+            shown.say("[not] markup")
+        assert "statistics: 0.0 s" in file.getvalue()
+        assert "[not] markup" in file.getvalue()
+        assert set(shown.seconds) == {"statistics"}
+
+
+def test_a_failed_task_is_not_reported_as_done():
+    shown, file = _progress(terminal=False)
+    with pytest.raises(RuntimeError), shown.task("statistics"):
+        raise RuntimeError
+    assert " s\n" not in file.getvalue()
+
+
+def test_the_seconds_of_a_repeated_stage_add_up():
+    shown, _ = _progress(terminal=False)
+    shown.seconds["a"] = 5.0
+    with shown.task("a"):
+        pass
+    assert shown.seconds["a"] > 5
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (83, "1:23"), (59.7, "1:00")])
+def test_clock(seconds, text):
+    assert clock(seconds) == text
