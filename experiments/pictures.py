@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from jax.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
 from experiments.disk import write_atomically
@@ -15,7 +16,7 @@ from experiments.disk import write_atomically
 _INK = (40, 40, 40)
 
 
-def to_uint8(image: np.ndarray) -> np.ndarray:
+def to_uint8(image: ArrayLike) -> np.ndarray:
     """Images in [-1, 1] as 8 bits: round((x + 1) * 127.5), clamped; NaN is black.
 
     The reference truncates (spec inversion 7). Rounding undoes the reading of frames exactly and
@@ -26,11 +27,11 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def colour_depth(
-    depth: np.ndarray,
+    depth: ArrayLike,
     *,
     near: float,
     far: float,
-    opacity: np.ndarray | None = None,
+    opacity: ArrayLike | None = None,
     threshold: float = 0.5,
 ) -> np.ndarray:
     """Depth as colours of one fixed range, so that pictures compare.
@@ -47,11 +48,11 @@ def colour_depth(
     """
     if not near < far:
         raise ValueError(f"near={near} must be less than far={far}")
-    depth = np.asarray(depth, np.float32)
-    known = np.isfinite(depth) & (depth > 0)
+    distance = np.asarray(depth, np.float32)
+    known = np.isfinite(distance) & (distance > 0)
     if opacity is not None:
         known &= np.asarray(opacity) >= threshold
-    closeness = np.clip((far - np.where(known, depth, far)) / (far - near), 0, 1)
+    closeness = np.clip((far - np.where(known, distance, far)) / (far - near), 0, 1)
     colours = matplotlib.colormaps["viridis"](closeness, bytes=True)[..., :3]
     return np.where(known[..., None], colours, np.uint8(255))
 
