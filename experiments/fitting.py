@@ -65,6 +65,7 @@ class Fitter:
       log: of the losses.
       progress: what the user sees.
       seed: of the draws.
+      max_views: most views of any method.
     """
 
     generator: TriPlaneGenerator
@@ -75,9 +76,14 @@ class Fitter:
     log: EventLog
     progress: Progress
     seed: int
+    max_views: int
 
     def fit(self, method: Method, views: Views) -> Fit:
         """Both stages, from where an interrupted run left them."""
+        per_step = self.config.views_per_step
+        if per_step is not None and per_step < self.max_views:
+            # Repeated to one number of views, all methods share one compiled program.
+            views = views[np.resize(np.arange(len(views)), self.max_views)]
         targets = prepare_targets(self.networks, views)
         key_latent, key_tuning = jax.random.split(jax.random.key(self.seed))
         latent = start_latent(self.w_statistics, self.generator.config.num_ws, key_latent)
@@ -138,7 +144,7 @@ class Fitter:
 
 
 def chunks(first: int, num_steps: int) -> Iterator[tuple[int, int]]:
-    """(first step, number of steps) of each chunk; all of one length, so that one program serves."""
+    """(first step, length) of each chunk; all of one length, so that one program serves."""
     length = max(n for n in range(1, _CHUNK_STEPS + 1) if num_steps % n == 0)
     if first % length:
         raise InputError(f"a state of step {first} does not fit chunks of {length}; start anew")

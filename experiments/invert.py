@@ -114,6 +114,7 @@ def main(args: Args) -> None:
                 log=log,
                 progress=progress,
                 seed=args.seed,
+                max_views=args.views,
             )
             finished = [finish(fitter, frames, method) for method in methods]
         best = finished[-1]

@@ -21,18 +21,18 @@ def inversion_config(
     """The preset with what the user changed.
 
     'paper' has the authors' published numbers (spec inversion 10). 'quick' is made for minutes on
-    a laptop: few steps, each of them larger and on a part of the views, and no prior or noise worth
-    speaking of, since a small latent space needs none.
+    a laptop: few steps, each on one view drawn at random, larger tuning steps, and little prior and
+    noise, since a small latent space needs none.
     """
     config = InversionConfig()
     config = dataclasses.replace(config, tuning=dataclasses.replace(config.tuning, num_steps=500))
     if preset == "quick":
         config = InversionConfig(
-            latent=StageConfig(num_steps=120, learning_rate=0.1, ramp_up=0.05, ramp_down=0.4),
-            tuning=StageConfig(num_steps=80, learning_rate=4e-3, ramp_up=0.1, ramp_down=0.5),
+            latent=StageConfig(num_steps=200, learning_rate=0.1, ramp_up=0.05, ramp_down=0.4),
+            tuning=StageConfig(num_steps=120, learning_rate=4e-3, ramp_up=0.1, ramp_down=0.5),
             weights=LossWeights(pixel=1.0, prior=0.1),
             w_noise=0.02,
-            views_per_step=3,
+            views_per_step=1,
         )
     latent, tuning = config.latent, config.tuning
     if latent_steps is not None:

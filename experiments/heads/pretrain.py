@@ -47,7 +47,8 @@ class Args:
       pictures: whole pictures a step, once they are used
       pictures_from: share of the steps after which whole pictures are used
       learning_rate: at the start; the mapping's is 0.3 of it
-      save_every: steps between two states
+      save_every: steps between two states; the generator is written at the end, and at once if
+        the run has its steps already
       weights: of the terms
       seed: seeds parameters and draws
     """
@@ -103,7 +104,7 @@ def main(args: Args) -> None:
                 print(line, file=log, flush=True)
             if (i + 1) % args.save_every == 0 or i + 1 == args.steps:
                 states.save(args.run / "state", i + 1, state)
-                export(graph, state["average"], args.run / "generator")
+    export(graph, state["average"], args.run / "generator")
 
 
 def draw(shards: Shards, args: Args, step: int) -> dict[str, np.ndarray]:

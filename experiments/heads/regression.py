@@ -41,12 +41,15 @@ def ray_terms(generator: TriPlaneGenerator, batch: dict[str, Array], key: Array)
     the field is asked where it matters from the first step on.
     """
     config = generator.config.render
+    if config.ray_start is None or config.ray_end is None:
+        raise ValueError("training needs ray_start and ray_end in the configuration")
+    start, end = config.ray_start, config.ray_end
     batch_shape = batch["depth"].shape
 
     def one_head(z, labels, u, v, colour, opacity, depth, key):
         planes = generator.tri_planes(generator.map_to_ws(z))
         rays = jax.vmap(lambda label, u, v: pixel_rays(from_label(label), u, v))(labels, u, v)
-        samples = sample_depths(depth, key, config.ray_start, config.ray_end)
+        samples = sample_depths(depth, key, start, end)
         points = rays.origins[:, :, None] + samples[..., None] * rays.directions[:, :, None]
         features, density = generator.query(planes, points.reshape(-1, 3))
         weights = interval_weights(density.reshape(samples.shape), samples)
@@ -69,9 +72,8 @@ def ray_terms(generator: TriPlaneGenerator, batch: dict[str, Array], key: Array)
     return jax.tree.map(jnp.mean, terms)
 
 
-def sample_depths(depth: Array, key: Array, start: float | None, end: float | None) -> Array:
+def sample_depths(depth: Array, key: Array, start: float, end: float) -> Array:
     """[*, R] true depths (0 where empty) -> [*, R, 16] sample depths, ascending."""
-    assert start is not None and end is not None
     key_all, key_near = jax.random.split(key)
     shape = (*depth.shape, 8)
     spread = start + (end - start) * (jnp.arange(8) + jax.random.uniform(key_all, shape)) / 8

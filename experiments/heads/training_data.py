@@ -38,7 +38,7 @@ class Shards:
         if not self.arrays:
             raise FileNotFoundError(
                 f"{self.folder}: no train_*.npz; make some with "
-                "`python -m experiments.heads.dataset --folder {self.folder}`"
+                f"`python -m experiments.heads.dataset --folder {self.folder}`"
             )
         return sum(len(shard["z"]) for shard in self.arrays)
 
@@ -80,7 +80,9 @@ def draw_rays(
         chosen = rng.choice(shard["label"].shape[1], views, replace=False)
         cumulative = np.cumsum(shard["chance"][h, chosen], axis=-1, dtype=np.float32)
         draws = rng.random((views, rays), np.float32) * cumulative[:, -1:] * 0.9999
-        pixel = np.stack([np.searchsorted(*row, side="right") for row in zip(cumulative, draws)])
+        pixel = np.stack(
+            [np.searchsorted(*row, side="right") for row in zip(cumulative, draws, strict=True)]
+        )
         rows = np.arange(views)[:, None]
         out["z"].append(shard["z"][h])
         out["labels"].append(shard["label"][h, chosen])
@@ -99,7 +101,7 @@ def draw_rays(
 
 
 def draw_pictures(shards: Shards, rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
-    """Whole pictures, one a head: z [B, z_dim], label [B, 25], image [B, 128, 128, 3], raw at 64."""
+    """Whole pictures, one a head: z [B, z_dim], label [B, 25], image at 128, raw at 64 pixels."""
     out: dict[str, list] = {key: [] for key in ("z", "label", "image", "raw")}
     for _ in range(count):
         shard = shards.arrays[rng.integers(len(shards.arrays))]
