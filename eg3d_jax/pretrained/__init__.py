@@ -1,0 +1,1 @@
+"""The embedded generator `heads128`; see MODEL_CARD.md."""

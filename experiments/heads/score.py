@@ -1,0 +1,96 @@
+"""Measure the embedded generator on heads that were not in training, given their true latents.
+
+`python -m experiments.heads.score --data data/heads/held_out.npz` prints the figures of the model
+card, by yaw and on the whole, and writes a contact sheet.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from eg3d_jax import checkpoint
+from eg3d_jax.cameras import from_label
+from experiments import compilation_cache
+from experiments.evaluation import shrink_depth
+from experiments.invert import EMBEDDED
+from experiments.pictures import save_png, to_uint8
+from inversion import metrics
+from inversion.features.lpips import load_lpips
+
+_SHEET_HEADS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Score a generator of synthetic heads.
+
+    Attributes:
+      data: the held-out file of `experiments.heads.dataset`
+      generator: folder of the checkpoint
+      out: folder for scores.json and sheet.png
+    """
+
+    data: Path = Path("data/heads/held_out.npz")
+    generator: Path = EMBEDDED
+    out: Path = Path("runs/heads_score")
+
+
+def main(args: Args) -> None:
+    generator, _ = checkpoint.load(args.generator)
+    lpips = load_lpips("alexnet")
+    render = jax.jit(lambda g, z, c: g.synthesize_views(g.map_to_ws(z), c, views_at_once=3))
+    with np.load(args.data) as file:
+        data = dict(file)
+    rows, sheet = [], []
+    for i in range(len(data["z"])):
+        out = render(generator, jnp.asarray(data["z"][i]), from_label(data["label"][i]))
+        target = data["image128"][i].astype(np.float32) / 127.5 - 1
+        rows.append(head_scores(lpips, out, target, data["opacity128"][i], data["depth128"][i]))
+        if i < _SHEET_HEADS:
+            sheet.append(np.concatenate(list(data["image128"][i]), axis=1))
+            sheet.append(np.concatenate(list(to_uint8(out.image)), axis=1))
+    args.out.mkdir(parents=True, exist_ok=True)
+    save_png(args.out / "sheet.png", np.concatenate(sheet))
+    yaws = np.degrees(data["yaw"][0]).round().astype(int)
+    table = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    result = {
+        "heads": len(rows),
+        "mean": {name: float(np.nanmean(values)) for name, values in table.items()},
+        "by_yaw": {
+            str(yaw): {name: float(np.nanmean(values[:, k])) for name, values in table.items()}
+            for k, yaw in enumerate(yaws)
+        },
+    }
+    (args.out / "scores.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result["mean"], indent=2))
+
+
+def head_scores(lpips, out, target, opacity, depth) -> dict[str, np.ndarray]:
+    """Scores of one head from V views: each [V]."""
+    mask = jnp.asarray(opacity >= 128)
+    image, target = jnp.asarray(out.image), jnp.asarray(target)
+    true_depth = shrink_depth(depth.astype(np.float32), out.depth.shape[1])
+    assert true_depth is not None
+    small_mask = mask.reshape(len(mask), 64, 2, 64, 2).mean((2, 4)) >= 0.5
+    error = jnp.where(true_depth > 0, jnp.abs(out.depth - true_depth), jnp.nan)
+    scores = {
+        "psnr": jax.vmap(metrics.psnr)(image, target),
+        "psnr_foreground": jax.vmap(metrics.psnr)(image, target, mask),
+        "lpips": jax.vmap(partial(metrics.lpips, lpips))(image, target),
+        "iou": jax.vmap(metrics.mask_iou)(out.opacity, small_mask),
+        "depth_error": jnp.nanmean(error, axis=(1, 2)),
+    }
+    return {name: np.asarray(value) for name, value in scores.items()}
+
+
+if __name__ == "__main__":
+    compilation_cache.enable()
+    main(tyro.cli(Args))
