@@ -41,7 +41,10 @@ def conv2d_up(x: Array, kernel: Array) -> Array:
         ]
         for rows, pad_rows in ((even, (1, 1)), (odd, (0, 0)))
     ]
-    by_row = [blur_phases(even_columns, odd_columns, 1) for even_columns, odd_columns in phases]
+    by_row = [
+        blur_phases(jnp.asarray(even_columns), jnp.asarray(odd_columns), 1)
+        for even_columns, odd_columns in phases
+    ]
     return blur_phases(by_row[0], by_row[1], 0)
 
 

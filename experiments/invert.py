@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from eg3d_jax import checkpoint
 from eg3d_jax.cameras import azimuth, to_label
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments import compilation_cache, states
@@ -26,6 +24,7 @@ from experiments.evaluation import render_views, score
 from experiments.event_log import EventLog
 from experiments.fitting import TERMS, Fitter, Method, steps_done
 from experiments.frames_io import Frames, load_frames, read_images
+from experiments.generators import EMBEDDED, disk_bytes, load_generator, mean_latent
 from experiments.outputs import (
     Finished,
     write_metrics,
@@ -39,12 +38,10 @@ from experiments.results import save_result
 from experiments.runs import RunFolder
 from inversion.config import InversionConfig
 from inversion.features.lpips import load_lpips
-from inversion.latents import WStatistics, w_statistics
 from inversion.objectives import FeatureNetworks
 from inversion.views import Views, select_evenly
 
 DEMO = Path(__file__).parent / "demo" / "demo_a"
-EMBEDDED = Path(checkpoint.__file__).parent / "pretrained" / "heads128"
 # Larger pictures are judged by VGG16 at 256 pixels, as in the paper.
 _SMALL_SIDE = 128
 
@@ -170,14 +167,6 @@ def finish(fitter: Fitter, frames: Frames, method: Method) -> Finished:
     )
 
 
-def load_generator(folder: Path) -> tuple[TriPlaneGenerator, dict]:
-    """A checkpoint folder's generator and metadata."""
-    try:
-        return checkpoint.load(folder)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-
-
 def read_frames(args: Args, generator: TriPlaneGenerator) -> Frames:
     """The frames, all checked."""
     render = generator.config.render
@@ -226,13 +215,6 @@ def choose_config(args: Args) -> InversionConfig:
         raise InputError(f"--latent-steps or --tuning-steps: {error}") from None
 
 
-def mean_latent(generator: TriPlaneGenerator) -> WStatistics:
-    """W statistics under the frontal camera (spec inversion 1.3)."""
-    config = generator.config
-    label = to_label(generator.frontal_camera()) if config.c_dim else None
-    return w_statistics(lambda z: generator.mapping(z, label), config.z_dim)
-
-
 def describe(args: Args, config: InversionConfig, metadata: dict, frames: Frames) -> dict:
     """All that the result depends on; a run is only resumed with the same."""
     labels = np.asarray(to_label(frames.cameras))
@@ -246,12 +228,6 @@ def describe(args: Args, config: InversionConfig, metadata: dict, frames: Frames
         "seed": args.seed,
         "inversion": config,
     }
-
-
-def disk_bytes(generator: TriPlaneGenerator, methods: int) -> int:
-    """Disk space of a run: two states of parameters and moments a method, and the result."""
-    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(generator))
-    return size * (6 * methods + 2) + 50 * 2**20
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def reconstruct(
     def one_view(inputs: tuple[Targets, Array, Array | None]) -> Terms:
         target, key, own = inputs
         latent = ws if own is None else own
-        planes = generator.tri_planes(own) if shared is None else shared
+        planes = generator.tri_planes(latent) if shared is None else shared
         draws = generator.random_draws(key) if config.random_rays else None
         rendered = generator.render(
             planes, target.cameras, draws=draws, rays_at_once=config.rays_at_once

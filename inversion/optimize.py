@@ -147,7 +147,8 @@ def _advance(
 
         grads, terms = jax.grad(loss, has_aux=True)(state.variables)
         updates, adam = _ADAM.update(grads, state.adam)
-        updates = jax.tree.map(lambda u: -rate(state.step) * u, updates)
+        factor = -jnp.asarray(rate(state.step))
+        updates = jax.tree.map(lambda u: factor * u, updates)
         new = dataclasses.replace(
             state,
             variables=optax.apply_updates(state.variables, updates),

@@ -46,9 +46,12 @@ def ray_terms(generator: TriPlaneGenerator, batch: dict[str, Array], key: Array)
     start, end = config.ray_start, config.ray_end
     batch_shape = batch["depth"].shape
 
-    def one_head(z, labels, u, v, colour, opacity, depth, key):
-        planes = generator.tri_planes(generator.map_to_ws(z))
-        rays = jax.vmap(lambda label, u, v: pixel_rays(from_label(label), u, v))(labels, u, v)
+    def one_head(batch: dict[str, Array], key: Array) -> dict[str, Array]:
+        colour, opacity, depth = batch["colour"], batch["opacity"], batch["depth"]
+        planes = generator.tri_planes(generator.map_to_ws(batch["z"]))
+        rays = jax.vmap(lambda label, u, v: pixel_rays(from_label(label), u, v))(
+            batch["labels"], batch["u"], batch["v"]
+        )
         samples = sample_depths(depth, key, start, end)
         points = rays.origins[:, :, None] + samples[..., None] * rays.directions[:, :, None]
         features, density = generator.query(planes, points.reshape(-1, 3))
@@ -68,7 +71,7 @@ def ray_terms(generator: TriPlaneGenerator, batch: dict[str, Array], key: Array)
 
     names = ("z", "labels", "u", "v", "colour", "opacity", "depth")
     keys = jax.random.split(key, batch_shape[0])
-    terms = jax.vmap(one_head)(*(batch[name] for name in names), keys)
+    terms = jax.vmap(one_head)({name: batch[name] for name in names}, keys)
     return jax.tree.map(jnp.mean, terms)
 
 
@@ -88,12 +91,15 @@ def picture_terms(
 ) -> dict[str, Array]:
     """Unweighted losses of whole pictures, from `draw_pictures`' batch -> {term: []}."""
 
-    def one(z, label, image, raw, key):
+    def one(batch: dict[str, Array], key: Array) -> dict[str, Array]:
+        image, raw = batch["image"], batch["raw"]
         draws = random_draws(key, raw.shape[0] * raw.shape[1], generator.config.render)
-        out = generator.synthesize(generator.map_to_ws(z), from_label(label), draws=draws)
+        out = generator.synthesize(
+            generator.map_to_ws(batch["z"]), from_label(batch["label"]), draws=draws
+        )
         mean_error = jnp.mean(jnp.abs(out.image - image)) + jnp.mean(jnp.abs(out.raw - raw))
         return {"picture": 0.25 * mean_error, "lpips": lpips.distance(out.image, image)}
 
     keys = jax.random.split(key, batch["z"].shape[0])
-    terms = jax.vmap(one)(*(batch[name] for name in ("z", "label", "image", "raw")), keys)
+    terms = jax.vmap(one)({name: batch[name] for name in ("z", "label", "image", "raw")}, keys)
     return jax.tree.map(jnp.mean, terms)

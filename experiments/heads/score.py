@@ -20,7 +20,7 @@ from eg3d_jax import checkpoint
 from eg3d_jax.cameras import from_label
 from experiments import compilation_cache
 from experiments.evaluation import shrink_depth
-from experiments.invert import EMBEDDED
+from experiments.generators import EMBEDDED
 from experiments.pictures import save_png, to_uint8
 from inversion import metrics
 from inversion.features.lpips import load_lpips

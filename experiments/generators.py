@@ -1,0 +1,36 @@
+"""Generators as the commands load them, and what they need to know of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+
+from eg3d_jax import checkpoint
+from eg3d_jax.cameras import to_label
+from eg3d_jax.generator import TriPlaneGenerator
+from experiments.errors import InputError
+from inversion.latents import WStatistics, w_statistics
+
+EMBEDDED = Path(checkpoint.__file__).parent / "pretrained" / "heads128"
+
+
+def load_generator(folder: Path) -> tuple[TriPlaneGenerator, dict]:
+    """A checkpoint folder's generator and metadata."""
+    try:
+        return checkpoint.load(folder)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def mean_latent(generator: TriPlaneGenerator) -> WStatistics:
+    """W statistics under the frontal camera (spec inversion 1.3)."""
+    config = generator.config
+    label = to_label(generator.frontal_camera()) if config.c_dim else None
+    return w_statistics(lambda z: generator.mapping(z, label), config.z_dim)
+
+
+def disk_bytes(generator: TriPlaneGenerator, methods: int) -> int:
+    """Disk space of a run: two states of parameters and moments a method, and the result."""
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(generator))
+    return size * (6 * methods + 2) + 50 * 2**20
