@@ -1,0 +1,89 @@
+"""Generators with the weights of the golden fixtures, and a ledger of differences to PyTorch."""
+
+import functools
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import jax
+import numpy as np
+import pytest
+
+from convert_weights.generator import expected_tensors, load_torch_state
+from eg3d_jax.config import tiny
+
+# Accelerators multiply with fewer bits by default, which costs two digits of parity.
+jax.config.update("jax_default_matmul_precision", "highest")
+
+_LEDGER: dict[str, float] = {}
+
+
+@functools.cache
+def _golden_rule() -> ModuleType:
+    path = Path(__file__).parents[1] / "golden_rule.py"
+    spec = importlib.util.spec_from_file_location("_golden_rule_of_eg3d_jax", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def golden_rule() -> ModuleType:
+    """The module `tests/golden_rule.py`."""
+    return _golden_rule()
+
+
+@pytest.fixture(scope="session")
+def build():
+    """From a configuration to the generator with weights by rule."""
+
+    def build(config):
+        shapes = expected_tensors(config)
+        weights = {name: _golden_rule().weight(name, shape) for name, shape in shapes.items()}
+        return load_torch_state(config, weights)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def named_generator(build):
+    """From a name in configs.json to its generator; built once a session."""
+    return functools.cache(lambda name: build(_golden_rule().generator_config(name)))
+
+
+@pytest.fixture(scope="session")
+def tiny_generator(build):
+    """The smallest generator, with weights by rule."""
+    return build(tiny())
+
+
+@pytest.fixture(scope="session")
+def within():
+    """Assert that an error stays within a bound, and remember it for the table at the end."""
+
+    def within(group: str, error: float, bound: float):
+        _LEDGER[group] = float(np.maximum(_LEDGER.get(group, 0.0), error))
+        assert error <= bound, f"{group}: {error:.3g} > {bound:.3g}"
+
+    return within
+
+
+@pytest.fixture(scope="session")
+def close(within):
+    """`within` for the largest absolute difference of two arrays of the same shape."""
+
+    def close(group: str, actual, wanted, bound: float):
+        actual, wanted = np.asarray(actual), np.asarray(wanted)
+        assert actual.shape == wanted.shape, (group, actual.shape, wanted.shape)
+        within(group, np.abs(actual - wanted).max(), bound)
+
+    return close
+
+
+def pytest_terminal_summary(terminalreporter):
+    if _LEDGER:
+        terminalreporter.section("largest differences to PyTorch")
+        for group, error in sorted(_LEDGER.items()):
+            terminalreporter.write_line(f"{group:<48} {error:.1e}")
