@@ -28,8 +28,8 @@ def inversion_config(
     config = dataclasses.replace(config, tuning=dataclasses.replace(config.tuning, num_steps=500))
     if preset == "quick":
         config = InversionConfig(
-            latent=StageConfig(num_steps=200, learning_rate=0.1, ramp_up=0.05, ramp_down=0.4),
-            tuning=StageConfig(num_steps=120, learning_rate=4e-3, ramp_up=0.1, ramp_down=0.5),
+            latent=StageConfig(num_steps=160, learning_rate=0.1, ramp_up=0.05, ramp_down=0.4),
+            tuning=StageConfig(num_steps=80, learning_rate=4e-3, ramp_up=0.1, ramp_down=0.5),
             weights=LossWeights(pixel=1.0, prior=0.1),
             w_noise=0.02,
             views_per_step=1,

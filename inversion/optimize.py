@@ -157,4 +157,7 @@ def _advance(
         )
         return new, terms
 
+    if num_steps == 1:  # without a loop, in which XLA's CPU code is slower
+        state, terms = iteration(state, None)
+        return state, jax.tree.map(lambda x: x[None], terms)
     return jax.lax.scan(iteration, state, length=num_steps)
