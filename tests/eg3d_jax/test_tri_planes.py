@@ -1,0 +1,82 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from eg3d_jax.config import EG3D_AXES, FIXED_AXES
+from eg3d_jax.tri_planes import pack_planes, project, sample_packed, sample_tri_planes
+
+
+@pytest.fixture(scope="module")
+def golden(golden_rule):
+    return golden_rule.load("rendering")
+
+
+def test_the_axes_are_those_of_the_released_checkpoints(golden):
+    np.testing.assert_array_equal(EG3D_AXES, golden["planes/axes"])
+
+
+def test_projection_matches_pytorch(golden, close):
+    points = jnp.asarray(golden["planes/points"])
+    # Stored before the scale by the box: a box of side 2 spans -1 to 1.
+    out = jax.vmap(lambda p: project(p, EG3D_AXES, box_warp=2.0))(points)
+    close("rendering: planes", out.reshape(6, -1, 2), golden["planes/projected"], 2e-5)
+
+
+def test_the_third_plane_is_addressed_by_z_and_x_unless_repaired():
+    point = jnp.array([[0.1, 0.2, 0.3]])
+    kept, repaired = (
+        np.asarray(project(point, axes, box_warp=2.0))[:, 0] for axes in (EG3D_AXES, FIXED_AXES)
+    )
+    np.testing.assert_allclose(kept, [[0.1, 0.2], [0.1, 0.3], [0.3, 0.1]], rtol=1e-6)
+    np.testing.assert_allclose(repaired, [[0.1, 0.2], [0.1, 0.3], [0.3, 0.2]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("box_warp", [1.0, 1.6])
+def test_sampling_matches_pytorch(golden, close, box_warp):
+    """Zero padding, no corner alignment; some of the points lie outside."""
+    planes = jnp.asarray(golden["planes/features"]).transpose(0, 1, 3, 4, 2)
+
+    @jax.jit
+    @jax.vmap
+    def run(planes, points):
+        return sample_packed(pack_planes(planes), project(points, EG3D_AXES, box_warp=box_warp))
+
+    out = run(planes, jnp.asarray(golden["planes/points"]))
+    close("rendering: planes", out, golden[f"planes/sampled_boxwarp{box_warp:g}"], 2e-5)
+
+
+def test_planes_are_averaged(golden):
+    planes = jnp.asarray(golden["planes/features"])[0].transpose(0, 2, 3, 1)
+    points = jnp.asarray(golden["planes/points"][0])
+    mean = golden["planes/sampled_boxwarp1"][0].mean(axis=0)
+    out = sample_tri_planes(planes, points, EG3D_AXES, box_warp=1.0)
+    np.testing.assert_allclose(out, mean, atol=1e-5)
+
+
+def test_decoding_matches_pytorch(golden, named_generator, close):
+    features = jnp.asarray(golden["decoder/in"]).mean(axis=1)
+    colour, density = jax.jit(named_generator("small_2x").decoder)(features)
+    close("rendering: decoder", colour, golden["decoder/rgb"], 2e-5)
+    close("rendering: decoder", density[..., None], golden["decoder/sigma"], 2e-5)
+
+
+def test_features_fade_over_the_last_texel_and_vanish_beyond():
+    """Full at the centre of the last texel, half on the face, zero half a texel outside."""
+    planes, side = jnp.ones((3, 8, 8, 1)), 8
+    x = 0.5 * jnp.array([1 - 1 / side, 1.0, 1 + 1 / side, 1.5])
+    points = jnp.stack([x, 0 * x, 0 * x], axis=-1)
+    sampled = sample_packed(pack_planes(planes), project(points, EG3D_AXES, box_warp=1.0))
+    np.testing.assert_allclose(sampled[0, :, 0], [1.0, 0.5, 0.0, 0.0], atol=1e-6)
+
+
+def test_gradients_reach_planes_and_points():
+    """Against finite differences, away from the kinks between texels."""
+    rng = np.random.default_rng(0)
+    planes = jnp.asarray(rng.normal(size=(3, 4, 4, 2)), jnp.float32)
+    points = jnp.asarray([[0.05, 0.1, -0.2], [0.3, -0.3, 0.07]], jnp.float32)
+    check_grads(
+        jax.jit(lambda planes, points: sample_tri_planes(planes, points, EG3D_AXES, box_warp=1.0)),
+        (planes, points), order=1, modes=["rev"], eps=1e-2, atol=2e-3, rtol=2e-3,
+    )  # fmt: skip
