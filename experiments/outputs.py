@@ -92,7 +92,8 @@ def write_pictures(
     run: RunFolder, frames: Frames, finished: Sequence[Finished]
 ) -> list[PictureRow]:
     """Write pictures/NAME.png of some frames, target | each method | depth, and return the rows."""
-    chosen = np.unique(np.linspace(0, len(frames) - 1, _ROWS).round().astype(int))
+    # Halfway between evenly spaced frames: mostly frames that were not fitted.
+    chosen = np.unique(np.linspace(0, len(frames) - 1, 2 * _ROWS + 1)[1::2].round().astype(int))
     near, far = depth_range(finished[-1].renders)
     rows = []
     for i in chosen:

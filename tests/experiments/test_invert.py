@@ -1,0 +1,134 @@
+"""The command that inverts a head, as a user runs it, on a generator small enough for a test."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+
+from eg3d_jax import checkpoint
+from eg3d_jax.cameras import to_label, yaw_pitch_camera
+from eg3d_jax.config import SuperResolutionConfig, tiny
+from eg3d_jax.generator import TriPlaneGenerator
+from experiments.errors import InputError
+from experiments.invert import Args, main
+from experiments.pictures import to_uint8
+from experiments.results import load_result
+
+NUM_FRAMES = 6
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A generator's folder, and frames that it rendered from one of its own latents."""
+    folder = tmp_path_factory.mktemp("inputs")
+    superresolution = SuperResolutionConfig(input_side=16, channels=(8, 8), upsample=(False, True))
+    config = dataclasses.replace(tiny(), superresolution=superresolution)
+    generator = TriPlaneGenerator(config, rngs=nnx.Rngs(0))
+    checkpoint.save(folder / "generator", generator)
+    cameras = yaw_pitch_camera(np.linspace(-1.0, 1.0, NUM_FRAMES, dtype=np.float32), 0.0)
+    ws = generator.map_to_ws(jax.random.normal(jax.random.key(1), (config.z_dim,)))
+    images = jax.jit(lambda g, ws: g.synthesize_views(ws, cameras).image)(generator, ws)
+    frames = folder / "frames"
+    frames.mkdir()
+    labels = []
+    for i, (image, label) in enumerate(zip(images, np.asarray(to_label(cameras)), strict=True)):
+        Image.fromarray(to_uint8(image)).save(frames / f"{i}.png")
+        labels.append([f"{i}.png", label.tolist()])
+    (frames / "dataset.json").write_text(json.dumps({"labels": labels}))
+    return folder
+
+
+def arguments(inputs, run, **changes) -> Args:
+    args = Args(
+        frames=inputs / "frames",
+        generator=inputs / "generator",
+        run=run,
+        views=3,
+        preset="quick",
+        latent_steps=6,
+        tuning_steps=4,
+        baseline=False,
+    )
+    return dataclasses.replace(args, **changes)
+
+
+@pytest.fixture(scope="module")
+def finished(inputs, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    main(arguments(inputs, run))
+    return run
+
+
+def test_a_run_leaves_pictures_video_numbers_report_and_state(finished):
+    for name in ("config.json", "report.html", "turntable.mp4", "pictures/views.png", "log.csv"):
+        assert (finished / name).stat().st_size > 0
+    assert list((finished / "tensorboard").glob("events*"))
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert [m["method"] for m in metrics["methods"]] == ["3 views, latent", "3 views, tuned"]
+    groups = metrics["methods"][1]["groups"]
+    assert groups["fitted"]["frames"] + groups["not fitted"]["frames"] == NUM_FRAMES
+    for name in ("3 views, latent", "3 views, tuning"):
+        psnr = np.array(metrics["frames"][name]["psnr"])
+        assert psnr.shape == (NUM_FRAMES,)
+        assert np.isfinite(psnr).all()
+
+
+def test_the_result_loads_with_the_labels_of_the_fitted_views(finished, inputs):
+    generator, ws, labels = load_result(finished / "result")
+    assert ws.shape == (generator.config.num_ws, generator.config.w_dim)
+    assert labels.shape == (3, 25)
+    original, _ = checkpoint.load(inputs / "generator")
+    changed = [
+        not np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(generator), jax.tree.leaves(original), strict=True)
+    ]
+    assert any(changed)
+
+
+def test_a_latent_beside_another_generator_is_refused(finished, inputs, tmp_path):
+    original, _ = checkpoint.load(inputs / "generator")
+    checkpoint.save(tmp_path / "generator", original)
+    latent = (finished / "result" / "latent.npz").read_bytes()
+    (tmp_path / "latent.npz").write_bytes(latent)
+    with pytest.raises(InputError, match="another generator"):
+        load_result(tmp_path)
+
+
+def test_resuming_a_finished_run_changes_no_number(finished, inputs):
+    before = (finished / "metrics.json").read_text()
+    main(arguments(inputs, finished, resume=True))
+    after = json.loads((finished / "metrics.json").read_text())
+    assert after["frames"] == json.loads(before)["frames"]
+
+
+def test_resuming_with_other_settings_names_them(finished, inputs):
+    with pytest.raises(InputError, match="views was 3, is 2"):
+        main(arguments(inputs, finished, resume=True, views=2))
+
+
+def test_a_taken_folder_is_not_overwritten(finished, inputs):
+    with pytest.raises(InputError, match="--resume"):
+        main(arguments(inputs, finished))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"views": 7}, "fewer than the 7 views"),
+        ({"views": 0}, "at least 1"),
+        ({"latent_steps": -1}, "must not be negative"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_written(inputs, tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        main(arguments(inputs, tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_no_generator_is_named(inputs, tmp_path):
+    with pytest.raises(InputError, match=r"checkpoint\.json"):
+        main(arguments(inputs, tmp_path / "run", generator=tmp_path))
