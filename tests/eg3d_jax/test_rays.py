@@ -171,3 +171,9 @@ def test_the_middle_of_the_image_looks_along_the_optical_axis():
     camera = orbit(1.2, 1.4)
     rays = pixel_rays(camera, jnp.array([0.5]), jnp.array([0.5]))
     np.testing.assert_allclose(rays.directions[0], camera.cam2world[:3, 2], atol=1e-6)
+
+
+def test_disparity_needs_given_limits():
+    """With limits from the box EG3D would broadcast them wrongly."""
+    with pytest.raises(ValueError, match="disparity_sampling needs ray_start and ray_end"):
+        RenderConfig(ray_start=None, ray_end=None, disparity_sampling=True)

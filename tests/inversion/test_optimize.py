@@ -16,8 +16,9 @@ from eg3d_jax.config import tiny
 from eg3d_jax.generator import TriPlaneGenerator
 from inversion.config import InversionConfig, LossWeights, StageConfig
 from inversion.latents import WStatistics
-from inversion.objectives import FeatureNetworks, Targets, reconstruct
+from inversion.objectives import FeatureNetworks, Targets, prepare_targets, reconstruct
 from inversion.optimize import advance_latent, start_latent, start_tuning, tuned_generator
+from inversion.views import Views
 
 
 @jax.tree_util.register_dataclass
@@ -86,6 +87,15 @@ def test_terms_are_means_over_the_views(views_at_once):
     )
     assert float(terms["perceptual"]) == pytest.approx(np.mean((w - values) ** 2), rel=1e-6)
     assert float(terms["pixel"]) == pytest.approx(w**2, rel=1e-6)
+
+
+def test_target_features_are_those_of_the_given_views():
+    """Of no other frames of the video, and before the first step."""
+    images = jnp.arange(2.0)[:, None, None, None] * jnp.ones((2, 4, 4, 3))
+    views = Views(images=images, cameras=targets_of([0.0, 0.0]).cameras)
+    targets = prepare_targets(NETWORKS, views)
+    np.testing.assert_array_equal(targets.features, [[0.0], [1.0]])
+    assert targets.embeddings is None
 
 
 def test_sum_or_mean_over_the_views_gives_the_same_steps():
