@@ -24,12 +24,11 @@ from flax import nnx
 from eg3d_jax import checkpoint
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments import states
+from experiments.heads.anatomy import Z_DIM
 from experiments.heads.network import embedded_config
 from experiments.heads.regression import RegressionWeights, picture_terms, ray_terms
 from experiments.heads.training_data import Shards, draw_pictures, draw_rays
 from inversion.features.lpips import load_lpips
-
-Z_DIM = 37
 
 
 @dataclass(frozen=True, kw_only=True)
