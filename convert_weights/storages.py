@@ -7,6 +7,7 @@ elements. It is decoded by the same machine that reads the outer file, under an 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,20 +94,14 @@ def storage_from_bytes(data: memoryview) -> Storage:
         raise CheckpointError("it is damaged: a storage is no byte string")
     if bytes(data[:2]) == b"PK":
         raise CheckpointError("its tensors are stored as zip archives, not in the legacy format")
-    position, values = 0, []
-    for _ in range(5):
-        value, position = loads(
-            data,
-            position,
-            resolve=_resolve,
-            persistent=_storage_header,
-            max_steps=_MAX_STEPS,
-        )
-        values.append(value)
-    magic, protocol, system, header, keys = values
-    if magic != _MAGIC or protocol != _PROTOCOL or system["little_endian"] is not True:
-        raise CheckpointError("a storage in it is no little-endian legacy torch file")
-    element, key, num_elements = header
+    (element, key, num_elements), position = loads(
+        data,
+        check_legacy_header(data),
+        resolve=resolve_element_type,
+        persistent=storage_header,
+        max_steps=_MAX_STEPS,
+    )
+    keys, position = loads(data, position, resolve=resolve_element_type, max_steps=_MAX_STEPS)
     if keys != [key]:
         raise CheckpointError("it is damaged: a storage's list of keys is not its own")
     count = int.from_bytes(data[position : position + 8], "little", signed=True)
@@ -116,13 +111,32 @@ def storage_from_bytes(data: memoryview) -> Storage:
     return Storage(element, raw)
 
 
-def _resolve(module: str, name: str):
+def check_legacy_header(data: memoryview) -> int:
+    """Read the three pickles that open a legacy torch file -> the position behind them.
+
+    Raises:
+      CheckpointError: if the file is none, or not little-endian.
+    """
+    position, values = 0, []
+    for _ in range(3):
+        value, position = loads(data, position, resolve=resolve_element_type, max_steps=_MAX_STEPS)
+        values.append(value)
+    magic, protocol, system = values
+    little_endian = type(system) is dict and system.get("little_endian") is True
+    if magic != _MAGIC or protocol != _PROTOCOL or not little_endian:
+        raise CheckpointError("it is, or holds, no little-endian legacy torch file")
+    return position
+
+
+def resolve_element_type(module: str, name: str) -> Callable[..., object] | None:
+    """What the pickles of a legacy torch file may name: storage classes and OrderedDict."""
     if module == "torch" and name in _ELEMENT_TYPES:
         return _ElementType(_ELEMENT_TYPES[name])
     return ARRAY_GLOBALS[module, name] if (module, name) == ("collections", "OrderedDict") else None
 
 
-def _storage_header(identifier: Any) -> tuple[_ElementType, str, int]:
+def storage_header(identifier: Any) -> tuple[_ElementType, str, int]:
+    """A persistent id's type of element, key and number of elements."""
     tag, kind, key, _, num_elements, *view = identifier
     if tag != "storage" or not isinstance(kind, Global) or not isinstance(kind.call, _ElementType):
         raise CheckpointError("it is damaged: a storage without a type")

@@ -1,10 +1,9 @@
 """Generators with the weights of the golden fixtures, and a ledger of differences to PyTorch."""
 
 import functools
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
+import golden_rule as rule
 import jax
 import numpy as np
 import pytest
@@ -18,21 +17,10 @@ jax.config.update("jax_default_matmul_precision", "highest")
 _LEDGER: dict[str, float] = {}
 
 
-@functools.cache
-def _golden_rule() -> ModuleType:
-    path = Path(__file__).parents[1] / "golden_rule.py"
-    spec = importlib.util.spec_from_file_location("_golden_rule_of_eg3d_jax", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def golden_rule() -> ModuleType:
     """The module `tests/golden_rule.py`."""
-    return _golden_rule()
+    return rule
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +29,7 @@ def build():
 
     def build(config):
         shapes = expected_tensors(config)
-        weights = {name: _golden_rule().weight(name, shape) for name, shape in shapes.items()}
+        weights = {name: rule.weight(name, shape) for name, shape in shapes.items()}
         return load_torch_state(config, weights)
 
     return build
@@ -50,7 +38,7 @@ def build():
 @pytest.fixture(scope="session")
 def named_generator(build):
     """From a name in configs.json to its generator; built once a session."""
-    return functools.cache(lambda name: build(_golden_rule().generator_config(name)))
+    return functools.cache(lambda name: build(rule.generator_config(name)))
 
 
 @pytest.fixture(scope="session")

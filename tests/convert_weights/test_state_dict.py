@@ -1,0 +1,119 @@
+"""PyTorch's own files of state dicts, in both formats, and what happens to bad ones."""
+
+import io
+import random
+import zipfile
+
+import numpy as np
+import pytest
+from torch_files import MAGIC, Call, Named, legacy_file, pickled, zip_file
+
+from convert_weights.state_dict import read_state_dict
+from eg3d_jax.safe_pickle import CheckpointError
+
+ARRAYS = {
+    "weight": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "bias": np.float32([0.5, -2.0]),
+    "num_batches_tracked": np.int64(7),
+}
+
+
+def read(tmp_path, data: bytes):
+    path = tmp_path / "model.pth"
+    path.write_bytes(data)
+    return read_state_dict(path)
+
+
+@pytest.mark.parametrize("write", [legacy_file, zip_file])
+def test_both_formats_give_the_arrays_by_name(tmp_path, write):
+    state = read(tmp_path, write(ARRAYS))
+    assert list(state) == list(ARRAYS)
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(state[name], array)
+        assert state[name].dtype == np.asarray(array).dtype
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_files_of_torch_itself_are_read_bit_by_bit(tmp_path, zipped):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle of this test")
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.BatchNorm2d(5))
+    state = network.state_dict()
+    shared = torch.arange(20.0)
+    state["a view"] = shared[3:17:2]
+    state["its storage"] = shared
+    state["turned"] = torch.randn(4, 6).T
+    state["half"] = torch.randn(3).half()
+    state["brain"] = torch.randn(3).bfloat16()
+    path = tmp_path / "model.pth"
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    found = read_state_dict(path)
+    assert list(found) == list(state)
+    for name, tensor in state.items():
+        wanted = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+        np.testing.assert_array_equal(found[name], wanted.numpy())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "empty"),
+        (b"no pickle at all", "not a pickle"),
+        (pickled({"a": 1}), "truncated|legacy torch file"),
+        (legacy_file(ARRAYS)[:-3], "truncated"),
+        (zip_file(ARRAYS)[:-30], "zip archive"),
+        (zip_file(ARRAYS, compression=zipfile.ZIP_DEFLATED), "compressed"),
+        (zip_file(ARRAYS, without=("data/1",)), "data/1 is missing"),
+        (zip_file(ARRAYS, without=("data.pkl",)), r"data\.pkl is missing"),
+        (legacy_file({}), "no state dict"),
+    ],
+)
+def test_bad_files_are_named_with_their_cause(tmp_path, data, message):
+    with pytest.raises(CheckpointError, match=message) as caught:
+        read(tmp_path, data)
+    assert "model.pth" in str(caught.value)
+
+
+def test_a_file_with_more_than_tensors_is_refused(tmp_path):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("model/data.pkl", pickled({"epoch": 3}))
+    with pytest.raises(CheckpointError, match="epoch, which is no tensor"):
+        read(tmp_path, out.getvalue())
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_another_global_is_named_and_nothing_runs(tmp_path, zipped):
+    marker = tmp_path / "ran"
+    attack = {"weight": Call(Named("os", "system"), f"touch {marker}")}
+    if zipped:
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            archive.writestr("model/data.pkl", pickled(attack))
+        data = out.getvalue()
+    else:
+        system = {"little_endian": True}
+        data = pickled(MAGIC) + pickled(1001) + pickled(system) + pickled(attack) + pickled([])
+    with pytest.raises(CheckpointError, match=r"os\.system"):
+        read(tmp_path, data)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("write", [legacy_file, zip_file])
+def test_damaged_files_raise_nothing_else(tmp_path, write):
+    """500 files with flipped or missing bytes: read as some arrays, or refused in one sentence."""
+    whole, rng = write(ARRAYS), random.Random(0)
+    messages = []
+    for _ in range(500):
+        data = bytearray(whole)
+        if rng.random() < 0.3:
+            del data[rng.randrange(len(data)) :]
+        for _ in range(rng.randrange(1, 4)):
+            if data:
+                data[rng.randrange(len(data))] = rng.randrange(256)
+        try:
+            read(tmp_path, bytes(data))
+        except CheckpointError as error:
+            messages.append(str(error))
+    assert len(messages) > 100
+    assert not any("\n" in message for message in messages)
