@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from convert_weights.pickle_reader import sha256
 from eg3d_jax.cameras import azimuth, to_label
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments import compilation_cache, states
@@ -25,6 +26,7 @@ from experiments.event_log import EventLog
 from experiments.fitting import TERMS, Fitter, Method, steps_done
 from experiments.frames_io import Frames, load_frames, read_images
 from experiments.generators import EMBEDDED, disk_bytes, load_generator, mean_latent
+from experiments.networks import load_networks
 from experiments.outputs import (
     Finished,
     write_metrics,
@@ -37,13 +39,10 @@ from experiments.progress import Progress
 from experiments.results import save_result
 from experiments.runs import RunFolder
 from inversion.config import InversionConfig
-from inversion.features.lpips import load_lpips
 from inversion.objectives import FeatureNetworks
 from inversion.views import Views, select_evenly
 
 DEMO = Path(__file__).parent / "demo" / "demo_a"
-# Larger pictures are judged by VGG16 at 256 pixels, as in the paper.
-_SMALL_SIDE = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +60,8 @@ class Args:
       baseline: also invert the single most frontal view, to compare; by default with quick only
       views_at_once: views rendered together; fewer need less memory
       rays_at_once: rays of a view rendered together; must divide their number
+      identity: model_ir_se50.pth, whose face embeddings then join the losses; for generators of 256
+        pixels or more
       crop: take the central square of frames that are not square
       resume: go on with an interrupted run
       overwrite: remove an earlier run from the folder
@@ -77,6 +78,7 @@ class Args:
     baseline: bool | None = None
     views_at_once: int | None = None
     rays_at_once: int | None = None
+    identity: Path | None = None
     crop: bool = False
     resume: bool = False
     overwrite: bool = False
@@ -88,6 +90,7 @@ def main(args: Args) -> None:
     progress, started = Progress(), time.perf_counter()
     with progress.task("reading generator and frames"):
         generator, metadata = load_generator(args.generator)
+        networks = load_networks(generator.config.image_side, args.identity)
         frames = read_frames(args, generator)
         methods, config = choose_methods(args, frames), choose_config(args)
     settings = describe(args, config, metadata, frames)
@@ -95,7 +98,7 @@ def main(args: Args) -> None:
         RunFolder.resume if args.resume else partial(RunFolder.create, overwrite=args.overwrite)
     )
     with open_run(args.run, settings, needed_bytes=disk_bytes(generator, len(methods))) as run:
-        finished = fit_all(args, run, generator, frames, methods, config, progress)
+        finished = fit_all(args, run, generator, networks, frames, methods, config, progress)
         best = finished[-1]
         with progress.task("pictures, turntable and report"):
             labels = np.asarray(to_label(frames.cameras))[best.method.frames]
@@ -116,16 +119,14 @@ def fit_all(
     args: Args,
     run: RunFolder,
     generator: TriPlaneGenerator,
+    networks: FeatureNetworks,
     frames: Frames,
     methods: list[Method],
     config: InversionConfig,
     progress: Progress,
 ) -> list[Finished]:
     """Fit and measure every method, from where an earlier run left it."""
-    folder = run.path / "state"
-    keep = steps_done(folder, methods) if args.resume else None
-    small = generator.config.image_side <= _SMALL_SIDE
-    networks = FeatureNetworks(lpips=load_lpips("alexnet" if small else "vgg16"))
+    keep = steps_done(run.states, methods) if args.resume else None
     with progress.task("statistics of the latent space"):
         statistics = mean_latent(generator)
     with EventLog(run.path, TERMS, keep=keep) as log:
@@ -134,7 +135,7 @@ def fit_all(
             networks=networks,
             w_statistics=statistics,
             config=config,
-            folder=folder,
+            folder=run.states,
             log=log,
             progress=progress,
             seed=args.seed,
@@ -224,6 +225,7 @@ def describe(args: Args, config: InversionConfig, metadata: dict, frames: Frames
         "num_frames": len(frames),
         "generator": metadata["fingerprint"],
         "views": args.views,
+        "identity": None if args.identity is None else sha256(args.identity),
         "crop": args.crop,
         "seed": args.seed,
         "inversion": config,

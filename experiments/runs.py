@@ -1,7 +1,7 @@
 """The folder of a run: what lies where, who may write, and when a run may go on in it.
 
 runs/NAME/  config.json   settings and versions       metrics.json    numbers over all frames
-state/        last two saved states       log.csv         losses of every step
+state/        last two states a stage     log.csv         losses of every step
 result/       latents, tuned generator    tensorboard/    the same, as event files
 pictures/     target | inversion | depth  turntable.mp4   report.html
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 from experiments.disk import check_space, check_writable, flat, plain, write_atomically
 from experiments.errors import InputError
 from experiments.run_lock import RunLock
-from experiments.states import SavedState, load, save
 from experiments.versions import versions
 
 _LOCK = "run.lock"
@@ -127,13 +126,10 @@ class RunFolder:
         """The page that shows everything."""
         return self.path / "report.html"
 
-    def save_state(self, step: int, tree: Any, note: dict[str, Any] | None = None) -> None:
-        """Save a tree of arrays to go on from; the last two are kept. See `states.save`."""
-        save(self.path / "state", step, tree, note)
-
-    def load_state(self, abstract: Any | Callable[[dict[str, Any]], Any]) -> SavedState | None:
-        """The newest undamaged state, None if there is none. See `states.load`."""
-        return load(self.path / "state", abstract)
+    @property
+    def states(self) -> Path:
+        """Folder of the states to go on from, one folder a stage."""
+        return self.path / "state"
 
     def write_json(self, name: str, content: Any) -> Path:
         """Write plain values, dataclasses, paths and arrays; the file changes at once or not."""

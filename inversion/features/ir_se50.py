@@ -18,7 +18,7 @@ State = Mapping[str, np.ndarray]
 
 _BATCH_NORM_EPSILON = 1e-5
 # Where aligned faces lie in a picture of 256 pixels (spec inversion 2.2).
-_PICTURE_SIDE = 256
+PICTURE_SIDE = 256
 _ROWS, _COLUMNS = slice(35, 223), slice(32, 220)
 _CROP_SIDE = 112
 
@@ -147,11 +147,11 @@ def identity_crop(image: Array) -> Array:
     Raises:
       ValueError: if the image is smaller, or larger and not square.
     """
-    image = shrink_to(image, _PICTURE_SIDE)
-    if image.shape[:2] != (_PICTURE_SIDE, _PICTURE_SIDE):
+    image = shrink_to(image, PICTURE_SIDE)
+    if image.shape[:2] != (PICTURE_SIDE, PICTURE_SIDE):
         raise ValueError(
             f"an image of {image.shape[0]} x {image.shape[1]} pixels is too small for the identity "
-            f"loss, whose crop is laid out for {_PICTURE_SIDE} x {_PICTURE_SIDE}; use larger "
+            f"loss, whose crop is laid out for {PICTURE_SIDE} x {PICTURE_SIDE}; use larger "
             "images, or set the weight of the identity loss to zero"
         )
     return area_resize(image[_ROWS, _COLUMNS], _CROP_SIDE)
@@ -166,7 +166,7 @@ def load_ir_se50(state: State, config: IrSe50Config | None = None) -> IrSe50:
       config: sizes, if not those of IR-SE-50.
 
     Raises:
-      ValueError: naming all that is missing, unknown or of another shape.
+      ValueError: naming what is missing, unknown or of another shape.
     """
     config = IrSe50Config() if config is None else config
     wanted = dict(_shapes(config))
@@ -179,10 +179,16 @@ def load_ir_se50(state: State, config: IrSe50Config | None = None) -> IrSe50:
     )
     if missing or unknown or misshapen:
         raise ValueError(
-            f"this is no state dict of IR-SE-50: missing {missing}; unknown {unknown}; "
-            f"of another shape {misshapen}; use model_ir_se50.pth"
+            f"this is no state dict of IR-SE-50: missing {_some(missing)}; unknown "
+            f"{_some(unknown)}; of another shape {_some(misshapen)}; use model_ir_se50.pth"
         )
     return IrSe50(state, config)
+
+
+def _some(names: list[str], count: int = 3) -> str:
+    """A list for a message, cut short."""
+    more = len(names) - count
+    return f"{names[:count]} and {more} more" if more > 0 else str(names)
 
 
 def _shapes(config: IrSe50Config) -> Iterator[tuple[str, tuple[int, ...]]]:

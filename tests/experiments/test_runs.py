@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import disk
+from experiments import disk, states
 from experiments.errors import InputError
 from experiments.run_lock import RunLock
 from experiments.runs import RunFolder
@@ -40,9 +40,9 @@ def test_a_new_run_notes_its_settings_and_versions(tmp_path):
 def test_a_run_goes_on_with_the_same_settings_only(tmp_path):
     RunFolder.create(tmp_path, _SETTINGS).close()
     with RunFolder.resume(tmp_path, _SETTINGS) as run:
-        run.save_state(3, {"x": jnp.zeros(2)})
+        states.save(run.states, 3, {"x": jnp.zeros(2)})
     with RunFolder.resume(tmp_path, _SETTINGS) as run:
-        state = run.load_state({"x": jnp.zeros(2)})
+        state = states.load(run.states, {"x": jnp.zeros(2)})
         assert state is not None
         assert state.step == 3
     with pytest.raises(InputError, match=r"stage\.rate was 0\.1, is 0\.2; resume with the same"):
@@ -73,11 +73,11 @@ def test_a_folder_of_other_files_is_refused(tmp_path):
 
 def test_an_earlier_run_is_kept_unless_told_otherwise(tmp_path):
     with RunFolder.create(tmp_path, _SETTINGS) as run:
-        run.save_state(1, {"x": jnp.zeros(2)})
+        states.save(run.states, 1, {"x": jnp.zeros(2)})
     with pytest.raises(InputError, match="holds a run already; continue it with --resume"):
         RunFolder.create(tmp_path, _SETTINGS)
     with RunFolder.create(tmp_path, _SETTINGS, overwrite=True) as run:
-        assert run.load_state({"x": jnp.zeros(2)}) is None
+        assert states.load(run.states, {"x": jnp.zeros(2)}) is None
 
 
 def test_a_folder_in_use_is_refused_with_its_user(tmp_path):
