@@ -51,7 +51,7 @@ class Args:
     """
 
     folder: Path = Path("data/heads")
-    shards: int = 40
+    shards: int = 100
     heads: int = 100
     views: int = 10
     large_views: int = 2

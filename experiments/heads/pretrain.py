@@ -53,12 +53,12 @@ class Args:
 
     data: Path = Path("data/heads")
     run: Path = Path("runs/heads")
-    steps: int = 6000
+    steps: int = 8000
     heads: int = 4
     views: int = 8
     rays: int = 96
     pictures: int = 1
-    pictures_from: float = 0.6
+    pictures_from: float = 0.4
     learning_rate: float = 1.5e-2
     save_every: int = 250
     weights: RegressionWeights = RegressionWeights()
@@ -68,7 +68,7 @@ class Args:
 def main(args: Args) -> None:
     args.run.mkdir(parents=True, exist_ok=True)
     shards = Shards(args.data)
-    generator = TriPlaneGenerator(embedded_config(Z_DIM), rngs=nnx.Rngs(args.seed))
+    generator = new_generator(args.seed)
     graph, trained = nnx.split(generator)
     adam = make_optimizer(trained)
     state: dict[str, Any] = {"trained": trained, "adam": adam.init(trained)}
@@ -101,6 +101,18 @@ def main(args: Args) -> None:
             if (i + 1) % args.save_every == 0 or i + 1 == args.steps:
                 states.save(args.run / "state", i + 1, state)
     export(graph, state["trained"], args.run / "generator")
+
+
+def new_generator(seed: int) -> TriPlaneGenerator:
+    """A generator with random weights whose super-resolution starts as plain enlargement.
+
+    Its to-RGB layers start at zero, so it has nothing to unlearn: from random ones it tinted whole
+    pictures for thousands of steps.
+    """
+    generator = TriPlaneGenerator(embedded_config(Z_DIM), rngs=nnx.Rngs(seed))
+    for block in generator.superresolution.blocks:
+        block.to_rgb.kernel[...] = jnp.zeros_like(block.to_rgb.kernel[...])
+    return generator
 
 
 def draw(shards: Shards, args: Args, step: int) -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ class RegressionWeights:
       colour: of |difference| + 3 difference^2 of ray colours in [0, 1].
       opacity: of |difference| of ray opacities.
       depth: of the weighted mean distance of samples from the true surface, world units.
-      picture: of |difference| of whole pictures in [0, 1].
+      picture: the same of whole pictures, mean of the final and the raw one.
       lpips: of LPIPS between whole pictures.
     """
 
@@ -60,11 +60,11 @@ def ray_terms(generator: TriPlaneGenerator, batch: dict[str, Array], key: Array)
         rgb = jnp.einsum("vrs,vrsc->vrc", seen, features.reshape(*samples.shape, -1)[..., :3])
         shown = jnp.sum(weights, axis=-1)
         rgb = rgb + (1.0 - shown)[..., None]
-        error = jnp.abs(rgb - (colour * 0.5 + 0.5))
+        error = rgb - (colour * 0.5 + 0.5)
         solid = (depth > 0) & (opacity > 0.99)
         distance = jnp.sum(weights * jnp.abs(midpoints(samples) - depth[..., None]), axis=-1)
         return {
-            "colour": jnp.mean(error) + 3.0 * jnp.mean(jnp.square(error)),
+            "colour": colour_error(error),
             "opacity": jnp.mean(jnp.abs(shown - opacity)),
             "depth": jnp.mean(jnp.where(solid, distance, 0.0)),
         }
@@ -73,6 +73,11 @@ def ray_terms(generator: TriPlaneGenerator, batch: dict[str, Array], key: Array)
     keys = jax.random.split(key, batch_shape[0])
     terms = jax.vmap(one_head)({name: batch[name] for name in names}, keys)
     return jax.tree.map(jnp.mean, terms)
+
+
+def colour_error(difference: Array) -> Array:
+    """Mean |difference| + 3 difference^2 of colours in [0, 1]."""
+    return jnp.mean(jnp.abs(difference)) + 3.0 * jnp.mean(jnp.square(difference))
 
 
 def sample_depths(depth: Array, key: Array, start: float, end: float) -> Array:
@@ -97,8 +102,11 @@ def picture_terms(
         out = generator.synthesize(
             generator.map_to_ws(batch["z"]), from_label(batch["label"]), draws=draws
         )
-        mean_error = jnp.mean(jnp.abs(out.image - image)) + jnp.mean(jnp.abs(out.raw - raw))
-        return {"picture": 0.25 * mean_error, "lpips": lpips.distance(out.image, image)}
+        errors = [0.5 * (out.image - image), 0.5 * (out.raw - raw)]  # of colours in [0, 1]
+        return {
+            "picture": 0.5 * (colour_error(errors[0]) + colour_error(errors[1])),
+            "lpips": lpips.distance(out.image, image),
+        }
 
     keys = jax.random.split(key, batch["z"].shape[0])
     terms = jax.vmap(one)({name: batch[name] for name in ("z", "label", "image", "raw")}, keys)
