@@ -1,0 +1,90 @@
+"""What the README tells a user to type does what it says, on files small enough for a test."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eg3d_jax.cameras import to_label, yaw_pitch_camera
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    shlex.split(line)
+    for block in re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("python -m")
+]
+# Appended, so that a test takes seconds: steps, and a presentation of the smallest size.
+SHORT = {
+    "convert_weights": [],
+    "experiments.invert": ["--views", "2", "--latent-steps", "2", "--tuning-steps", "2"],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working folder with the files that the commands name."""
+    folder = tmp_path_factory.mktemp("user")
+    mini = ROOT / "tests" / "golden" / "mini_checkpoint.pkl.gz"
+    (folder / "ffhq512-128.pkl").write_bytes(mini.read_bytes())
+    (folder / "video").mkdir()
+    labels = np.asarray(to_label(yaw_pitch_camera(np.linspace(-0.5, 0.5, 3), 0.0))).tolist()
+    rng = np.random.default_rng(0)
+    pairs = []
+    for i, label in enumerate(labels):
+        pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "video" / f"frame{i:04d}.png")
+        pairs.append([f"frame{i:04d}.png", label])
+    (folder / "video" / "dataset.json").write_text(json.dumps({"labels": pairs}))
+    return folder
+
+
+def run(command, folder):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+def test_its_commands_run_one_after_another(folder):
+    assert [command[2] for command in COMMANDS] == [
+        "convert_weights",
+        "experiments.invert",
+        "experiments.invert",
+    ]
+    for _, *arguments in COMMANDS:
+        finished = run([sys.executable, *arguments, *SHORT[arguments[1]]], folder)
+        assert finished.returncode == 0, finished.stderr
+    assert (folder / "weights" / "ffhq512-128" / "checkpoint.json").is_file()
+    for name in ("report.html", "turntable.mp4", "metrics.json", "log.csv"):
+        assert (folder / "runs" / "video" / name).stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_its_python_example_renders_three_views(folder):
+    (example,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    example += "print(renders.image.shape, renders.depth.shape, renders.opacity.shape)\n"
+    finished = run([sys.executable, "-c", example], folder)
+    assert finished.returncode == 0, finished.stderr
+    shapes = finished.stdout.strip().splitlines()[-1]
+    assert shapes == "(3, 128, 128, 3) (3, 64, 64) (3, 64, 64)"
+    promised = re.search(r"# image (\[.*?\]), depth (\[.*?\]), opacity (\[.*?\])", example)
+    assert promised is not None
+    assert " ".join(promised.groups()).replace("[", "(").replace("]", ")") == shapes
+
+
+def test_its_options_and_folders_exist():
+    finished = run([sys.executable, "-m", "experiments.invert", "--help"], ROOT)
+    for option in sorted(set(re.findall(r"`(--[a-z-]+)", README)) - {"--help"}):
+        assert option in finished.stdout, option
+    for name in re.findall(r"^\| `([\w/]+)/` \|", README, re.MULTILINE):
+        assert (ROOT / name).is_dir(), name
