@@ -9,13 +9,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from eg3d_jax.cameras import azimuth
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments import states
 from experiments.errors import InputError
 from experiments.event_log import EventLog
 from experiments.progress import Progress
 from inversion.config import InversionConfig
-from inversion.latents import WStatistics
+from inversion.latents import Latents, WStatistics, repeat_latents
 from inversion.objectives import FeatureNetworks, prepare_targets
 from inversion.optimize import (
     StageState,
@@ -49,9 +50,9 @@ class Method:
 
 @dataclass(frozen=True)
 class Fit:
-    """A finished method: the latent, and the tuned generator (the original without tuning)."""
+    """A finished method: its latents, and the tuned generator (the original without tuning)."""
 
-    ws: jax.Array
+    latents: Latents
     generator: TriPlaneGenerator
 
 
@@ -112,7 +113,8 @@ class Fitter:
                 ),
             )  # fmt: skip
             generator = tuned_generator(self.generator, tuned)
-        return Fit(ws, generator)
+        center = azimuth(self.generator.frontal_camera())
+        return Fit(repeat_latents(ws, center[None]), generator)
 
     def _run(
         self,

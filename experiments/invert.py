@@ -102,7 +102,7 @@ def main(args: Args) -> None:
         best = finished[-1]
         with progress.task("pictures, turntable and report"):
             labels = np.asarray(to_label(frames.cameras))[best.method.frames]
-            save_result(run.result, best.fit.generator, best.fit.ws, labels, metadata)
+            save_result(run.result, best.fit.generator, best.fit.latents, labels, metadata)
             compared = write_metrics(run, frames, finished)
             rows = write_pictures(run, frames, finished)
             write_turntable(run, best.fit)
@@ -154,7 +154,7 @@ def finish(fitter: Fitter, frames: Frames, method: Method) -> Finished:
     scores, renders = {}, None
     with fitter.progress.task(f"{method.name}: measuring on all frames"):
         for stage, generator in generators.items():
-            renders = render_views(generator, fit.ws, frames.cameras)
+            renders = render_views(generator, fit.latents, frames.cameras)
             scores[stage] = score(fitter.networks.lpips, frames, renders)
     assert renders is not None
     stages = {stage: method.stage(stage) for stage in generators}

@@ -29,7 +29,7 @@ class Finished:
 
     Attributes:
       method: what was fitted.
-      fit: latent and tuned generator.
+      fit: latents and tuned generator.
       scores: of the tuned generator and of the latent alone, by "tuned" and "latent".
       losses: of both stages, by the same names.
       seconds: of both stages.
@@ -134,7 +134,7 @@ def write_turntable(run: RunFolder, fit: Fit) -> None:
     path = turntable(_VIDEO_YAW, _VIDEO_FRAMES, radius=config.camera_radius, focal=config.focal)
     # The way back shows the same views as the way there.
     half = _VIDEO_FRAMES // 2 + 1
-    out = render_views(fit.generator, fit.ws, path[:half])
+    out = render_views(fit.generator, fit.latents, path[:half])
     near, far = depth_range(out)
     colour = to_uint8(out.image)
     depth = colour_depth(out.depth, near=near, far=far, opacity=out.opacity)

@@ -78,9 +78,10 @@ def test_a_run_leaves_pictures_video_numbers_report_and_state(finished):
 
 
 def test_the_result_loads_with_the_labels_of_the_fitted_views(finished, inputs):
-    generator, ws, labels = load_result(finished / "result")
-    assert ws.shape == (generator.config.num_ws, generator.config.w_dim)
-    assert labels.shape == (3, 25)
+    result = load_result(finished / "result")
+    generator, config = result.generator, result.generator.config
+    assert result.latents.w_plus.shape == (1, config.num_ws, config.w_dim)
+    assert result.labels.shape == (3, 25)
     original, _ = checkpoint.load(inputs / "generator")
     changed = [
         not np.array_equal(a, b)
@@ -92,8 +93,8 @@ def test_the_result_loads_with_the_labels_of_the_fitted_views(finished, inputs):
 def test_a_latent_beside_another_generator_is_refused(finished, inputs, tmp_path):
     original, _ = checkpoint.load(inputs / "generator")
     checkpoint.save(tmp_path / "generator", original)
-    latent = (finished / "result" / "latent.npz").read_bytes()
-    (tmp_path / "latent.npz").write_bytes(latent)
+    latents = (finished / "result" / "latents.npz").read_bytes()
+    (tmp_path / "latents.npz").write_bytes(latents)
     with pytest.raises(InputError, match="another generator"):
         load_result(tmp_path)
 
