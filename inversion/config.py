@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+# What holds the latents of several views together (spec inversion section 5).
+Regularizer = Literal["distance", "interpolation", "depth"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,21 +43,29 @@ class LossWeights:
       identity: of one minus the cosine of the face embeddings; without effect if no network is
         given.
       prior: of the mean squared distance to the mean latent; latent stage only.
+      distance: of the mean squared distance of the views' latents to the one of all views.
+      interpolation: of the image losses of frames between the views.
+      depth: of the mean squared distance of the latents' depths from their mean, world units.
     """
 
     pixel: float = 0.1
     perceptual: float = 1.0
     identity: float = 1.0
     prior: float = 1.0
+    distance: float = 1.0
+    interpolation: float = 1.0
+    depth: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class InversionConfig:
-    """One latent for all views, then pivotal tuning of the generator.
+    """One latent for all views, one for each of several, then pivotal tuning of the generator.
 
     Attributes:
-      latent: the first stage (spec inversion section 3).
-      tuning: the second stage (spec inversion section 4).
+      latent: the first stage, one latent for all views (spec inversion section 3).
+      latents: the second stage, a latent for each of several views (spec inversion section 5);
+        without effect where one latent is wanted.
+      tuning: the last stage (spec inversion sections 4 and 6).
       weights: of the loss terms.
       w_noise: deviation of the exploration noise at the start, in units of the spread of w.
       w_noise_ramp: fraction of the first stage over which the noise vanishes.
@@ -62,6 +74,11 @@ class InversionConfig:
       random_rays: jitter the samples along the rays, as the authors do.
       views_per_step: render only so many views a step, drawn at random; None takes all, as the
         authors do. A quarter of the views a step is a good bargain where time is short.
+      regularizers: which of the three take part in the stages of several latents.
+      update: 'joint' follows the gradient of all terms together; 'alternating' takes an Adam step
+        for the views, one for depth and one for the frames between them, as the authors do.
+      depth_side: pixels along either axis of the depths that are compared; None for the
+        generator's own, as the authors do. Half of them costs a quarter.
       views_at_once: views rendered together; the others wait and are recomputed in the backward
         pass, which bounds memory. None renders all together.
       rays_at_once: the same for the rays of a view.
@@ -70,6 +87,11 @@ class InversionConfig:
     latent: StageConfig = field(
         default_factory=lambda: StageConfig(
             num_steps=500, learning_rate=0.1, ramp_up=0.05, ramp_down=0.25
+        )
+    )
+    latents: StageConfig = field(
+        default_factory=lambda: StageConfig(
+            num_steps=500, learning_rate=0.01, ramp_up=0.05, ramp_down=0.25
         )
     )
     tuning: StageConfig = field(
@@ -81,5 +103,8 @@ class InversionConfig:
     noise_per_view: bool = False
     random_rays: bool = True
     views_per_step: int | None = None
+    regularizers: tuple[Regularizer, ...] = ("distance", "interpolation", "depth")
+    update: Literal["joint", "alternating"] = "joint"
+    depth_side: int | None = None
     views_at_once: int | None = None
     rays_at_once: int | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +75,24 @@ def view_terms(networks: FeatureNetworks, image: Array, target: Targets) -> Term
     return terms
 
 
+def map_views(function: Callable[[Any], Any], inputs: Any, config: InversionConfig) -> Any:
+    """Apply a function to every entry of the leading axes, `config.views_at_once` together.
+
+    With fewer together than there are, each is computed anew in the backward pass, which bounds
+    memory.
+    """
+    count = jax.tree.leaves(inputs)[0].shape[0]
+    at_once = config.views_at_once or count
+    if at_once >= count:
+        return jax.vmap(function)(inputs)
+    return jax.lax.map(jax.checkpoint(function), inputs, batch_size=at_once)
+
+
+def paint(generator: TriPlaneGenerator, ws: Array, config: InversionConfig) -> Array:
+    """Feature planes of a latent [L, D], or of each of several [K, L, D]."""
+    return generator.tri_planes(ws) if ws.ndim == 2 else map_views(generator.tri_planes, ws, config)
+
+
 def reconstruct(
     generator: TriPlaneGenerator,
     ws: Array,
@@ -80,6 +100,8 @@ def reconstruct(
     targets: Targets,
     config: InversionConfig,
     key: Array,
+    *,
+    planes: Array | None = None,
 ) -> Terms:
     """Loss terms of latents seen from all cameras, means over the views.
 
@@ -92,33 +114,29 @@ def reconstruct(
       targets: V views.
       config: sampling and batching.
       key: of the ray samples.
+      planes: of ws, if they are painted already.
     """
     key, key_views = jax.random.split(key)
-    count = targets.images.shape[0]
+    count, own = targets.images.shape[0], ws.ndim == 3
     if config.views_per_step is not None and config.views_per_step < count:
         drawn = jax.random.permutation(key_views, count)[: config.views_per_step]
         targets = jax.tree.map(lambda x: x[drawn], targets)
-        ws = ws if ws.ndim == 2 else ws[drawn]
+        if own:
+            ws, planes = ws[drawn], None if planes is None else planes[drawn]
         count = config.views_per_step
-    shared = generator.tri_planes(ws) if ws.ndim == 2 else None
+    planes = paint(generator, ws, config) if planes is None else planes
 
-    def one_view(inputs: tuple[Targets, Array, Array | None]) -> Terms:
-        target, key, own = inputs
-        latent = ws if own is None else own
-        planes = generator.tri_planes(latent) if shared is None else shared
+    def one_view(inputs: tuple[Targets, Array, tuple[Array, Array] | None]) -> Terms:
+        target, key, given = inputs
+        latent, seen = (ws, planes) if given is None else given
         draws = generator.random_draws(key) if config.random_rays else None
         rendered = generator.render(
-            planes, target.cameras, draws=draws, rays_at_once=config.rays_at_once
+            seen, target.cameras, draws=draws, rays_at_once=config.rays_at_once
         )
         return view_terms(networks, generator.superresolve(rendered, latent).image, target)
 
-    inputs = (targets, jax.random.split(key, count), None if ws.ndim == 2 else ws)
-    at_once = config.views_at_once or count
-    if at_once >= count:
-        terms = jax.vmap(one_view)(inputs)
-    else:
-        terms = jax.lax.map(jax.checkpoint(one_view), inputs, batch_size=at_once)
-    return jax.tree.map(jnp.mean, terms)
+    inputs = (targets, jax.random.split(key, count), (ws, planes) if own else None)
+    return jax.tree.map(jnp.mean, map_views(one_view, inputs, config))
 
 
 def weighted(terms: Terms, config: InversionConfig) -> Array:

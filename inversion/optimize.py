@@ -1,9 +1,9 @@
-"""The two stages as jitted chunks of Adam steps (spec inversion sections 3 and 4)."""
+"""The stages as jitted chunks of Adam steps (spec inversion sections 3 to 6)."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,8 +16,9 @@ from jax import Array
 
 from eg3d_jax.generator import TriPlaneGenerator
 from inversion import losses
+from inversion.coherence import KnotTargets, Objective, objectives
 from inversion.config import InversionConfig, StageConfig
-from inversion.latents import WStatistics
+from inversion.latents import Latents, WStatistics
 from inversion.objectives import FeatureNetworks, Targets, Terms, reconstruct, weighted
 from inversion.schedules import latent_noise_schedule, learning_rate_schedule
 
@@ -47,8 +48,13 @@ def start_latent(w_statistics: WStatistics, num_ws: int, key: Array) -> StageSta
     return _start(jnp.tile(w_statistics.mean, (num_ws, 1)), key)
 
 
+def start_latents(latents: Latents, key: Array) -> StageState:
+    """The beginning of the stage of several latents, as `repeat_latents` makes them."""
+    return _start(jnp.copy(latents.w_plus), key)
+
+
 def start_tuning(generator: TriPlaneGenerator, key: Array) -> StageState:
-    """The second stage's beginning: the parameters as they are; noise maps are not among them."""
+    """The last stage's beginning: the parameters as they are; noise maps are not among them."""
     # Copies: the steps donate their buffers, and the generator's must survive.
     return _start(jax.tree.map(jnp.copy, nnx.state(generator, nnx.Param)), key)
 
@@ -89,7 +95,7 @@ def advance_latent(
         terms = reconstruct(generator, ws + noise, networks, targets, config, key_rays)
         return terms | {"prior": losses.latent_prior(ws, w_statistics.mean)}
 
-    return _advance(objective, state, config, config.latent, num_steps)
+    return _advance((objective,), state, config, config.latent, num_steps)
 
 
 @partial(jax.jit, static_argnames=("config", "num_steps"), donate_argnames="state")
@@ -115,22 +121,91 @@ def advance_tuning(
         tuned = nnx.merge(graph, params, rest)
         return reconstruct(tuned, ws, networks, targets, config, key)
 
-    return _advance(objective, state, config, config.tuning, num_steps)
+    return _advance((objective,), state, config, config.tuning, num_steps)
+
+
+@partial(jax.jit, static_argnames=("config", "num_steps"), donate_argnames="state")
+def advance_latents(
+    state: StageState,
+    generator: TriPlaneGenerator,
+    networks: FeatureNetworks,
+    targets: KnotTargets,
+    start: Latents,
+    *,
+    config: InversionConfig,
+    num_steps: int,
+) -> tuple[StageState, Terms]:
+    """Fit a latent to each knot for `num_steps` more steps (spec inversion section 5).
+
+    Args:
+      state: latents [K, L, D] on their way.
+      generator: stays as it is.
+      networks: of the image losses.
+      targets: all fitted views.
+      start: where the latents began: the one of all views, repeated.
+      config: schedule, weights, regularisers.
+      num_steps: how many.
+
+    Returns:
+      The state, whose buffers replace the given one's, and every unweighted term as [num_steps].
+    """
+
+    def fitted(objective: Objective):
+        def terms(w_plus: Array, step: Array, key: Array) -> Terms:
+            del step
+            return objective(generator, dataclasses.replace(start, w_plus=w_plus), key)
+
+        return terms
+
+    parts = objectives(networks, targets, config, reference=start.w_plus[0])
+    return _advance(tuple(map(fitted, parts)), state, config, config.latents, num_steps)
+
+
+@partial(jax.jit, static_argnames=("config", "num_steps"), donate_argnames="state")
+def advance_pivots(
+    state: StageState,
+    generator: TriPlaneGenerator,
+    networks: FeatureNetworks,
+    targets: KnotTargets,
+    latents: Latents,
+    *,
+    config: InversionConfig,
+    num_steps: int,
+) -> tuple[StageState, Terms]:
+    """Tune all parameters of the generator around several pivots (spec inversion section 6).
+
+    As `advance_tuning`, with the regularisers of `advance_latents` but distance: latents stay.
+    """
+    graph, _, rest = nnx.split(generator, nnx.Param, ...)
+
+    def tuned(objective: Objective):
+        def terms(params: nnx.State, step: Array, key: Array) -> Terms:
+            del step
+            return objective(nnx.merge(graph, params, rest), latents, key)
+
+        return terms
+
+    parts = objectives(networks, targets, config)
+    return _advance(tuple(map(tuned, parts)), state, config, config.tuning, num_steps)
 
 
 def _start(variables: Any, key: Array) -> StageState:
     return StageState(
-        variables=variables, adam=_ADAM.init(variables), step=jnp.zeros((), jnp.int32), key=key
+        variables=variables,
+        adam=_ADAM.init(variables),
+        step=jnp.zeros((), jnp.int32),
+        key=jnp.copy(key),  # steps donate their state, and the caller may use the key again
     )
 
 
 def _advance(
-    objective: Callable[[Any, Array, Array], Terms],
+    objectives: Sequence[Callable[[Any, Array, Array], Terms]],
     state: StageState,
     config: InversionConfig,
     stage: StageConfig,
     num_steps: int,
 ) -> tuple[StageState, Terms]:
+    """Minimise each objective in turn, with one Adam state and one rate, `num_steps` times."""
     rate = learning_rate_schedule(
         stage.learning_rate,
         max(stage.num_steps, 1),
@@ -139,23 +214,22 @@ def _advance(
     )
 
     def iteration(state: StageState, _) -> tuple[StageState, Terms]:
-        key = jax.random.fold_in(state.key, state.step)
-
-        def loss(variables: Any) -> tuple[Array, Terms]:
-            terms = objective(variables, state.step, key)
-            return weighted(terms, config), terms
-
-        grads, terms = jax.grad(loss, has_aux=True)(state.variables)
-        updates, adam = _ADAM.update(grads, state.adam)
+        variables, adam, all_terms = state.variables, state.adam, {}
         factor = -jnp.asarray(rate(state.step))
-        updates = jax.tree.map(lambda u: factor * u, updates)
-        new = dataclasses.replace(
-            state,
-            variables=optax.apply_updates(state.variables, updates),
-            adam=adam,
-            step=state.step + 1,
-        )
-        return new, terms
+        for i, objective in enumerate(objectives):  # unrolled in the trace: one to three
+            key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), i)
+
+            def loss(variables: Any, objective=objective, key=key) -> tuple[Array, Terms]:
+                terms = objective(variables, state.step, key)
+                return weighted(terms, config), terms
+
+            grads, terms = jax.grad(loss, has_aux=True)(variables)
+            updates, adam = _ADAM.update(grads, adam)
+            updates = jax.tree.map(lambda u: factor * u, updates)
+            variables = optax.apply_updates(variables, updates)
+            all_terms |= terms
+        new = dataclasses.replace(state, variables=variables, adam=adam, step=state.step + 1)
+        return new, all_terms
 
     if num_steps == 1:  # without a loop, in which XLA's CPU code is slower
         state, terms = iteration(state, None)

@@ -1,0 +1,179 @@
+"""One latent for each of several views, and the three regularisers that hold them together.
+
+Source: spec inversion section 5, arXiv:2312.05330. *Distance* keeps the latents near the one that
+was fitted to all views, *interpolation* makes the latents between them show the frames between
+them, *depth* makes all of them show one surface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from eg3d_jax.cameras import Cameras, azimuth
+from eg3d_jax.generator import TriPlaneGenerator
+from inversion import losses
+from inversion.config import InversionConfig
+from inversion.latents import Latents, latents_at
+from inversion.objectives import (
+    FeatureNetworks,
+    Targets,
+    Terms,
+    map_views,
+    paint,
+    reconstruct,
+    weighted,
+)
+
+# Generator and latents, of which one is being fitted, and a step's key -> unweighted terms.
+Objective = Callable[[TriPlaneGenerator, Latents, Array], Terms]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class KnotTargets:
+    """Fitted views, some of which, the knots, have a latent of their own.
+
+    Attributes:
+      knots: K views by ascending azimuth, each shown by its own latent.
+      between: the other fitted views, shown by interpolated latents; None if there are none.
+    """
+
+    knots: Targets
+    between: Targets | None
+
+
+def split_targets(targets: Targets, knots: Array, between: Array) -> KnotTargets:
+    """Targets [N] by the indices [K] of the knots and [N - K] of the others."""
+    knots, between = jnp.asarray(knots), jnp.asarray(between)
+    return KnotTargets(
+        knots=jax.tree.map(lambda x: x[knots], targets),
+        between=jax.tree.map(lambda x: x[between], targets) if between.size else None,
+    )
+
+
+def objectives(
+    networks: FeatureNetworks,
+    targets: KnotTargets,
+    config: InversionConfig,
+    reference: Array | None = None,
+) -> tuple[Objective, ...]:
+    """What is minimised in each Adam step of an iteration (spec inversion section 5).
+
+    With `config.update` 'joint' this is one sum of all terms, for which the planes of each latent
+    are painted once; with 'alternating' it is up to three objectives, one after another, as in the
+    authors' code.
+
+    Args:
+      networks: of the image losses.
+      targets: all fitted views.
+      config: `regularizers` says which terms take part.
+      reference: [L, D] of the distance term, the latent of all views; None leaves the term out, as
+        in tuning, where the latents stay.
+    """
+    use_depth = "depth" in config.regularizers
+    between = targets.between if "interpolation" in config.regularizers else None
+    pull = None if "distance" not in config.regularizers else reference
+
+    def show_knots(generator: TriPlaneGenerator, latents: Latents, key: Array, planes=None):
+        terms = reconstruct(
+            generator, latents.w_plus, networks, targets.knots, config, key, planes=planes
+        )
+        if pull is not None:
+            terms |= {"distance": losses.latent_prior(latents.w_plus, pull)}
+        return terms
+
+    def show_between(generator: TriPlaneGenerator, latents: Latents, key: Array) -> Terms:
+        assert between is not None
+        return interpolate(generator, latents, networks, between, config, key)
+
+    def share_depth(generator: TriPlaneGenerator, latents: Latents, key: Array) -> Terms:
+        planes = paint(generator, latents.w_plus, config)
+        return agree_in_depth(generator, planes, targets.knots.cameras, config, key)
+
+    def joint(generator: TriPlaneGenerator, latents: Latents, key: Array) -> Terms:
+        key_knots, key_depth, key_between = jax.random.split(key, 3)
+        # Without the depth term only the planes of views drawn in this step are needed.
+        planes = paint(generator, latents.w_plus, config) if use_depth else None
+        terms = show_knots(generator, latents, key_knots, planes)
+        if planes is not None:
+            cameras = targets.knots.cameras
+            terms |= agree_in_depth(generator, planes, cameras, config, key_depth)
+        return terms | (show_between(generator, latents, key_between) if between else {})
+
+    if config.update == "joint":
+        return (joint,)
+    chosen = ((show_knots, True), (share_depth, use_depth), (show_between, between is not None))
+    return tuple(objective for objective, used in chosen if used)
+
+
+def interpolate(
+    generator: TriPlaneGenerator,
+    latents: Latents,
+    networks: FeatureNetworks,
+    between: Targets,
+    config: InversionConfig,
+    key: Array,
+) -> Terms:
+    """Image losses of the views between the knots, shown by interpolated latents.
+
+    Args:
+      generator: shows them.
+      latents: K knots; the gradient reaches the two around each view.
+      networks: of the image losses.
+      between: views without a latent of their own.
+      config: weights of the image losses within the term, sampling and batching.
+      key: of the ray samples.
+
+    Returns:
+      {"interpolation": scalar}, the weighted sum of the image losses.
+    """
+    ws = jax.vmap(partial(latents_at, latents))(azimuth(between.cameras))
+    return {
+        "interpolation": weighted(
+            reconstruct(generator, ws, networks, between, config, key), config
+        )
+    }
+
+
+def agree_in_depth(
+    generator: TriPlaneGenerator,
+    planes: Array,
+    cameras: Cameras,
+    config: InversionConfig,
+    key: Array,
+) -> Terms:
+    """Spread of the latents' depths seen from one camera, drawn at random (spec inversion 5.3).
+
+    The authors compare with a mean that is partly of earlier steps; this one is of this step, and
+    constant. All latents are seen through the same ray samples, so that equal ones agree exactly.
+
+    Args:
+      generator: renders depth, without super-resolution.
+      planes: [K, ...] from `paint`.
+      cameras: [V] to draw from.
+      config: `depth_side` pixels along either axis; sampling and batching.
+      key: of the camera and the ray samples.
+
+    Returns:
+      {"depth": scalar}, the mean over latents and pixels of the squared distance from the mean,
+      world units squared.
+    """
+    key_view, key_rays = jax.random.split(key)
+    camera = cameras[jax.random.randint(key_view, (), 0, len(cameras))]
+    side = config.depth_side
+    draws = generator.random_draws(key_rays, side) if config.random_rays else None
+
+    def depth(planes: Array) -> Array:
+        return generator.render(
+            planes, camera, side=side, draws=draws, rays_at_once=config.rays_at_once
+        ).depth
+
+    depths = map_views(depth, planes, config)
+    mean = jnp.mean(depths, axis=0)
+    return {"depth": jnp.mean(jax.vmap(losses.depth_consistency, (0, None))(depths, mean))}
