@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
-import jax.numpy as jnp
 import numpy as np
 import tyro
 
@@ -21,26 +21,20 @@ from eg3d_jax.cameras import azimuth, to_label
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments import compilation_cache, states
 from experiments.errors import InputError, explained
-from experiments.evaluation import render_views, score
 from experiments.event_log import EventLog
-from experiments.fitting import TERMS, Fitter, Method, steps_done
-from experiments.frames_io import Frames, load_frames, read_images
+from experiments.finished import Finished, finish
+from experiments.fitting import TERMS, Fit, Fitter, steps_done
+from experiments.frames_io import Frames, load_frames
 from experiments.generators import EMBEDDED, disk_bytes, load_generator, mean_latent
+from experiments.methods import Method, choose_methods
 from experiments.networks import load_networks
-from experiments.outputs import (
-    Finished,
-    write_metrics,
-    write_page,
-    write_pictures,
-    write_turntable,
-)
+from experiments.outputs import write_metrics, write_page, write_pictures, write_turntable
 from experiments.presets import Preset, inversion_config
 from experiments.progress import Progress
 from experiments.results import save_result
 from experiments.runs import RunFolder
-from inversion.config import InversionConfig
+from inversion.config import InversionConfig, Regularizer
 from inversion.objectives import FeatureNetworks
-from inversion.views import Views, select_evenly
 
 DEMO = Path(__file__).parent / "demo" / "demo_a"
 
@@ -54,8 +48,14 @@ class Args:
       generator: folder made by `python -m convert_weights`; the embedded heads if not given
       run: output folder
       views: number of frames to fit, evenly spaced in yaw
+      latents: number of latents; with more than one, that many of the views get one each, and the
+        others see what lies between
+      regularise: what holds several latents together, of distance, interpolation and depth; all if
+        not given, none if empty
+      update: how the terms of several latents are minimised, see `InversionConfig.update`
       preset: 'paper' or 'quick'; quick for the embedded generator, paper for others, if not given
       latent_steps: instead of the preset's
+      latents_steps: instead of the preset's
       tuning_steps: instead of the preset's
       baseline: also invert the single most frontal view, to compare; by default with quick only
       views_at_once: views rendered together; fewer need less memory
@@ -72,8 +72,12 @@ class Args:
     generator: Path = EMBEDDED
     run: Path = Path("runs/demo")
     views: int = 7
+    latents: int = 1
+    regularise: tuple[Regularizer, ...] | None = None
+    update: Literal["joint", "alternating"] = "joint"
     preset: Preset | None = None
     latent_steps: int | None = None
+    latents_steps: int | None = None
     tuning_steps: int | None = None
     baseline: bool | None = None
     views_at_once: int | None = None
@@ -92,7 +96,7 @@ def main(args: Args) -> None:
         generator, metadata = load_generator(args.generator)
         networks = load_networks(generator.config.image_side, args.identity)
         frames = read_frames(args, generator)
-        methods, config = choose_methods(args, frames), choose_config(args)
+        methods, config = plan_methods(args, frames), choose_config(args)
     settings = describe(args, config, metadata, frames)
     open_run = (
         RunFolder.resume if args.resume else partial(RunFolder.create, overwrite=args.overwrite)
@@ -141,31 +145,13 @@ def fit_all(
             seed=args.seed,
             max_views=args.views,
         )
-        return [finish(fitter, frames, method) for method in methods]
-
-
-def finish(fitter: Fitter, frames: Frames, method: Method) -> Finished:
-    """Fit one method and measure it on all frames, as a latent alone and tuned."""
-    images = jnp.asarray(read_images(frames, method.frames))
-    fit = fitter.fit(method, Views(images=images, cameras=frames.cameras[method.frames]))
-    generators = {"latent": fitter.generator, "tuning": fit.generator}
-    if not fitter.config.tuning.num_steps:
-        del generators["tuning"]
-    scores, renders = {}, None
-    with fitter.progress.task(f"{method.name}: measuring on all frames"):
-        for stage, generator in generators.items():
-            renders = render_views(generator, fit.latents, frames.cameras)
-            scores[stage] = score(fitter.networks.lpips, frames, renders)
-    assert renders is not None
-    stages = {stage: method.stage(stage) for stage in generators}
-    return Finished(
-        method=method,
-        fit=fit,
-        scores=scores,
-        losses={stage: fitter.log.history(name) for stage, name in stages.items()},
-        seconds={k: fitter.progress.seconds.get(name, 0.0) for k, name in stages.items()},
-        renders=renders,
-    )
+        fits: dict[str, Fit] = {}
+        finished = []
+        for method in methods:
+            start = None if method.start is None else fits[method.start.name]
+            finished.append(finish(fitter, frames, method, start))
+            fits[method.name] = finished[-1].fit
+        return finished
 
 
 def read_frames(args: Args, generator: TriPlaneGenerator) -> Frames:
@@ -184,17 +170,11 @@ def read_frames(args: Args, generator: TriPlaneGenerator) -> Frames:
     )
 
 
-def choose_methods(args: Args, frames: Frames) -> list[Method]:
-    """The single view to compare with, if wanted, and the chosen views."""
-    if args.views < 1:
-        raise InputError(f"--views {args.views} must be at least 1")
-    angles = np.asarray(azimuth(frames.cameras))
-    counts = [args.views]
+def plan_methods(args: Args, frames: Frames) -> list[Method]:
+    """What is fitted and compared."""
     baseline = choose_preset(args) == "quick" if args.baseline is None else args.baseline
-    if baseline and args.views > 1:
-        counts.insert(0, 1)
-    names = {count: f"{count} view{'s' if count > 1 else ''}" for count in counts}
-    return [Method(names[count], select_evenly(angles, count)) for count in counts]
+    angles = np.asarray(azimuth(frames.cameras))
+    return choose_methods(angles, views=args.views, latents=args.latents, baseline=baseline)
 
 
 def choose_preset(args: Args) -> Preset:
@@ -208,12 +188,15 @@ def choose_config(args: Args) -> InversionConfig:
         return inversion_config(
             choose_preset(args),
             latent_steps=args.latent_steps,
+            latents_steps=args.latents_steps,
             tuning_steps=args.tuning_steps,
+            regularizers=args.regularise,
+            update=args.update,
             views_at_once=args.views_at_once,
             rays_at_once=args.rays_at_once,
         )
     except ValueError as error:
-        raise InputError(f"--latent-steps or --tuning-steps: {error}") from None
+        raise InputError(f"--latent-steps, --latents-steps or --tuning-steps: {error}") from None
 
 
 def describe(args: Args, config: InversionConfig, metadata: dict, frames: Frames) -> dict:
@@ -225,6 +208,7 @@ def describe(args: Args, config: InversionConfig, metadata: dict, frames: Frames
         "num_frames": len(frames),
         "generator": metadata["fingerprint"],
         "views": args.views,
+        "latents": args.latents,
         "identity": None if args.identity is None else sha256(args.identity),
         "crop": args.crop,
         "seed": args.seed,

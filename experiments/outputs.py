@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from eg3d_jax.generator import Renders
-from experiments.evaluation import FrameScores, render_views
-from experiments.fitting import Fit, Method
+from experiments.evaluation import render_views
+from experiments.finished import Finished
+from experiments.fitting import Fit
 from experiments.frames_io import Frames, read_image
+from experiments.methods import Method
 from experiments.pictures import colour_depth, grid, resized, save_png, to_uint8
 from experiments.report import PictureRow, Report, write_report
 from experiments.runs import RunFolder
@@ -23,27 +24,6 @@ _VIDEO_YAW = np.radians(70.0)
 _ROWS = 7
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finished:
-    """One fitted method with all that was measured.
-
-    Attributes:
-      method: what was fitted.
-      fit: latents and tuned generator.
-      scores: of the tuned generator and of the latent alone, by "tuned" and "latent".
-      losses: of both stages, by the same names.
-      seconds: of both stages.
-      renders: of the tuned generator on all frames.
-    """
-
-    method: Method
-    fit: Fit
-    scores: dict[str, FrameScores]
-    losses: dict[str, dict[str, np.ndarray]]
-    seconds: dict[str, float]
-    renders: Renders
-
-
 def comparison(frames: Frames, finished: Sequence[Finished]) -> Comparison:
     """The table of all methods, latent alone and tuned."""
     results = []
@@ -51,9 +31,12 @@ def comparison(frames: Frames, finished: Sequence[Finished]) -> Comparison:
         for stage, scores in item.scores.items():
             results.append(
                 MethodResult(
-                    name=item.method.stage("tuned" if stage == "tuning" else "latent"),
+                    name=item.method.stage("tuned")
+                    if stage == "tuning"
+                    else item.method.latent_stage,
                     fitted=frozenset(int(i) for i in item.method.frames),
                     tuned=stage == "tuning",
+                    latents=len(item.fit.latents),
                     psnr=scores.psnr,
                     lpips=scores.lpips,
                     psnr_foreground=scores.psnr_foreground,
@@ -114,6 +97,10 @@ def write_pictures(
     return rows
 
 
+def _counted_latents(method: Method) -> str:
+    return "one latent" if method.knots is None else f"{len(method.knots)} latents"
+
+
 def columns(finished: Sequence[Finished]) -> list[str]:
     """Headings of the picture rows."""
     return ["target", *(item.method.name for item in finished), "depth"]
@@ -163,8 +150,9 @@ def write_page(
     report = Report(
         title=f"Inversion of {frames.folder.name}",
         intro=(
-            f"{len(many.frames)} of {len(frames)} frames were fitted with one latent and a tuned "
-            "generator; every number below is measured against the true frames."
+            f"{len(many.frames)} of {len(frames)} frames were fitted with "
+            f"{_counted_latents(many)} and a tuned generator; every number below is measured "
+            "against the true frames."
         ),
         comparison=compared,
         columns=columns(finished),

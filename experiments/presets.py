@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from inversion.config import InversionConfig, LossWeights, StageConfig
+from inversion.config import InversionConfig, LossWeights, Regularizer, StageConfig
 
 Preset = Literal["paper", "quick"]
 
@@ -14,7 +14,10 @@ def inversion_config(
     preset: Preset,
     *,
     latent_steps: int | None = None,
+    latents_steps: int | None = None,
     tuning_steps: int | None = None,
+    regularizers: tuple[Regularizer, ...] | None = None,
+    update: Literal["joint", "alternating"] = "joint",
     views_at_once: int | None = None,
     rays_at_once: int | None = None,
 ) -> InversionConfig:
@@ -29,20 +32,24 @@ def inversion_config(
     if preset == "quick":
         config = InversionConfig(
             latent=StageConfig(num_steps=160, learning_rate=0.1, ramp_up=0.05, ramp_down=0.4),
+            latents=StageConfig(num_steps=120, learning_rate=0.03, ramp_up=0.05, ramp_down=0.4),
             tuning=StageConfig(num_steps=80, learning_rate=4e-3, ramp_up=0.1, ramp_down=0.5),
             weights=LossWeights(pixel=1.0, prior=0.1),
             w_noise=0.02,
             views_per_step=1,
+            depth_side=32,
         )
-    latent, tuning = config.latent, config.tuning
-    if latent_steps is not None:
-        latent = dataclasses.replace(latent, num_steps=latent_steps)
-    if tuning_steps is not None:
-        tuning = dataclasses.replace(tuning, num_steps=tuning_steps)
+
+    def with_steps(stage: StageConfig, num_steps: int | None) -> StageConfig:
+        return stage if num_steps is None else dataclasses.replace(stage, num_steps=num_steps)
+
     return dataclasses.replace(
         config,
-        latent=latent,
-        tuning=tuning,
+        latent=with_steps(config.latent, latent_steps),
+        latents=with_steps(config.latents, latents_steps),
+        tuning=with_steps(config.tuning, tuning_steps),
+        regularizers=config.regularizers if regularizers is None else regularizers,
+        update=update,
         views_at_once=views_at_once,
         rays_at_once=rays_at_once,
     )

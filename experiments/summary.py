@@ -20,6 +20,7 @@ class MethodResult:
       name: as the tables call it, e.g. "7 views, tuned".
       fitted: indices of the frames that it was fitted to.
       tuned: whether the generator was tuned, not only a latent found.
+      latents: number of latents; more than one are interpolated between the views.
       psnr: [T] dB.
       lpips: [T] distance, lower is better.
       psnr_foreground: [T] dB over the head alone, or None.
@@ -33,6 +34,7 @@ class MethodResult:
     psnr: np.ndarray
     lpips: np.ndarray
     psnr_foreground: np.ndarray | None = None
+    latents: int = 1
     losses: Mapping[str, np.ndarray] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -98,6 +100,7 @@ class Comparison:
                 "method": method.name,
                 "views": len(method.fitted),
                 "tuned": method.tuned,
+                "latents": method.latents,
                 "seconds": method.seconds,
                 "groups": {
                     group: {
@@ -120,18 +123,33 @@ class Comparison:
             f"The head was evaluated on {len(yaw)} frames from {yaw.min():.0f} to {yaw.max():.0f} "
             "degrees of yaw."
         ]
-        most = max(self.methods, key=lambda m: (len(m.fitted), m.tuned), default=None)
+        single = [m for m in self.methods if m.latents == 1]
+        most = max(single, key=lambda m: (len(m.fitted), m.tuned), default=None)
         if most is None:
             return found
-        fewer = [
-            m for m in self.methods if m.tuned == most.tuned and len(m.fitted) < len(most.fitted)
-        ]
+        fewer = [m for m in single if m.tuned == most.tuned and len(m.fitted) < len(most.fitted)]
         if fewer:
             found.append(self._more_views(most, min(fewer, key=lambda m: len(m.fitted))))
-        latent = [m for m in self.methods if not m.tuned and m.fitted == most.fitted]
+        latent = [m for m in single if not m.tuned and m.fitted == most.fitted]
         if most.tuned and latent:
             found.append(self._tuning(most, latent[0]))
-        return found
+        several = [m for m in self.methods if m.latents > 1 and m.tuned == most.tuned]
+        return found + [self._more_latents(m, most) for m in several if m.fitted == most.fitted]
+
+    def _more_latents(self, many: MethodResult, one: MethodResult) -> str:
+        parts = []
+        for group, where in ((GROUPS[0], "fitted"), (GROUPS[1], "not fitted")):
+            numbers = self._versus(group, many, one)
+            if numbers is None:
+                continue
+            psnr, lpips, gain, drop = numbers
+            count = int(self.group(group, many).sum())
+            verdict = _verdict("better", "not better", gain, drop)
+            parts.append(
+                f"{gain:+.1f} dB on the {count} frames {where} ({psnr[1]:.1f} to {psnr[0]:.1f} dB; "
+                f"LPIPS {lpips[1]:.3f} to {lpips[0]:.3f}): {verdict}"
+            )
+        return f"{many.latents} latents instead of one: {'; '.join(parts)}."
 
     def _more_views(self, many: MethodResult, few: MethodResult) -> str:
         group = GROUPS[2] if self.group(GROUPS[2], many).any() else GROUPS[1]

@@ -14,6 +14,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from eg3d_jax.cameras import Cameras, azimuth
 from eg3d_jax.generator import TriPlaneGenerator
@@ -48,7 +49,7 @@ class KnotTargets:
     between: Targets | None
 
 
-def split_targets(targets: Targets, knots: Array, between: Array) -> KnotTargets:
+def split_targets(targets: Targets, knots: ArrayLike, between: ArrayLike) -> KnotTargets:
     """Targets [N] by the indices [K] of the knots and [N - K] of the others."""
     knots, between = jnp.asarray(knots), jnp.asarray(between)
     return KnotTargets(

@@ -1,5 +1,6 @@
 """The command that inverts a head, as a user runs it, on a generator small enough for a test."""
 
+import csv
 import dataclasses
 import json
 
@@ -19,6 +20,7 @@ from experiments.pictures import to_uint8
 from experiments.results import load_result
 
 NUM_FRAMES = 6
+REGULARIZERS = ("distance", "interpolation", "depth")
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,29 @@ def test_a_latent_beside_another_generator_is_refused(finished, inputs, tmp_path
         load_result(tmp_path)
 
 
+def test_several_latents_start_from_the_one_of_all_views(inputs, tmp_path):
+    run = tmp_path / "several"
+    args = arguments(inputs, run, latents=2, latent_steps=3, latents_steps=3, tuning_steps=2)
+    main(args)
+    result = load_result(run / "result")
+    config = result.generator.config
+    assert result.latents.w_plus.shape == (2, config.num_ws, config.w_dim)
+    assert result.latents.azimuth[0] < result.latents.azimuth[1]
+    assert not np.array_equal(*result.latents.w_plus)
+    metrics = json.loads((run / "metrics.json").read_text())
+    names = ["3 views, latent", "3 views, tuned"]
+    names += ["3 views, 2 latents, latents", "3 views, 2 latents, tuned"]
+    assert [m["method"] for m in metrics["methods"]] == names
+    assert "2 latents instead of one" in metrics["summary"][-1]
+    with (run / "log.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["stage"].endswith(", latents")]
+    assert len(rows) == 3
+    assert all(float(row[name]) >= 0 for row in rows for name in REGULARIZERS)
+    assert float(rows[0]["distance"]) == 0.0  # all start where the single one ended
+    with pytest.raises(InputError, match="regularizers"):
+        main(dataclasses.replace(args, resume=True, regularise=("depth",)))
+
+
 def test_resuming_a_finished_run_changes_no_number(finished, inputs):
     before = (finished / "metrics.json").read_text()
     main(arguments(inputs, finished, resume=True))
@@ -121,6 +146,7 @@ def test_a_taken_folder_is_not_overwritten(finished, inputs):
     [
         ({"views": 7}, "fewer than the 7 views"),
         ({"views": 0}, "at least 1"),
+        ({"latents": 4}, "at most the number of views, 3"),
         ({"latent_steps": -1}, "must not be negative"),
     ],
 )

@@ -1,0 +1,52 @@
+"""Which frames are fitted, and which of them have a latent of their own."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.errors import InputError
+from experiments.methods import choose_methods
+
+AZIMUTHS = np.linspace(0.5, 2.6, 31)
+
+
+@given(views=st.integers(1, 31), data=st.data())
+def test_knots_and_the_others_are_all_fitted_frames(views, data):
+    latents = data.draw(st.integers(1, views))
+    *_, method = choose_methods(AZIMUTHS, views=views, latents=latents)
+    assert len(set(method.frames)) == views
+    if latents == 1:
+        assert method.knots is None
+        assert not len(method.between)
+        return
+    assert len(set(method.knots)) == latents
+    assert method.knots[0] == 0
+    assert method.knots[-1] == views - 1
+    assert np.max(np.diff(method.knots)) - np.min(np.diff(method.knots)) <= 1
+    assert sorted([*method.knots, *method.between]) == list(range(views))
+
+
+def test_knots_and_frames_between_alternate_as_in_the_paper():
+    *_, method = choose_methods(AZIMUTHS, views=9, latents=5)
+    assert list(method.knots) == [0, 2, 4, 6, 8]
+    assert list(method.between) == [1, 3, 5, 7]
+
+
+def test_several_latents_start_from_the_single_one_of_the_same_frames():
+    baseline, single, several = choose_methods(AZIMUTHS, views=7, latents=4, baseline=True)
+    assert [m.name for m in (baseline, single, several)] == [
+        "1 view",
+        "7 views",
+        "7 views, 4 latents",
+    ]
+    assert several.start is single
+    np.testing.assert_array_equal(several.frames, single.frames)
+    assert several.latent_stage == "7 views, 4 latents, latents"
+    assert single.latent_stage == "7 views, latent"
+
+
+@pytest.mark.parametrize("latents", [0, -1, 8])
+def test_impossible_numbers_of_latents_are_refused(latents):
+    with pytest.raises(InputError, match="--latents"):
+        choose_methods(AZIMUTHS, views=7, latents=latents)
