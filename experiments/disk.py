@@ -30,8 +30,8 @@ def write_atomically(path: Path, content: bytes) -> Path:
     return path
 
 
-def check_writable(folder: Path) -> None:
-    """Make a folder and try to write in it.
+def check_writable(folder: Path, *, option: str = "--run") -> None:
+    """Make a folder and try to write in it; `option` is what the user chose it with.
 
     Raises:
       InputError: if either fails.
@@ -43,7 +43,7 @@ def check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(
-            f"{folder} cannot be written ({error.strerror}); choose another --run"
+            f"{folder} cannot be written ({error.strerror}); choose another {option}"
         ) from None
 
 

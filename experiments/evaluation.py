@@ -9,15 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eg3d_jax.cameras import Cameras
-from eg3d_jax.generator import Renders, TriPlaneGenerator
+from eg3d_jax.generator import Renders
 from experiments.frames_io import Frames, read_image
 from inversion import metrics
 from inversion.features.lpips import Lpips
-from inversion.latents import Latents
-from inversion.replay import render_path
-
-_VIEWS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,21 +30,6 @@ class FrameScores:
     lpips: np.ndarray
     psnr_foreground: np.ndarray | None
     depth_error: np.ndarray | None
-
-
-_render = jax.jit(render_path, static_argnames="views_at_once")
-
-
-def render_views(generator: TriPlaneGenerator, latents: Latents, cameras: Cameras) -> Renders:
-    """Render from many cameras, on the host: `Renders` of NumPy arrays with a leading axis [T]."""
-    count = len(cameras)
-    parts = []
-    for start in range(0, count, 12):
-        # Padded to one length, so that one program serves all parts.
-        index = np.minimum(np.arange(start, start + 12), count - 1)
-        out = _render(generator, latents, cameras[index], views_at_once=_VIEWS_AT_ONCE)
-        parts.append(jax.tree.map(lambda x: np.asarray(x)[: count - start], out))  # noqa: B023
-    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
 
 def score(lpips: Lpips, frames: Frames, renders: Renders) -> FrameScores:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from eg3d_jax.generator import Renders
-from experiments.evaluation import FrameScores, render_views, score
+from experiments.batches import render_views
+from experiments.evaluation import FrameScores, score
 from experiments.fitting import Fit, Fitter
 from experiments.frames_io import Frames, read_images
 from experiments.methods import Method

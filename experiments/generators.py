@@ -23,6 +23,14 @@ def load_generator(folder: Path) -> tuple[TriPlaneGenerator, dict]:
         raise InputError(str(error)) from None
 
 
+def ray_range(generator: TriPlaneGenerator) -> tuple[float, float] | None:
+    """Distances between which the generator samples rays, or None if it takes them from its box."""
+    render = generator.config.render
+    if render.ray_start is None or render.ray_end is None:
+        return None
+    return render.ray_start, render.ray_end
+
+
 def mean_latent(generator: TriPlaneGenerator) -> WStatistics:
     """W statistics under the frontal camera (spec inversion 1.3)."""
     config = generator.config

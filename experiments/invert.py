@@ -25,7 +25,7 @@ from experiments.event_log import EventLog
 from experiments.finished import Finished, finish
 from experiments.fitting import TERMS, Fit, Fitter, steps_done
 from experiments.frames_io import Frames, load_frames
-from experiments.generators import EMBEDDED, disk_bytes, load_generator, mean_latent
+from experiments.generators import EMBEDDED, disk_bytes, load_generator, mean_latent, ray_range
 from experiments.methods import Method, choose_methods
 from experiments.networks import load_networks
 from experiments.outputs import write_metrics, write_page, write_pictures, write_turntable
@@ -156,17 +156,13 @@ def fit_all(
 
 def read_frames(args: Args, generator: TriPlaneGenerator) -> Frames:
     """The frames, all checked."""
-    render = generator.config.render
-    limits = None
-    if render.ray_start is not None and render.ray_end is not None:
-        limits = (render.ray_start, render.ray_end)
     return load_frames(
         args.frames,
         image_side=generator.config.image_side,
         crop=args.crop,
         min_frames=args.views,
-        box_side=render.box_warp,
-        ray_range=limits,
+        box_side=generator.config.render.box_warp,
+        ray_range=ray_range(generator),
     )
 
 

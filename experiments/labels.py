@@ -51,7 +51,26 @@ def read_labels(folder: Path) -> dict[str, np.ndarray]:
             f"{folder} has no {LABELS_FILE}; put EG3D's camera labels there as "
             '{"labels": [[file name, [25 numbers]], ...]}'
         )
-    pairs = _pairs(path)
+    return parse_labels(path, read_json(path))
+
+
+def read_json(path: Path) -> object:
+    """The content of a JSON file.
+
+    Raises:
+      InputError: if it cannot be read or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}); export it again") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def parse_labels(path: Path, content: object) -> dict[str, np.ndarray]:
+    """The camera labels of a `dataset.json` that has been read; see `read_labels`."""
+    pairs = _pairs(path, content)
     repeated = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
     if repeated:
         raise InputError(
@@ -92,13 +111,7 @@ def check_camera(
         )
 
 
-def _pairs(path: Path) -> list[tuple[str, object]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}); export the labels again") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+def _pairs(path: Path, content: object) -> list[tuple[str, object]]:
     labels = content.get("labels") if isinstance(content, dict) else None
     if isinstance(labels, dict):
         labels = list(labels.items())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from eg3d_jax.generator import Renders
-from experiments.evaluation import render_views
+from experiments.batches import depth_range, render_views
 from experiments.finished import Finished
 from experiments.fitting import Fit
 from experiments.frames_io import Frames, read_image
@@ -104,15 +104,6 @@ def _counted_latents(method: Method) -> str:
 def columns(finished: Sequence[Finished]) -> list[str]:
     """Headings of the picture rows."""
     return ["target", *(item.method.name for item in finished), "depth"]
-
-
-def depth_range(renders: Renders) -> tuple[float, float]:
-    """Nearest and farthest depth of what is solid, for one colour scale, world units."""
-    solid = renders.depth[renders.opacity > 0.5]
-    if not solid.size:
-        return 2.0, 3.5
-    near, far = np.quantile(solid, [0.005, 0.995])
-    return float(near), float(max(far, near + 1e-3))
 
 
 def write_turntable(run: RunFolder, fit: Fit) -> None:

@@ -4,6 +4,7 @@ runs/NAME/  config.json   settings and versions       metrics.json    numbers ov
 state/        last two states a stage     log.csv         losses of every step
 result/       latents, tuned generator    tensorboard/    the same, as event files
 pictures/     target | inversion | depth  turntable.mp4   report.html
+render/       of experiments.render       mesh/           of experiments.mesh
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from experiments.versions import versions
 _LOCK = "run.lock"
 _FORMAT = "eg3d_jax run 1"
 _OWN_FOLDERS = ("state", "result", "pictures", "tensorboard")
+_LATER_FOLDERS = ("render", "mesh")  # what other commands make of the result
 _OWN_FILES = ("config.json", "log.csv", "metrics.json", "turntable.mp4", "report.html")
 
 
@@ -147,7 +149,7 @@ class RunFolder:
             (self.path / name).mkdir(exist_ok=True)
 
     def _clear(self) -> None:
-        for name in _OWN_FOLDERS:
+        for name in (*_OWN_FOLDERS, *_LATER_FOLDERS):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in _OWN_FILES:
             (self.path / name).unlink(missing_ok=True)
