@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 import shutil
@@ -28,6 +29,12 @@ def write_atomically(path: Path, content: bytes) -> Path:
         unfinished.unlink(missing_ok=True)
         raise
     return path
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """Write plain values, dataclasses, paths and arrays; the file changes at once or not."""
+    text = json.dumps(plain(content), indent=2, allow_nan=False)
+    return write_atomically(path, (text + "\n").encode())
 
 
 def check_writable(folder: Path, *, option: str = "--run") -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from experiments.disk import check_space, check_writable, flat, plain, write_atomically
+from experiments.disk import check_space, check_writable, flat, plain, write_json
 from experiments.errors import InputError
 from experiments.run_lock import RunLock
 from experiments.versions import versions
@@ -135,9 +135,7 @@ class RunFolder:
 
     def write_json(self, name: str, content: Any) -> Path:
         """Write plain values, dataclasses, paths and arrays; the file changes at once or not."""
-        path = self.path / name
-        text = json.dumps(plain(content), indent=2, allow_nan=False)
-        return write_atomically(path, (text + "\n").encode())
+        return write_json(self.path / name, content)
 
     def _prepare(self, needed_bytes: int) -> None:
         check_writable(self.path)

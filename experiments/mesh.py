@@ -1,0 +1,123 @@
+"""Make a mesh of a head: a closed, coloured surface as PLY, OBJ and GLB, and its density as MRC.
+
+`python -m experiments.mesh` meshes what `python -m experiments.invert` found in runs/demo,
+`python -m experiments.mesh --generator embedded --seed 3` a head that no run is needed for. Lengths
+are world units, y is up and the face looks towards +z. Needs `pip install -e '.[mesh]'`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from experiments import compilation_cache, output_folder
+from experiments.disk import write_json
+from experiments.errors import InputError, explained
+from experiments.progress import Progress
+from experiments.subjects import Subjects, load_subjects
+from experiments.surfaces import FORMATS, check_libraries, iso_surface, paint, write_mesh
+from experiments.versions import versions
+from experiments.volumes import density_grid, field_of, write_mrc
+from inversion.latents import latents_at
+
+_MARK, _FILES = "mesh.json", (*(f"mesh.{kind}" for kind in FORMATS), "density.mrc")
+_RESOLUTIONS = range(8, 513)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Make a mesh of a run's head, or of a head of a generator.
+
+    Attributes:
+      run: run folder of an inversion; runs/demo if no generator is given
+      generator: instead of a run: folder made by `python -m convert_weights`, or 'embedded'
+      seed: head of the generator
+      truncation: of the generator's head; 1 as sampled, 0 the mean head
+      yaw: of a run with a latent for each view: that of this yaw, degrees, 0 frontal
+      resolution: samples along each side of the generator's box, 8 to 512
+      level: raw density of the surface; light is lost at softplus(level - 1) a world unit
+      formats: files to write
+      output: folder for them; RUN/mesh if not given
+      overwrite: replace earlier files there
+    """
+
+    run: tyro.conf.Positional[Path | None] = None
+    generator: Path | None = None
+    seed: int | None = None
+    truncation: float = 0.7
+    yaw: float = 0.0
+    resolution: int = 256
+    level: float = 10.0
+    formats: tuple[Literal["ply", "obj", "glb", "mrc"], ...] = ("ply", "obj", "glb", "mrc")
+    output: Path | None = None
+    overwrite: bool = False
+
+
+def main(args: Args) -> None:
+    """Run the command; errors that a user can act on are `InputError`s."""
+    check(args)
+    progress = Progress()
+    with progress.task("reading"):
+        seeds = () if args.seed is None else (args.seed,)
+        subjects = load_subjects(args.run, args.generator, seeds, args.truncation)
+    folder = subjects.home / "mesh" if args.output is None else args.output
+    output_folder.claim(folder, _MARK, _FILES, overwrite=args.overwrite)
+    ws = latents_at(subjects.latents[0], math.pi / 2 - math.radians(args.yaw))
+    box_side = subjects.generator.config.render.box_warp
+    query = field_of(subjects.generator, ws)
+    with progress.stage("density", args.resolution**3) as stage:
+        volume = density_grid(query, args.resolution, box_side, tell=stage.update)
+    with progress.task("surface"):
+        mesh = iso_surface(volume, args.level, box_side)
+        paint(mesh, query)
+    with progress.task("files"):
+        for kind in args.formats:
+            if kind == "mrc":
+                write_mrc(folder / "density.mrc", volume, box_side)
+            else:
+                write_mesh(folder / f"mesh.{kind}", mesh)
+        write_numbers(folder / _MARK, args, subjects, mesh)
+    progress.say(
+        f"{folder}: {', '.join(args.formats)}; {len(mesh.vertices)} vertices, "
+        f"{'closed' if mesh.is_watertight else 'not closed'}, {mesh.volume:.4f} cubic units"
+    )
+
+
+def check(args: Args) -> None:
+    """Refuse settings of which no mesh can be made."""
+    check_libraries()
+    if args.resolution not in _RESOLUTIONS:
+        raise InputError(f"--resolution {args.resolution} must be from 8 to 512")
+    if not math.isfinite(args.yaw):
+        raise InputError(f"--yaw {args.yaw} must be a number of degrees")
+    if not math.isfinite(args.level):
+        raise InputError(f"--level {args.level} must be a number, about 10")
+    if not args.formats:
+        raise InputError("--formats is empty; name ply, obj, glb or mrc")
+
+
+def write_numbers(path: Path, args: Args, subjects: Subjects, mesh: Any) -> None:
+    """Write mesh.json: settings, source and licence of the generator, and the mesh's measures."""
+    content = {
+        "settings": args,
+        "generator": subjects.provenance,
+        "head": subjects.names[0],
+        "vertices": len(mesh.vertices),
+        "triangles": len(mesh.faces),
+        "watertight": bool(mesh.is_watertight),
+        "bounds": mesh.bounds,
+        "volume": float(mesh.volume),
+        "area": float(mesh.area),
+        "versions": versions(),
+    }
+    write_json(path, content)
+
+
+if __name__ == "__main__":
+    with explained():
+        compilation_cache.enable()
+        main(tyro.cli(Args))

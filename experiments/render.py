@@ -1,0 +1,243 @@
+"""Render a head from any cameras: colour, depth and normals, side by side, as a video.
+
+`python -m experiments.render` swings round what `python -m experiments.invert` found in runs/demo.
+`python -m experiments.render runs/video --path frames --frames video` shows it beside its target;
+`--path cameras.json` follows cameras of a file (`experiments/camera_files.py` tells of which form);
+`python -m experiments.render --generator embedded --seeds 0 1 2 --path walk` needs no run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from eg3d_jax.cameras import Cameras
+from eg3d_jax.generator import Renders
+from experiments import compilation_cache, output_folder
+from experiments.batches import joined, render_batches, render_each_in_batches
+from experiments.camera_files import read_camera_path
+from experiments.disk import write_json
+from experiments.errors import InputError, explained
+from experiments.films import Show, pictures
+from experiments.flicker import STEP_DEGREES, measure_flicker
+from experiments.frames_io import Frames, load_frames
+from experiments.generators import ray_range
+from experiments.pictures import save_png, to_uint8
+from experiments.progress import Progress
+from experiments.subjects import Subjects, load_subjects
+from experiments.versions import versions
+from experiments.video import turntable, write_mp4
+from experiments.walks import closed_walk
+
+_MARK, _FILES = "render.json", ("video.mp4", "frames/*.png")
+_MAX_PITCH = 85.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Render a run's head, or heads of a generator, along a path of cameras.
+
+    Attributes:
+      run: run folder of an inversion; runs/demo if no generator is given
+      generator: instead of a run: folder made by `python -m convert_weights`, or 'embedded'
+      seeds: heads of the generator, one row each; of a walk, where it goes
+      truncation: of the generator's heads; 1 as sampled, 0 the mean head
+      path: 'orbit' swings from side to side; 'frames' takes the cameras of --frames and shows the
+        target; 'walk' goes from seed to seed and back; else a JSON file of cameras
+      frames: folder of frames with EG3D's dataset.json, for --path frames
+      crop: take the central square of frames that are not square
+      show: what stands side by side; raw is the colour before super-resolution
+      num_frames: length of an orbit or a walk
+      max_yaw: how far an orbit or a walk swings, degrees; 70 and 0 if not given
+      pitch: of an orbit or a walk, degrees above the horizon
+      fps: frames a second of the video
+      png: also write every frame as frames/0000.png
+      output: folder for video.mp4 and render.json; RUN/render/PATH if not given
+      overwrite: replace an earlier rendering there
+    """
+
+    run: tyro.conf.Positional[Path | None] = None
+    generator: Path | None = None
+    seeds: tuple[int, ...] = ()
+    truncation: float = 0.7
+    path: str = "orbit"
+    frames: Path | None = None
+    crop: bool = False
+    show: tuple[Show, ...] = ("colour", "depth", "normals")
+    num_frames: int = 96
+    max_yaw: float | None = None
+    pitch: float = 0.0
+    fps: int = 30
+    png: bool = False
+    output: Path | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shot:
+    """What is rendered of every head.
+
+    Attributes:
+      cameras: [T].
+      frames: targets of the T cameras, or None.
+      w_plus: [T, L, D] latents of a walk, which then is the only head; or None.
+    """
+
+    cameras: Cameras
+    frames: Frames | None = None
+    w_plus: np.ndarray | None = None
+
+
+def main(args: Args) -> None:
+    """Run the command; errors that a user can act on are `InputError`s."""
+    check(args)
+    progress = Progress()
+    with progress.task("reading"):
+        subjects = load_subjects(args.run, args.generator, args.seeds, args.truncation)
+        shot = plan(args, subjects)
+    folder = subjects.home / "render" / Path(args.path).stem if args.output is None else args.output
+    output_folder.claim(folder, _MARK, _FILES, overwrite=args.overwrite)
+    with progress.task("flicker on a slow path"):
+        wobble = measure_flicker(subjects.generator, subjects.latents[0])
+    films, rate = shoot(subjects, shot, progress)
+    names = subjects.names if len(films) > 1 else ()
+    with progress.task("video"):
+        drawn = pictures(films, shot.cameras, args.show, names=names, frames=shot.frames)
+        write_mp4(
+            folder / "video.mp4",
+            with_png(drawn, folder / "frames") if args.png else drawn,
+            fps=args.fps,
+        )
+    write_numbers(folder / _MARK, args, subjects, shot, flicker=wobble, rate=rate)
+    progress.say(
+        f"{folder / 'video.mp4'}: {len(shot.cameras)} frames, {rate:.2f} rendered a second, "
+        f"flicker {wobble['image']:.3f}"
+    )
+
+
+def check(args: Args) -> None:
+    """Refuse settings that contradict each other or cannot be rendered."""
+    swings = args.path in ("orbit", "walk")
+    problems: list[tuple[bool, str]] = [
+        (args.path == "frames" and args.frames is None,
+         "--path frames needs the folder of the frames; add --frames FOLDER"),
+        (args.path != "frames" and args.frames is not None,
+         f"--frames {args.frames} is for --path frames only; add that, or leave --frames out"),
+        (not swings and args.path != "frames" and not Path(args.path).is_file(),
+         f"--path {args.path} is no file; name a JSON file of cameras, or orbit, frames or walk"),
+        (args.path == "walk" and (args.generator is None or len(args.seeds) < 2),
+         "--path walk goes between two or more seeds of a generator; add --generator FOLDER (or "
+         "embedded) and --seeds 0 1"),
+        (swings and args.num_frames < 2,
+         f"--num-frames {args.num_frames} is no video; it must be 2 or more"),
+        (not 0 <= max_yaw(args) <= 180,
+         f"--max-yaw {args.max_yaw} must be from 0 to 180 degrees"),
+        (not abs(args.pitch) <= _MAX_PITCH,
+         f"--pitch {args.pitch} must be from -{_MAX_PITCH:.0f} to {_MAX_PITCH:.0f} degrees"),
+        (not 1 <= args.fps <= 240, f"--fps {args.fps} must be from 1 to 240"),
+        (not args.show, "--show is empty; name colour, raw, depth or normals"),
+    ]  # fmt: skip
+    for wrong, message in problems:
+        if wrong:
+            raise InputError(message)
+
+
+def max_yaw(args: Args) -> float:
+    """Degrees that the camera swings to either side."""
+    if args.max_yaw is not None:
+        return args.max_yaw
+    return 0.0 if args.path == "walk" else 70.0
+
+
+def plan(args: Args, subjects: Subjects) -> Shot:
+    """The cameras, the targets if there are any, and the latents of a walk."""
+    config = subjects.generator.config
+    seen = {"box_side": config.render.box_warp, "ray_range": ray_range(subjects.generator)}
+    if args.path == "frames":
+        assert args.frames is not None  # see `check`
+        frames = load_frames(args.frames, image_side=config.image_side, crop=args.crop, **seen)
+        return Shot(cameras=frames.cameras, frames=frames)
+    if args.path not in ("orbit", "walk"):
+        return Shot(cameras=read_camera_path(Path(args.path), **seen))
+    cameras = turntable(
+        np.radians(max_yaw(args)),
+        args.num_frames,
+        pitch=np.radians(args.pitch),
+        radius=config.camera_radius,
+        focal=config.focal,
+    )
+    if args.path == "orbit":
+        return Shot(cameras=cameras)
+    keys = np.stack([np.asarray(latents.w_plus[0]) for latents in subjects.latents])
+    return Shot(cameras=cameras, w_plus=closed_walk(keys, args.num_frames))
+
+
+def shoot(subjects: Subjects, shot: Shot, progress: Progress) -> tuple[list[Renders], float]:
+    """Render every head: `Renders` [T] with pictures of 8 bits; and the frames a second.
+
+    The rate leaves out the first batch, which is compiled, unless it is the only one.
+    """
+    generator, cameras = subjects.generator, shot.cameras
+    if shot.w_plus is not None:
+        heads = [render_each_in_batches(generator, jnp.asarray(shot.w_plus), cameras)]
+    else:
+        heads = [render_batches(generator, latents, cameras) for latents in subjects.latents]
+    films, done, rate, first = [], 0, 0.0, 0
+    started = time.monotonic()
+    with progress.stage("rendering", len(cameras) * len(heads)) as stage:
+        for head in heads:
+            batches = []
+            for batch in head:
+                image, raw = to_uint8(batch.image), to_uint8(batch.raw)
+                batches.append(dataclasses.replace(batch, image=image, raw=raw))
+                done += len(image)
+                rate = (done - first) / (time.monotonic() - started)
+                if not first:
+                    first, started = done, time.monotonic()
+                stage.update(done, {"frames/s": rate})
+            films.append(joined(batches))
+    return films, rate
+
+
+def with_png(pictures: Iterator[np.ndarray], folder: Path) -> Iterator[np.ndarray]:
+    """The pictures, each also written as a file."""
+    folder.mkdir(exist_ok=True)
+    for number, picture in enumerate(pictures):
+        save_png(folder / f"{number:04d}.png", picture)
+        yield picture
+
+
+def write_numbers(
+    path: Path,
+    args: Args,
+    subjects: Subjects,
+    shot: Shot,
+    *,
+    flicker: dict[str, float],
+    rate: float,
+) -> None:
+    """Write render.json: settings, source and licence of the generator, and what was measured."""
+    content: dict[str, Any] = {
+        "settings": args,
+        "generator": subjects.provenance,
+        "heads": subjects.names,
+        "frames": len(shot.cameras),
+        "frames_per_second": rate,
+        "flicker": {"head": subjects.names[0], "step_degrees": STEP_DEGREES, **flicker},
+        "versions": versions(),
+    }
+    write_json(path, content)
+
+
+if __name__ == "__main__":
+    with explained():
+        compilation_cache.enable()
+        main(tyro.cli(Args))

@@ -1,0 +1,107 @@
+"""The heads that a command renders or meshes: a run's, or those that a generator makes of seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from eg3d_jax.generator import TriPlaneGenerator
+from experiments.errors import InputError
+from experiments.generators import EMBEDDED, load_generator
+from experiments.results import load_result
+from inversion.latents import Latents, repeat_latents
+
+DEMO_RUN = Path("runs/demo")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subjects:
+    """One generator and heads of it.
+
+    Attributes:
+      generator: tuned or not.
+      names: of the heads.
+      latents: of the heads.
+      metadata: of the generator's checkpoint: source, licence, fingerprint.
+      home: folder below which output goes unless told otherwise.
+    """
+
+    generator: TriPlaneGenerator
+    names: tuple[str, ...]
+    latents: tuple[Latents, ...]
+    metadata: dict[str, Any]
+    home: Path
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a file made of the generator must keep: fingerprint, source and licence."""
+        return {key: self.metadata.get(key) for key in ("fingerprint", "source", "license")}
+
+
+def load_subjects(
+    run: Path | None, generator: Path | None, seeds: Sequence[int], truncation: float
+) -> Subjects:
+    """A run's head, or heads of a generator.
+
+    Args:
+      run: an inversion's run folder; `DEMO_RUN` if neither it nor a generator is given.
+      generator: checkpoint folder, or the word `embedded`.
+      seeds: of the generator's heads; 0 if none is given.
+      truncation: see `TriPlaneGenerator.map_to_ws`.
+
+    Raises:
+      InputError: if both or the wrong options are given, or something cannot be read.
+    """
+    if generator is None:
+        if seeds:
+            raise InputError("seeds choose heads of a generator; add --generator, or leave them")
+        return _of_run(DEMO_RUN if run is None else run)
+    if run is not None:
+        raise InputError(f"{run} and --generator {generator}: give a run or a generator, not both")
+    bad = [seed for seed in seeds if not 0 <= seed < 2**32]
+    if bad:
+        raise InputError(f"seed {bad[0]} is outside 0 to 4294967295; choose another")
+    if not np.isfinite(truncation):
+        raise InputError(f"--truncation {truncation} must be a number, usually from 0 to 1")
+    return _of_generator(generator, seeds or (0,), truncation)
+
+
+def _of_run(run: Path) -> Subjects:
+    if not run.is_dir():
+        raise InputError(
+            f"{run} is no folder; name a run made by `python -m experiments.invert`, or a generator"
+            " with --generator (the word 'embedded' for the one that comes along)"
+        )
+    result = load_result(run / "result")
+    return Subjects(
+        generator=result.generator,
+        names=(run.resolve().name,),
+        latents=(result.latents,),
+        metadata=result.metadata,
+        home=run,
+    )
+
+
+def _of_generator(folder: Path, seeds: Sequence[int], truncation: float) -> Subjects:
+    generator, metadata = load_generator(EMBEDDED if str(folder) == "embedded" else folder)
+    map_to_ws = jax.jit(lambda generator, z: generator.map_to_ws(z, truncation=truncation))
+    latents = []
+    for seed in seeds:
+        # NumPy's legacy draws: the same seed is the same head as in the usual PyTorch scripts.
+        z = np.random.RandomState(seed).randn(generator.config.z_dim)
+        latents.append(
+            repeat_latents(map_to_ws(generator, jnp.asarray(z, jnp.float32)), np.zeros(1))
+        )
+    return Subjects(
+        generator=generator,
+        names=tuple(f"seed {seed}" for seed in seeds),
+        latents=tuple(latents),
+        metadata=metadata,
+        home=Path("runs") / folder.resolve().name,
+    )

@@ -1,0 +1,141 @@
+"""The density of a head on a regular grid, and the MRC file that holds such a grid.
+
+A grid has N samples along each axis, the first and last on the faces of the generator's box, so
+their spacing is box_side / (N - 1). Arrays are indexed [x, y, z]: x to the head's left, y up, z out
+of the face. Values are raw density, as in EG3D's own volumes (spec eg3d section 10).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from eg3d_jax.generator import TriPlaneGenerator
+from experiments.disk import write_atomically
+
+# Points of one call of the decoder: bounds memory (about 0.3 GB for EG3D's), and fixes the program.
+CHUNK = 2**16
+
+# Points [M, 3] -> colours [M, 3] in [0, 1] and raw density [M]; on the host, any M.
+Query = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@jax.jit
+def _planes(generator: TriPlaneGenerator, ws: Array) -> Array:
+    return generator.tri_planes(ws)
+
+
+@jax.jit
+def _query(generator: TriPlaneGenerator, planes: Array, points: Array) -> tuple[Array, Array]:
+    features, density = generator.query(planes, points)
+    return jnp.clip(features[:, :3], 0.0, 1.0), density
+
+
+def field_of(generator: TriPlaneGenerator, ws: Array) -> Query:
+    """The field of a latent [L, D] as a function of host arrays, worked through in chunks."""
+    planes = _planes(generator, ws)
+
+    def query(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        parts = []
+        for start in range(0, len(points), CHUNK):
+            part = points[start : start + CHUNK].astype(np.float32)
+            padded = np.pad(part, ((0, CHUNK - len(part)), (0, 0)))
+            out = _query(generator, planes, padded)
+            parts.append([np.asarray(x)[: len(part)] for x in out])
+        colours, density = zip(*parts, strict=True)
+        return np.concatenate(colours), np.concatenate(density)
+
+    return query
+
+
+def grid_axis(side: int, box_side: float) -> np.ndarray:
+    """[N] coordinates of the samples along one axis, float32."""
+    return np.linspace(-box_side / 2, box_side / 2, side, dtype=np.float32)
+
+
+def density_grid(
+    query: Query,
+    side: int,
+    box_side: float,
+    *,
+    tell: Callable[[int], None] = lambda done: None,
+) -> np.ndarray:
+    """Sample a field in chunks of points.
+
+    Args:
+      query: the field.
+      side: samples N along one axis.
+      box_side: of the box, world units.
+      tell: called after each chunk with how many of the N**3 samples are done.
+
+    Returns:
+      [N, N, N] raw density, indexed [x, y, z].
+    """
+    axis = grid_axis(side, box_side)
+    volume = np.empty((side, side, side), np.float32)
+    flat = volume.reshape(-1)
+    for start in range(0, flat.size, CHUNK):
+        index = np.arange(start, min(start + CHUNK, flat.size))
+        points = axis[np.stack(np.unravel_index(index, volume.shape), axis=-1)]
+        flat[index] = query(points)[1]
+        tell(int(index[-1]) + 1)
+    return volume
+
+
+def with_empty_faces(volume: np.ndarray, level: float) -> np.ndarray:
+    """The volume with its outermost samples below `level`, so that every surface in it closes."""
+    closed = np.full_like(volume, min(float(volume.min()), level - 1.0))
+    inner = (slice(1, -1),) * 3
+    closed[inner] = volume[inner]
+    return closed
+
+
+def write_mrc(path: Path, volume: np.ndarray, box_side: float) -> Path:
+    """Write a grid as MRC2014, mode 2: a header of 1,024 bytes, then float32, little-endian.
+
+    x varies fastest in the file, as MRC's columns, then y, then z: mapc, mapr, maps = 1, 2, 3. The
+    format's Angstroms are world units here; `origin` is the corner of the box, so that programs
+    that heed it show volume and mesh in one place.
+
+    Args:
+      path: of the file.
+      volume: [N, N, N], indexed [x, y, z].
+      box_side: of the box, world units.
+    """
+    data = np.ascontiguousarray(volume.transpose(2, 1, 0), "<f4")
+    return write_atomically(path, _mrc_header(volume, box_side) + data.tobytes())
+
+
+def _mrc_header(volume: np.ndarray, box_side: float) -> bytes:
+    spacing = box_side / (volume.shape[0] - 1)
+    label = b"eg3d_jax: raw density, lengths in world units".ljust(80)
+    mean, spread = volume.mean(dtype=np.float64), volume.std(dtype=np.float64)
+    header = b"".join(
+        [
+            struct.pack("<3i", *volume.shape),  # columns, rows, sections: x, y, z
+            struct.pack("<i", 2),  # mode: float32
+            struct.pack("<3i", 0, 0, 0),  # first column, row and section
+            struct.pack("<3i", *volume.shape),  # intervals of the cell
+            struct.pack("<3f", *(n * spacing for n in volume.shape)),  # sides of the cell
+            struct.pack("<3f", 90, 90, 90),  # its angles
+            struct.pack("<3i", 1, 2, 3),  # axes of columns, rows and sections
+            struct.pack("<3f", volume.min(), volume.max(), mean),
+            struct.pack("<2i", 1, 0),  # space group of a single volume; no extended header
+            bytes(12),  # EXTRA up to NVERSION, whose type of extended header is none
+            struct.pack("<i", 20141),  # version of the format
+            bytes(84),
+            struct.pack("<3f", *(3 * [-box_side / 2])),  # origin: of the first sample
+            b"MAP ",
+            bytes([0x44, 0x44, 0, 0]),  # little-endian
+            struct.pack("<f", spread),
+            struct.pack("<i", 1),  # labels
+            label,
+        ]
+    )
+    return header.ljust(1024, b"\0")

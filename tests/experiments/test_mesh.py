@@ -1,0 +1,213 @@
+"""Meshes and volumes: of a sphere, whose answers are known, and of a generator, by the command."""
+
+import dataclasses
+import json
+import math
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import trimesh
+
+from experiments import volumes
+from experiments.errors import InputError
+from experiments.generators import EMBEDDED, load_generator
+from experiments.mesh import Args, main
+from experiments.surfaces import iso_surface, linear_light, paint, write_mesh
+from experiments.volumes import density_grid, field_of, grid_axis, with_empty_faces, write_mrc
+
+RADIUS, CENTRE = 0.25, np.array([0.1, -0.05, 0.02])
+
+
+def sphere(points):
+    """A field of density 10 on a sphere, more inside; red rises with x, green with y."""
+    colours = np.clip(points + 0.5, 0, 1)
+    return colours, 10 + 40 * (RADIUS - np.linalg.norm(points - CENTRE, axis=-1))
+
+
+@pytest.fixture(scope="module")
+def surface():
+    mesh = iso_surface(density_grid(sphere, 40, 1.0), 10.0, 1.0)
+    paint(mesh, sphere)
+    return mesh
+
+
+def test_the_grid_spans_the_box_and_is_told_of(monkeypatch):
+    monkeypatch.setattr(volumes, "CHUNK", 100)
+    told = []
+    volume = density_grid(lambda p: (p, p[:, 0] + 10 * p[:, 1] + 100 * p[:, 2]), 6, 2.0,
+                          tell=told.append)  # fmt: skip
+    x, y, z = np.meshgrid(*3 * [grid_axis(6, 2.0)], indexing="ij")
+    np.testing.assert_allclose(volume, x + 10 * y + 100 * z, rtol=1e-5)
+    assert (x.min(), x.max()) == (-1, 1)
+    assert told == [100, 200, 216]
+
+
+def test_a_sphere_keeps_its_place_and_size(surface):
+    distance = np.linalg.norm(surface.vertices - CENTRE, axis=1)
+    # Linear interpolation in a cell of 1/39 errs by its square over 8 radii.
+    np.testing.assert_allclose(distance, RADIUS, atol=5e-4)
+    assert surface.is_watertight
+    assert surface.is_winding_consistent
+    assert surface.euler_number == 2
+    np.testing.assert_allclose(surface.volume, 4 / 3 * math.pi * RADIUS**3, rtol=0.01)
+
+
+def test_normals_point_outward(surface):
+    outward = (surface.triangles_center - CENTRE) / RADIUS
+    assert (np.sum(surface.face_normals * outward, axis=1) > 0.9).all()
+
+
+def glb_colours(content):
+    """[n, 4] 8-bit vertex colours of a binary glTF: a header, a JSON chunk, a chunk of numbers."""
+    length = int.from_bytes(content[12:16], "little")
+    tree = json.loads(content[20 : 20 + length])
+    accessor = tree["accessors"][tree["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"]]
+    view = tree["bufferViews"][accessor["bufferView"]]
+    start = 20 + length + 8 + view["byteOffset"]
+    return np.frombuffer(content[start : start + view["byteLength"]], np.uint8).reshape(-1, 4)
+
+
+@pytest.mark.parametrize("kind", ["ply", "obj", "glb"])
+def test_a_file_loads_as_the_same_closed_coloured_surface(surface, tmp_path, kind):
+    path = write_mesh(tmp_path / f"mesh.{kind}", surface)
+    read = trimesh.load(path, force="mesh")
+    assert read.is_watertight
+    np.testing.assert_allclose(read.volume, surface.volume, rtol=1e-4)
+    np.testing.assert_allclose(read.bounds, surface.bounds, atol=1e-6)
+    colours = np.round(sphere(np.asarray(read.vertices))[0] * 255).astype(np.uint8)
+    if kind == "glb":  # trimesh does not read the colours of what has a material
+        colours, stored = linear_light(colours), glb_colours(path.read_bytes())
+    else:
+        stored = read.visual.vertex_colors
+    assert np.abs(stored[:, :3].astype(int) - colours).max() <= 1
+
+
+def test_light_becomes_linear():
+    """IEC 61966-2-1: 188 of 255 is half the light, 0 none and 255 all."""
+    assert linear_light(np.array([0, 10, 188, 255])).tolist() == [0, 1, 128, 255]
+
+
+def test_what_the_box_cuts_is_closed_inside_it():
+    volume = np.full((12, 12, 12), 30.0, np.float32)
+    mesh = iso_surface(volume, 10.0, 1.0)
+    assert mesh.is_watertight
+    assert np.abs(mesh.bounds).max() < 0.5
+    assert with_empty_faces(volume, 10.0)[1:-1, 1:-1, 1:-1].min() == 30
+
+
+def test_specks_are_dropped():
+    def two(points):
+        colours, density = sphere(points)
+        speck = 10 + 40 * (0.06 - np.linalg.norm(points + 0.4, axis=-1))
+        return colours, np.maximum(density, speck)
+
+    mesh = iso_surface(density_grid(two, 40, 1.0), 10.0, 1.0)
+    assert mesh.is_watertight
+    np.testing.assert_allclose(mesh.volume, 4 / 3 * math.pi * RADIUS**3, rtol=0.01)
+
+
+def test_a_level_that_is_never_reached_is_named():
+    with pytest.raises(InputError, match=r"--level 99: .* reaches"):
+        iso_surface(density_grid(sphere, 12, 1.0), 99.0, 1.0)
+
+
+def test_the_mrc_header_says_what_mrc2014_wants(tmp_path):
+    """Words as numbered in the format's table, 4 bytes each, counted from 1."""
+    volume = np.random.default_rng(0).normal(size=(5, 5, 5)).astype(np.float32)
+    content = write_mrc(tmp_path / "a.mrc", volume, 1.0).read_bytes()
+    whole, real = np.frombuffer(content[:1024], "<i4"), np.frombuffer(content[:1024], "<f4")
+    assert whole[:4].tolist() == [5, 5, 5, 2]
+    assert whole[4:10].tolist() == [0, 0, 0, 5, 5, 5]
+    np.testing.assert_allclose(real[10:16], [1.25, 1.25, 1.25, 90, 90, 90])
+    assert whole[16:19].tolist() == [1, 2, 3]
+    np.testing.assert_allclose(real[19:22], [volume.min(), volume.max(), volume.mean()], rtol=1e-5)
+    assert whole[22:24].tolist() == [1, 0]
+    assert whole[27] == 20141
+    np.testing.assert_allclose(real[49:52], -0.5)
+    assert content[208:212] == b"MAP "
+    assert content[212:216] == bytes([0x44, 0x44, 0, 0])
+    np.testing.assert_allclose(real[54], volume.std(), rtol=1e-5)
+    assert whole[55] == 1
+    assert content[224:232] == b"eg3d_jax"
+    assert len(content) == 1024 + 4 * 125
+    data = np.frombuffer(content[1024:], "<f4").reshape(5, 5, 5)
+    np.testing.assert_array_equal(data[3, 1, 2], volume[2, 1, 3])  # sections z, rows y, columns x
+
+
+def arguments(output, **changes) -> Args:
+    args = Args(generator=Path("embedded"), seed=3, resolution=32, output=output)
+    return dataclasses.replace(args, **changes)
+
+
+@pytest.fixture(scope="module")
+def meshed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mesh")
+    main(arguments(folder))
+    return folder
+
+
+def test_the_embedded_head_becomes_a_closed_surface_in_its_box(meshed):
+    numbers = json.loads((meshed / "mesh.json").read_text())
+    assert numbers["watertight"]
+    assert "Apache" in numbers["generator"]["license"]
+    for kind in ("ply", "obj", "glb"):
+        mesh = trimesh.load(meshed / f"mesh.{kind}", force="mesh")
+        assert mesh.is_watertight
+        assert np.abs(mesh.bounds).max() < 0.5
+        assert 0.03 < mesh.volume < 0.3  # a head and shoulders in a box of volume 1
+        # A head faces +z from the middle of the box: its nose is in front, below its crown.
+        front = mesh.vertices[mesh.vertices[:, 1] > -0.2]
+        assert abs(front[front[:, 2].argmax()][0]) < 0.1
+
+
+def test_the_mrc_of_the_embedded_head_is_what_the_surface_was_cut_from(meshed):
+    content = (meshed / "density.mrc").read_bytes()
+    volume = np.frombuffer(content[1024:], "<f4").reshape(32, 32, 32).transpose(2, 1, 0)
+    again = iso_surface(volume, 10.0, 1.0)
+    mesh = trimesh.load(meshed / "mesh.ply", force="mesh")
+    np.testing.assert_allclose(again.volume, mesh.volume, rtol=1e-4)
+
+
+def test_points_queried_in_chunks_are_those_queried_at_once(monkeypatch):
+    generator, _ = load_generator(EMBEDDED)
+    config = generator.config
+    query = field_of(generator, jax.random.normal(jax.random.key(0), (config.num_ws, config.w_dim)))
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (50, 3))
+    at_once = query(points)
+    monkeypatch.setattr(volumes, "CHUNK", 16)
+    for part, whole in zip(query(points), at_once, strict=True):
+        assert len(part) == 50
+        np.testing.assert_allclose(part, whole, rtol=1e-4, atol=1e-3)
+
+
+def test_earlier_files_are_not_replaced_unasked(meshed):
+    with pytest.raises(InputError, match="--overwrite"):
+        main(arguments(meshed))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resolution": 4}, "--resolution 4"),
+        ({"level": float("nan")}, "--level nan"),
+        ({"yaw": float("inf")}, "--yaw inf"),
+        ({"formats": ()}, "--formats is empty"),
+        ({"generator": None}, "add --generator"),
+        ({"generator": None, "seed": None, "run": "nowhere"}, "no folder"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_written(tmp_path, changes, message):
+    if "run" in changes:
+        changes = changes | {"run": tmp_path / changes["run"]}
+    with pytest.raises(InputError, match=message):
+        main(arguments(tmp_path / "a", **changes))
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_missing_library_is_named_with_its_cure(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "trimesh", None)
+    with pytest.raises(InputError, match=r"pip install -e '\.\[mesh\]'"):
+        main(arguments(tmp_path / "a"))
