@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eg3d_jax.generator import Renders
 from experiments.batches import depth_range, render_views
 from experiments.finished import Finished
 from experiments.fitting import Fit
