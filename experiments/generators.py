@@ -6,9 +6,13 @@ from pathlib import Path
 
 import jax
 
+from convert_weights.__main__ import LICENSE
+from convert_weights.generator import load_torch_state, read_generator
+from convert_weights.pickle_reader import read_pickle, sha256
 from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label
 from eg3d_jax.generator import TriPlaneGenerator
+from eg3d_jax.safe_pickle import CheckpointError
 from experiments.errors import InputError
 from inversion.latents import WStatistics, w_statistics
 
@@ -29,6 +33,18 @@ def ray_range(generator: TriPlaneGenerator) -> tuple[float, float] | None:
     if render.ray_start is None or render.ray_end is None:
         return None
     return render.ray_start, render.ray_end
+
+
+def convert_pickle(path: Path) -> tuple[TriPlaneGenerator, dict]:
+    """A PyTorch checkpoint's generator, and its source and licence; nothing of it is executed."""
+    try:
+        generator = load_torch_state(*read_generator(read_pickle(path)))
+    except CheckpointError as error:
+        said = str(error)
+        text = said if str(path) in said else f"cannot convert {path}: {said}"
+        raise InputError(text) from None
+    source = {"file": path.name, "sha256": sha256(path)}
+    return generator, {"source": source, "license": LICENSE}
 
 
 def mean_latent(generator: TriPlaneGenerator) -> WStatistics:

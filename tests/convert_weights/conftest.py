@@ -1,28 +1,9 @@
-"""Finds the modules beside this file, which write checkpoints for the tests."""
-
-import importlib
 import importlib.util
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-
-
-@pytest.fixture(scope="session")
-def writer() -> SimpleNamespace:
-    """The functions of `pickle_operations` and `checkpoint_writer`."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    try:
-        modules = [importlib.import_module(n) for n in ("pickle_operations", "checkpoint_writer")]
-    finally:
-        sys.path.pop(0)
-    return SimpleNamespace(
-        **vars(modules[0]),
-        **{name: value for name, value in vars(modules[1]).items() if name not in vars(modules[0])},
-    )
 
 
 @pytest.fixture(scope="session")
