@@ -26,6 +26,8 @@ COMMANDS = [
 SHORT = {
     "convert_weights": [],
     "experiments.invert": ["--views", "2", "--latent-steps", "2", "--tuning-steps", "2"],
+    "experiments.render": ["--num-frames", "2"],
+    "experiments.mesh": ["--resolution", "16", "--level", "0"],
 }
 
 
@@ -60,12 +62,17 @@ def test_its_commands_run_one_after_another(folder):
         "convert_weights",
         "experiments.invert",
         "experiments.invert",
+        "experiments.render",
+        "experiments.render",
+        "experiments.mesh",
     ]
     for _, *arguments in COMMANDS:
         finished = run([sys.executable, *arguments, *SHORT[arguments[1]]], folder)
         assert finished.returncode == 0, finished.stderr
     assert (folder / "weights" / "ffhq512-128" / "checkpoint.json").is_file()
     for name in ("report.html", "turntable.mp4", "metrics.json", "log.csv"):
+        assert (folder / "runs" / "video" / name).stat().st_size > 0
+    for name in ("render/orbit/video.mp4", "render/frames/video.mp4", "mesh/mesh.glb"):
         assert (folder / "runs" / "video" / name).stat().st_size > 0
 
 
@@ -83,8 +90,10 @@ def test_its_python_example_renders_three_views(folder):
 
 
 def test_its_options_and_folders_exist():
-    finished = run([sys.executable, "-m", "experiments.invert", "--help"], ROOT)
+    modules = sorted(set(re.findall(r"-m ((?:convert_weights|experiments)[.\w]*)", README)))
+    assert len(modules) == 6
+    helps = [run([sys.executable, "-m", module, "--help"], ROOT).stdout for module in modules]
     for option in sorted(set(re.findall(r"`(--[a-z-]+)", README)) - {"--help"}):
-        assert option in finished.stdout, option
+        assert any(option in text for text in helps), option
     for name in re.findall(r"^\| `([\w/]+)/` \|", README, re.MULTILINE):
         assert (ROOT / name).is_dir(), name
