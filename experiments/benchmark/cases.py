@@ -1,0 +1,142 @@
+"""What is measured: the generator's stages, pictures, gradients, and steps of an inversion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from eg3d_jax.cameras import yaw_pitch_camera
+from eg3d_jax.generator import Renders, TriPlaneGenerator
+from inversion.config import InversionConfig
+from inversion.latents import WStatistics
+from inversion.objectives import FeatureNetworks, Targets
+from inversion.optimize import advance_latent, advance_tuning, start_latent, start_tuning
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One program.
+
+    Attributes:
+      name: in the table.
+      function: to be compiled, or jitted already.
+      arguments: of a call.
+      carries: the first argument is replaced by the first result, as in a loop of steps.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    carries: bool = False
+
+
+def make_cases(
+    generator: TriPlaneGenerator, networks: FeatureNetworks, config: InversionConfig, views: int
+) -> list[Case]:
+    """All cases for a generator with any weights.
+
+    Args:
+      generator: measured.
+      networks: of the steps' losses.
+      config: of the steps: `views_at_once` and `rays_at_once` bound their memory.
+      views: number of views V of a step.
+    """
+    rays_at_once = config.rays_at_once
+    z = jnp.ones(generator.config.z_dim)
+    camera = yaw_pitch_camera(0.3, 0.1)
+    ws = jax.jit(lambda g, z: g.map_to_ws(z))(generator, z)
+    planes = jax.jit(lambda g, ws: g.tri_planes(ws))(generator, ws)
+    rendered = jax.jit(lambda g, p: g.render(p, camera, rays_at_once=rays_at_once))(
+        generator, planes
+    )
+    image = jnp.zeros((generator.config.image_side,) * 2 + (3,))
+    graph, params, rest = nnx.split(generator, nnx.Param, ...)
+
+    def synthesize(generator: TriPlaneGenerator, ws: jax.Array) -> Renders:
+        return generator.synthesize(ws, camera, rays_at_once=rays_at_once)
+
+    def from_planes(generator: TriPlaneGenerator, planes: jax.Array, ws: jax.Array) -> Renders:
+        return generator.superresolve(
+            generator.render(planes, camera, rays_at_once=rays_at_once), ws
+        )
+
+    def loss(ws: jax.Array, generator: TriPlaneGenerator) -> jax.Array:
+        out = synthesize(generator, ws)
+        return jnp.mean(jnp.square(out.image)) + jnp.mean(out.depth)
+
+    def loss_of_weights(params: nnx.State, rest: Any, ws: jax.Array) -> jax.Array:
+        return loss(ws, nnx.merge(graph, params, rest))
+
+    def case(name: str, function: Callable[..., Any], *arguments: Any) -> Case:
+        return Case(name=name, function=jax.jit(function), arguments=arguments)
+
+    return [
+        case("mapping", lambda g, z: g.map_to_ws(z), generator, z),
+        case("backbone", lambda g, ws: g.tri_planes(ws), generator, ws),
+        case(
+            "renderer",
+            lambda g, p: g.render(p, camera, rays_at_once=rays_at_once),
+            generator,
+            planes,
+        ),
+        case("super-resolution", lambda g, r, ws: g.superresolve(r, ws), generator, rendered, ws),
+        case("features", lambda net, image: net.features(image), networks.lpips, image),
+        case("synthesis", synthesize, generator, ws),
+        case("synthesis, planes kept", from_planes, generator, planes, ws),
+        case("gradient of ws", jax.value_and_grad(loss), ws, generator),
+        case("gradient of weights", jax.value_and_grad(loss_of_weights), params, rest, ws),
+        *step_cases(generator, networks, config, ws, views),
+    ]
+
+
+def step_cases(
+    generator: TriPlaneGenerator,
+    networks: FeatureNetworks,
+    config: InversionConfig,
+    ws: jax.Array,
+    views: int,
+) -> list[Case]:
+    """One step of the latent stage and one of tuning, with V views."""
+    side = generator.config.image_side
+    image = jax.random.uniform(jax.random.key(1), (side, side, 3), minval=-1.0)
+    features = jax.jit(lambda net, image: net.features(image))(networks.lpips, image)
+    targets = Targets(
+        images=jnp.broadcast_to(image, (views, *image.shape)),
+        cameras=yaw_pitch_camera(np.linspace(-1.0, 1.0, views, dtype=np.float32), 0.0),
+        features=jnp.broadcast_to(features, (views, *features.shape)),
+        embeddings=None,
+    )
+    statistics = WStatistics(mean=ws[0], std=jnp.asarray(1.0))
+    key = jax.random.key(0)
+
+    def latent(state: Any, generator: Any, networks: Any, targets: Any, statistics: Any) -> Any:
+        return advance_latent(
+            state, generator, networks, targets, statistics, config=config, num_steps=1
+        )
+
+    def tuning(state: Any, generator: Any, networks: Any, targets: Any, ws: Any) -> Any:
+        return advance_tuning(state, generator, networks, targets, ws, config=config, num_steps=1)
+
+    plural = "view" if views == 1 else "views"
+    return [
+        Case(
+            name=f"latent step, {views} {plural}",
+            function=jax.jit(latent, donate_argnums=0),
+            arguments=(
+                start_latent(statistics, len(ws), key), generator, networks, targets, statistics,
+            ),
+            carries=True,
+        ),
+        Case(
+            name=f"tuning step, {views} {plural}",
+            function=jax.jit(tuning, donate_argnums=0),
+            arguments=(start_tuning(generator, key), generator, networks, targets, ws),
+            carries=True,
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,121 @@
+"""Compile a case, run it, and set what it took beside what this device can do."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from experiments.benchmark.cases import Case
+
+_MATRIX_SIDE = {"cpu": 3072}
+_COPY_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceilings:
+    """What this device reached on the simplest of programs, in the same run.
+
+    Attributes:
+      flops: of a large float32 matrix product, operations a second.
+      bandwidth: of a large copy, bytes read and written a second.
+    """
+
+    flops: float
+    bandwidth: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What one case took.
+
+    Attributes:
+      name: of the case.
+      compile_seconds: to trace and compile, with no cache.
+      seconds: of every run but the first.
+      flops: floating-point operations that XLA counts; it counts the body of a loop once.
+      bytes: read and written, as XLA counts them.
+      peak_bytes: arguments, results and what lives between them, by XLA's own plan of memory.
+    """
+
+    name: str
+    compile_seconds: float
+    seconds: tuple[float, ...]
+    flops: float
+    bytes: float
+    peak_bytes: int
+
+    @property
+    def median(self) -> float:
+        """Seconds of a run, the median."""
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Largest minus smallest seconds, over the median."""
+        return (max(self.seconds) - min(self.seconds)) / self.median
+
+    def share(self, ceilings: Ceilings) -> float:
+        """Least time that the ceilings allow, over the median: 1 is as fast as the device."""
+        least = max(self.flops / ceilings.flops, self.bytes / ceilings.bandwidth)
+        return least / self.median
+
+
+def measure(case: Case, repeats: int) -> Measurement:
+    """Compile a case and run it `repeats` times after a first run."""
+    started = time.perf_counter()
+    compiled = jax.jit(case.function).lower(*case.arguments).compile()
+    compile_seconds = time.perf_counter() - started
+    # A step eats its state; a copy leaves the case as it was.
+    arguments = list(case.arguments)
+    if case.carries:
+        arguments[0] = jax.tree.map(jnp.copy, arguments[0])
+    seconds = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        result = jax.block_until_ready(compiled(*arguments))
+        seconds.append(time.perf_counter() - started)
+        if case.carries:
+            arguments[0] = result[0]
+    cost = _counted(compiled.cost_analysis())
+    return Measurement(
+        name=case.name,
+        compile_seconds=compile_seconds,
+        seconds=tuple(seconds[1:]),
+        flops=cost.get("flops", 0.0),
+        bytes=cost.get("bytes accessed", 0.0),
+        peak_bytes=_peak_bytes(compiled),
+    )
+
+
+def measure_ceilings(repeats: int = 5) -> Ceilings:
+    """A large matrix product and a large copy on this device."""
+    side = _MATRIX_SIDE.get(jax.default_backend(), 8192)
+    matrix = jnp.ones((side, side))
+    product = measure(
+        Case(name="product", function=jax.jit(lambda a, b: a @ b), arguments=(matrix, matrix)),
+        repeats,
+    )
+    vector = jnp.ones(_COPY_BYTES // 4)
+    # A bare copy is compiled away; the sign's flip reads and writes each number once.
+    copy = measure(Case(name="copy", function=jax.jit(lambda x: -x), arguments=(vector,)), repeats)
+    return Ceilings(
+        flops=2 * side**3 / min(product.seconds), bandwidth=2 * _COPY_BYTES / min(copy.seconds)
+    )
+
+
+def _counted(cost: Any) -> dict[str, float]:
+    return cost[0] if isinstance(cost, list) else cost or {}
+
+
+def _peak_bytes(compiled: Any) -> int:
+    plan = compiled.memory_analysis()
+    if plan is None:
+        return 0
+    shared = plan.alias_size_in_bytes  # donated arguments that hold results
+    held = plan.argument_size_in_bytes + plan.output_size_in_bytes - shared
+    return int(held + plan.temp_size_in_bytes)

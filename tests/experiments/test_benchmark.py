@@ -1,0 +1,91 @@
+"""The benchmark counts, compares and refuses as it says; no test asserts a time."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from experiments.benchmark.__main__ import Args, main
+from experiments.benchmark.cases import Case
+from experiments.benchmark.measuring import Ceilings, Measurement, measure
+from experiments.benchmark.results import slower, table
+from experiments.errors import InputError
+
+
+def measurement(name="a", seconds=(2.0, 1.0, 4.0), **changes):
+    numbers = {"compile_seconds": 1.0, "flops": 4e9, "bytes": 1e9, "peak_bytes": 0} | changes
+    return Measurement(name=name, seconds=seconds, **numbers)
+
+
+def test_operations_and_bytes_of_a_product_are_those_counted_by_hand():
+    a, b = jnp.ones((64, 32)), jnp.ones((32, 16))
+    found = measure(Case(name="product", function=jnp.matmul, arguments=(a, b)), repeats=3)
+    assert found.flops == 2 * 64 * 32 * 16
+    assert found.bytes == 4 * (64 * 32 + 32 * 16 + 64 * 16)
+    assert found.peak_bytes >= found.bytes
+    assert len(found.seconds) == 3
+    assert min(found.seconds) > 0
+
+
+def test_a_step_is_run_on_and_leaves_its_case_intact():
+    step = Case(
+        name="step",
+        function=jax.jit(lambda x, y: (x + y, x), donate_argnums=0),
+        arguments=(jnp.zeros(3), jnp.ones(3)),
+        carries=True,
+    )
+    measure(step, repeats=2)
+    assert float(step.arguments[0].sum()) == 0.0
+
+
+def test_the_share_of_the_ceiling_is_that_of_the_scarcer_resource():
+    found = measurement(seconds=(2.0, 2.0))
+    assert found.share(Ceilings(flops=4e9, bandwidth=1e10)) == 0.5  # 1 s of arithmetic
+    assert found.share(Ceilings(flops=4e10, bandwidth=1e9)) == 0.5  # 1 s of traffic
+
+
+def test_median_and_spread():
+    found = measurement(seconds=(2.0, 1.0, 4.0))
+    assert found.median == 2.0
+    assert found.spread == 1.5
+
+
+def test_only_a_fastest_run_beyond_the_tolerance_counts_as_slower():
+    now = [measurement("a", (1.3, 9.0)), measurement("b", (1.2, 9.0)), measurement("new", (9.0,))]
+    assert slower(now, {"a": 1.0, "b": 1.0}, 0.25) == ["a"]
+    shown = table(now, Ceilings(flops=1e9, bandwidth=1e9), {"a": 1.0})
+    assert shown.row_count == 3
+
+
+def test_the_command_writes_what_it_compares_with_later(tmp_path, capsys):
+    out = tmp_path / "results" / "tiny.json"
+    args = Args(config="tiny", cases=("mapping", "renderer"), repeats=1, out=out)
+    assert main(args) == 0
+    content = json.loads(out.read_text())
+    assert list(content["cases"]) == ["mapping", "renderer"]
+    assert content["ceilings"]["flops"] > 0
+    assert content["cases"]["renderer"]["flops"] > 0
+    for case in content["cases"].values():
+        case["median_seconds"] = 1e9
+    out.write_text(json.dumps(content))
+    again = Args(config="tiny", cases=("mapping",), repeats=1, compare=out)
+    assert main(again) == 0
+    content["cases"]["mapping"]["median_seconds"] = 1e-12
+    out.write_text(json.dumps(content))
+    assert main(again) == 1
+    assert "slower than before" in capsys.readouterr().out
+    with pytest.raises(InputError, match="another views: 1, now 2"):
+        main(Args(config="tiny", cases=("mapping",), views=2, compare=out))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cases": ("nonsense",)}, "names none of: mapping, backbone"),
+        ({"repeats": 0}, "at least 1"),
+    ],
+)
+def test_bad_arguments_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        main(Args(config="tiny", **changes))
