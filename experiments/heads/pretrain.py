@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from flax import nnx
 from eg3d_jax import checkpoint
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments import states
+from experiments.generators import load_generator
 from experiments.heads.anatomy import Z_DIM
 from experiments.heads.network import embedded_config
 from experiments.heads.regression import RegressionWeights, picture_terms, ray_terms
@@ -41,10 +42,13 @@ class Args:
       steps: in all; the learning rate falls to zero along a cosine
       heads: a step
       views: of each head a step
-      rays: of each view a step
+      rays: of each view a step; with none only pictures teach
       pictures: whole pictures a step, once they are used
       pictures_from: share of the steps after which whole pictures are used
-      learning_rate: at the start; the mapping's is 0.3 of it
+      pictures_teach: the whole generator, or its super-resolution alone, which is cheaper: two
+        pictures for the price of one
+      start: a generator to go on from, such as an earlier run's; random weights if not given
+      learning_rate: at the start; that of mapping and super-resolution is 0.3 of it
       save_every: steps between two states; the generator is written at the end, and at once if
         the run has its steps already
       weights: of the terms
@@ -59,6 +63,8 @@ class Args:
     rays: int = 96
     pictures: int = 1
     pictures_from: float = 0.4
+    pictures_teach: Literal["all", "superresolution"] = "all"
+    start: Path | None = None
     learning_rate: float = 1.5e-2
     save_every: int = 250
     weights: RegressionWeights = RegressionWeights()
@@ -68,7 +74,7 @@ class Args:
 def main(args: Args) -> None:
     args.run.mkdir(parents=True, exist_ok=True)
     shards = Shards(args.data)
-    generator = new_generator(args.seed)
+    generator = new_generator(args.seed) if args.start is None else load_generator(args.start)[0]
     graph, trained = nnx.split(generator)
     adam = make_optimizer(trained)
     state: dict[str, Any] = {"trained": trained, "adam": adam.init(trained)}
@@ -77,7 +83,7 @@ def main(args: Args) -> None:
     state = state if saved is None else saved.tree
     networks = (graph, load_lpips("alexnet"))
     steps = {
-        with_pictures: make_step(adam, networks, args.weights, with_pictures)
+        with_pictures: make_step(adam, networks, args, with_pictures)
         for with_pictures in (False, True)
     }
     reader = ThreadPoolExecutor(1)
@@ -120,37 +126,50 @@ def draw(shards: Shards, args: Args, step: int) -> dict[str, np.ndarray]:
     if step % 200 == 0 or not shards.arrays:
         shards.refresh()
     rng = np.random.default_rng((args.seed, step))
-    batch = draw_rays(shards, rng, heads=args.heads, views=args.views, rays=args.rays)
+    batch = {}
+    if args.rays:
+        batch = draw_rays(shards, rng, heads=args.heads, views=args.views, rays=args.rays)
     if step >= args.pictures_from * args.steps and args.pictures:
         pictures = draw_pictures(shards, rng, args.pictures)
-        batch |= {"image": pictures["image"], "raw": pictures["raw"]}
+        batch |= {key: pictures[key] for key in ("image", "raw")}
+        batch["picture_opacity"] = pictures["opacity"]
         batch |= {"picture_z": pictures["z"], "picture_label": pictures["label"]}
     return batch
 
 
 def make_optimizer(trained: nnx.State) -> optax.GradientTransformation:
-    """Adam whose steps are smaller for the mapping and nought for the mean latent."""
+    """Adam with smaller steps for mapping and super-resolution, none for the mean latent.
+
+    The super-resolution sees a picture or two a step; with the others' rate it tints all pictures
+    towards the last.
+    """
 
     def factor(path, _) -> float:
         names = [getattr(entry, "key", None) for entry in path]
-        return 0.0 if "w_avg" in names else 0.3 if "mapping" in names else 1.0
+        if "w_avg" in names:
+            return 0.0
+        return 0.3 if {"mapping", "superresolution"} & set(names) else 1.0
 
     factors = jax.tree_util.tree_map_with_path(factor, trained)
     scale = optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, factors))
     return optax.chain(optax.scale_by_adam(b1=0.9, b2=0.99), scale)
 
 
-def make_step(adam, networks, weights: RegressionWeights, with_pictures: bool):
+def make_step(adam, networks, args: Args, with_pictures: bool):
     """The jitted step (state, batch, key, rate) -> (state, terms)."""
     graph, lpips = networks
+    weights, superresolution_only = args.weights, args.pictures_teach == "superresolution"
 
     def loss(trained, lpips, batch, key):
         generator = nnx.merge(graph, trained)
-        terms = ray_terms(generator, batch, key)
+        terms = ray_terms(generator, batch, key) if args.rays else {}
         if with_pictures:
-            pictures = {key: batch[key] for key in ("image", "raw")}
-            pictures |= {"z": batch["picture_z"], "label": batch["picture_label"]}
-            terms |= picture_terms(generator, lpips, pictures, key)
+            pictures = {name: batch[name] for name in ("image", "raw")}
+            for name in ("z", "label", "opacity"):
+                pictures[name] = batch[f"picture_{name}"]
+            terms |= picture_terms(
+                generator, lpips, pictures, key, superresolution_only=superresolution_only
+            )
         return jnp.asarray(sum(getattr(weights, k) * v for k, v in terms.items())), terms
 
     @partial(jax.jit, donate_argnums=0)

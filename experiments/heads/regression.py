@@ -14,6 +14,8 @@ from eg3d_jax.generator import TriPlaneGenerator
 from eg3d_jax.rays import pixel_rays, random_draws
 from inversion.features.lpips import Lpips
 
+_HEAD_WEIGHT = 3.0  # of the head's pixels beyond the others'
+
 
 @dataclass(frozen=True, kw_only=True)
 class RegressionWeights:
@@ -75,9 +77,10 @@ def ray_terms(generator: TriPlaneGenerator, batch: dict[str, Array], key: Array)
     return jax.tree.map(jnp.mean, terms)
 
 
-def colour_error(difference: Array) -> Array:
-    """Mean |difference| + 3 difference^2 of colours in [0, 1]."""
-    return jnp.mean(jnp.abs(difference)) + 3.0 * jnp.mean(jnp.square(difference))
+def colour_error(difference: Array, weight: Array | float = 1.0) -> Array:
+    """Weighted mean of |difference| + 3 difference^2 of colours in [0, 1]."""
+    error = jnp.abs(difference) + 3.0 * jnp.square(difference)
+    return jnp.mean(weight * error) / jnp.mean(weight)
 
 
 def sample_depths(depth: Array, key: Array, start: float, end: float) -> Array:
@@ -92,22 +95,36 @@ def sample_depths(depth: Array, key: Array, start: float, end: float) -> Array:
 
 
 def picture_terms(
-    generator: TriPlaneGenerator, lpips: Lpips, batch: dict[str, Array], key: Array
+    generator: TriPlaneGenerator,
+    lpips: Lpips,
+    batch: dict[str, Array],
+    key: Array,
+    *,
+    superresolution_only: bool = False,
 ) -> dict[str, Array]:
-    """Unweighted losses of whole pictures, from `draw_pictures`' batch -> {term: []}."""
+    """Unweighted losses of whole pictures, from `draw_pictures`' batch -> {term: []}.
+
+    With `superresolution_only` what it enlarges is constant, which spares the renderer's gradient.
+    """
 
     def one(batch: dict[str, Array], key: Array) -> dict[str, Array]:
         image, raw = batch["image"], batch["raw"]
         draws = random_draws(key, raw.shape[0] * raw.shape[1], generator.config.render)
-        out = generator.synthesize(
-            generator.map_to_ws(batch["z"]), from_label(batch["label"]), draws=draws
-        )
+        ws, camera = generator.map_to_ws(batch["z"]), from_label(batch["label"])
+        rendered = generator.render(generator.tri_planes(ws), camera, draws=draws)
+        if superresolution_only:
+            rendered, ws = jax.lax.stop_gradient((rendered, ws))
+        out = generator.superresolve(rendered, ws)
         errors = [0.5 * (out.image - image), 0.5 * (out.raw - raw)]  # of colours in [0, 1]
+        # Without more weight on the head the white around it brightens the head, too.
+        weight = 1.0 + _HEAD_WEIGHT * batch["opacity"][..., None]
         return {
-            "picture": 0.5 * (colour_error(errors[0]) + colour_error(errors[1])),
+            "picture": 0.5 * (colour_error(errors[0], weight) + colour_error(errors[1])),
             "lpips": lpips.distance(out.image, image),
         }
 
     keys = jax.random.split(key, batch["z"].shape[0])
-    terms = jax.vmap(one)({name: batch[name] for name in ("z", "label", "image", "raw")}, keys)
+    terms = jax.vmap(one)(
+        {name: batch[name] for name in ("z", "label", "image", "raw", "opacity")}, keys
+    )
     return jax.tree.map(jnp.mean, terms)

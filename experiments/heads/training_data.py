@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-_KEYS = ("z", "label", "image64", "opacity64", "depth64", "image128")
+_KEYS = ("z", "label", "image64", "opacity64", "depth64", "image128", "opacity128")
 # The face, world units: rays that hit near it are drawn more often, since faces appear last.
 _FACE_CENTRE, _FACE_RADIUS = np.array([0.0, 0.0, 0.16], np.float32), 0.13
 
@@ -101,13 +101,19 @@ def draw_rays(
 
 
 def draw_pictures(shards: Shards, rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
-    """Whole pictures, one a head: z [B, z_dim], label [B, 25], image at 128, raw at 64 pixels."""
-    out: dict[str, list] = {key: [] for key in ("z", "label", "image", "raw")}
+    """Whole pictures, one a head.
+
+    Returns:
+      z [B, z_dim]; label [B, 25]; image [B, 128, 128, 3] and raw [B, 64, 64, 3] in [-1, 1]; opacity
+      [B, 128, 128] of the image, in [0, 1].
+    """
+    out: dict[str, list] = {key: [] for key in ("z", "label", "image", "raw", "opacity")}
     for _ in range(count):
         shard = shards.arrays[rng.integers(len(shards.arrays))]
         h, view = rng.integers(len(shard["z"])), rng.integers(shard["image128"].shape[1])
         out["z"].append(shard["z"][h])
         out["label"].append(shard["label"][h, view])
         out["image"].append(shard["image128"][h, view].astype(np.float32) / 127.5 - 1)
+        out["opacity"].append(shard["opacity128"][h, view].astype(np.float32) / 255)
         out["raw"].append(shard["image64"][h, view].astype(np.float32) / 127.5 - 1)
     return {key: np.stack(values) for key, values in out.items()}
