@@ -26,7 +26,7 @@ from experiments.subjects import load_subjects
 from experiments.viewer.exports import Exports
 from experiments.viewer.head import Head, Look
 from experiments.viewer.page import Exhibit
-from experiments.viewer.server import check_port, load_viser, serve
+from experiments.viewer.server import Server, check_port, load_viser
 from experiments.viewer.targets import load_targets
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -65,7 +65,20 @@ class Args:
 
 
 def main(args: Args) -> None:
-    """Run the command until it is interrupted; errors that a user can act on are `InputError`s."""
+    """Run the command until it is interrupted."""
+    server = start(args)
+    try:
+        threading.Event().wait()
+    finally:
+        server.stop()
+
+
+def start(args: Args) -> Server:
+    """Start the server, which works in threads of its own, and say where; `stop` ends it.
+
+    Raises:
+      InputError: for what a user can act on.
+    """
     check(args)
     progress = Progress()
     with progress.task("reading"):
@@ -85,15 +98,12 @@ def main(args: Args) -> None:
         exports=Exports(folder, subjects),
         mesh_resolution=args.mesh_resolution,
     )
-    server = serve(exhibit, args.host, args.port)
-    try:
-        progress.say(
-            f"{subjects.names[0]}: {moving:.0f} pictures a second while moving, {still:.1f} still\n"
-            f"open http://{args.host}:{args.port} (Ctrl-C ends)"
-        )
-        threading.Event().wait()
-    finally:
-        server.stop()
+    server = Server(exhibit, args.host, args.port)
+    progress.say(
+        f"{subjects.names[0]}: {moving:.0f} pictures a second while moving, {still:.1f} still\n"
+        f"open http://{args.host}:{args.port} (Ctrl-C ends)"
+    )
+    return server
 
 
 def check(args: Args) -> None:

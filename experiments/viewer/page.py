@@ -22,8 +22,11 @@ from experiments.viewer.painter import Painter
 from experiments.viewer.targets import Targets
 from inversion.latents import latents_at
 
-# Length of the cameras' pyramids, world units, and frames of an exported turntable.
-_FRUSTUM_LENGTH = 0.15
+# Length of the pyramids that show cameras, world units.
+_FRUSTUM_LENGTH = 0.3
+# The fitted cameras are shown from so many times their own distance.
+_OUTSIDE = 1.5
+# An exported turntable: frames, and radians to either side.
 _VIDEO_FRAMES = 96
 _VIDEO_YAW = np.radians(70)
 
@@ -92,7 +95,7 @@ class Page:
         self._target, self._target_shown = None, -1
         if not len(targets.cameras):
             return
-        group = client.scene.add_frame("/views", show_axes=False)
+        self._frusta = client.scene.add_frame("/views", show_axes=False, visible=False)
         for i in range(len(targets.cameras)):
             pose = pose_of(targets.cameras[i])
             frustum = client.scene.add_camera_frustum(
@@ -106,8 +109,8 @@ class Page:
             )
             frustum.on_click(lambda _, pose=pose: self._place(pose))
         with client.gui.add_folder("Fitted views"):
-            cameras = client.gui.add_checkbox("Cameras (zoom out to see them)", True)
-            cameras.on_update(lambda _: setattr(group, "visible", cameras.value))
+            self._wants_frusta = client.gui.add_checkbox("Cameras when zoomed out", True)
+            self._wants_frusta.on_update(lambda _: self._painter.changed())
             go = client.gui.add_button("Go to the nearest")
             go.on_click(lambda _: self._place(pose_of(targets.cameras[self._nearest()[0]])))
             self._nearest_name = client.gui.add_markdown("")
@@ -187,9 +190,13 @@ class Page:
         scene = self._client.scene
         scene.set_background_image(picture, format="jpeg" if moving else "png", jpeg_quality=80)
         if len(self._exhibit.targets.cameras):
-            self._present_target()
+            self._present_views()
 
-    def _present_target(self) -> None:
+    def _present_views(self) -> None:
+        # From among the cameras, their pictures would hide the head.
+        distance = np.linalg.norm(self._client.camera.position)
+        outside = distance > _OUTSIDE * self._exhibit.head.generator.config.camera_radius
+        self._frusta.visible = bool(self._wants_frusta.value and outside)
         targets, (index, degrees) = self._exhibit.targets, self._nearest()
         self._nearest_name.content = f"Nearest: {targets.names[index]}, {degrees:.0f}° away"
         if self._target is not None and index != self._target_shown:

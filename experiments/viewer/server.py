@@ -42,29 +42,36 @@ def check_port(host: str, port: int) -> None:
         ) from None
 
 
-def serve(exhibit: Exhibit, host: str, port: int) -> Any:
-    """Start a server in threads of its own; `stop` ends it.
+class Server:
+    """A running server with a page for each client, in threads of its own."""
 
-    Raises:
-      InputError: if viser is missing or the port is taken.
-    """
-    viser = load_viser()
-    check_port(host, port)
-    with guarded():
-        server = viser.ViserServer(host=host, port=port, label="eg3d_jax", verbose=False)
-    # A share link would let anybody in, whatever --host says. The button stays, without effect:
-    # the page of viser 0.2.23 breaks when it is told to hide it.
-    server.request_share_url = lambda *_, **__: None
-    server.scene.set_up_direction("+y")
-    pages: dict[int, Page] = {}
+    def __init__(self, exhibit: Exhibit, host: str, port: int):
+        """Start it.
 
-    @server.on_client_connect
-    def _(client: Any) -> None:
-        pages[client.client_id] = Page(client, exhibit)
+        Raises:
+          InputError: if viser is missing or the port is taken.
+        """
+        viser = load_viser()
+        check_port(host, port)
+        self._pages: dict[int, Page] = {}
+        with guarded():
+            self._viser = viser.ViserServer(host=host, port=port, label="eg3d_jax", verbose=False)
+        # A share link would let anybody in, whatever --host says. The button stays, without effect:
+        # the page of viser 0.2.23 breaks when it is told to hide it.
+        self._viser.request_share_url = lambda *_, **__: None
+        self._viser.scene.set_up_direction("+y")
 
-    @server.on_client_disconnect
-    def _(client: Any) -> None:
-        if page := pages.pop(client.client_id, None):
+        @self._viser.on_client_connect
+        def _(client: Any) -> None:
+            self._pages[client.client_id] = Page(client, exhibit)
+
+        @self._viser.on_client_disconnect
+        def _(client: Any) -> None:
+            if page := self._pages.pop(client.client_id, None):
+                page.close()
+
+    def stop(self) -> None:
+        """End all drawing, as JAX must not work while Python ends, and the server."""
+        for page in list(self._pages.values()):
             page.close()
-
-    return server
+        self._viser.stop()
