@@ -86,7 +86,7 @@ class Page:
 
     def text(self) -> str:
         """All that can be read on the page."""
-        return self.evaluate("document.body.innerText")
+        return self.evaluate("document.body?.innerText") or ""
 
     def press_on(self, selector: str, key: str):
         """A key, on the first thing that a CSS selector finds."""

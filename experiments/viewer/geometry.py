@@ -74,6 +74,17 @@ def at_radius(camera: Cameras, radius: float) -> Cameras:
     return Cameras(cam2world=jnp.asarray(cam2world), intrinsics=jnp.asarray(intrinsics))
 
 
+def within_field(camera: Cameras, focal: float) -> tuple[Cameras, float]:
+    """The camera with no shorter focal length, and which part of its field's side is left.
+
+    Beyond the field of its training a generator shows the margins of its planes, drawn out.
+    """
+    part = min(1.0, float(camera.intrinsics[1, 1]) / focal)
+    intrinsics = np.array(camera.intrinsics)
+    intrinsics[[0, 1], [0, 1]] /= part
+    return Cameras(cam2world=camera.cam2world, intrinsics=jnp.asarray(intrinsics)), part
+
+
 def nearest_view(camera: Cameras, views: Cameras) -> tuple[int, float]:
     """Which of the views [V] sees the head most as a single camera does.
 

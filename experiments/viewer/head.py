@@ -18,7 +18,7 @@ from eg3d_jax.cameras import Cameras, azimuth
 from eg3d_jax.generator import Renders, TriPlaneGenerator
 from eg3d_jax.rays import cast_rays
 from experiments.films import Show, cell
-from experiments.pictures import to_uint8
+from experiments.pictures import resized, to_uint8
 from experiments.subjects import Subjects
 from experiments.volumes import planes_of
 from inversion.latents import Latents, latents_at
@@ -32,6 +32,8 @@ _LATENTS_KEPT = 4
 _AZIMUTH_STEP = math.radians(5)
 # A slice shows the light that so much of the box's side would take at that density.
 _SLICE_PART = 1 / 50
+# Pictures on a canvas are shrunk rather than that it becomes higher, pixels.
+_LARGEST_CANVAS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,19 +154,22 @@ def _render(
     return renders if enlarge else dataclasses.replace(renders, image=renders.raw)
 
 
-def on_canvas(picture: np.ndarray, aspect: float) -> np.ndarray:
-    """A square picture as the middle of a canvas of its height, on white or cut at the sides.
+def on_canvas(picture: np.ndarray, aspect: float, part: float = 1.0) -> np.ndarray:
+    """A square picture in the middle of a white canvas, cut at the sides if that is narrower.
 
     Args:
       picture: uint8 [S, S, 3].
       aspect: width over height of the canvas.
+      part: of the canvas' height that the picture takes, in (0, 1].
 
     Returns:
-      uint8 [S, aspect * S, 3], rounded to the parity of S so that the middle stays the middle.
+      uint8 [H, W, 3] with H = S / part, but no more than `_LARGEST_CANVAS` if S is not.
     """
     side = picture.shape[0]
-    beyond = round((aspect - 1) * side / 2)  # at either side
-    if beyond >= 0:
-        return np.pad(picture, ((0, 0), (beyond, beyond), (0, 0)), constant_values=255)
-    cut = min(-beyond, (side - 1) // 2)
-    return picture[:, cut : side - cut]
+    height = min(round(side / part), max(side, _LARGEST_CANVAS))
+    picture = resized(picture, max(1, round(part * height)))
+    canvas = np.full((height, max(1, round(aspect * height)), 3), 255, np.uint8)
+    (top, left), side = ((n - picture.shape[0]) // 2 for n in canvas.shape[:2]), picture.shape[0]
+    kept = picture[:, max(0, -left) : max(0, -left) + canvas.shape[1]]
+    canvas[top : top + side, max(0, left) : max(0, left) + kept.shape[1]] = kept
+    return canvas

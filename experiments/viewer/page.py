@@ -16,7 +16,14 @@ from eg3d_jax.cameras import Cameras, azimuth
 from experiments.errors import InputError
 from experiments.video import turntable
 from experiments.viewer.exports import Exports
-from experiments.viewer.geometry import Pose, at_radius, camera_of, nearest_view, pose_of
+from experiments.viewer.geometry import (
+    Pose,
+    at_radius,
+    camera_of,
+    nearest_view,
+    pose_of,
+    within_field,
+)
 from experiments.viewer.head import DISPLAYS, Head, Look, on_canvas
 from experiments.viewer.painter import Painter
 from experiments.viewer.targets import Targets
@@ -48,12 +55,31 @@ class Exhibit:
     mesh_resolution: int = 128
 
 
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What a picture is drawn of.
+
+    Attributes:
+      camera: single.
+      part: of the canvas' height that the picture takes.
+      look: what the controls say.
+      aspect: width over height of the canvas.
+    """
+
+    camera: Cameras
+    part: float
+    look: Look
+    aspect: float
+
+
 class Page:
     """Made when a client connects; `close` when it leaves."""
 
     def __init__(self, client: Any, exhibit: Exhibit):
         """Fill the page and start to draw."""
         self._client, self._exhibit = client, exhibit
+        focals = [exhibit.head.generator.config.focal, *exhibit.targets.cameras.intrinsics[:, 1, 1]]
+        self._shortest_focal = float(min(focals))
         self._place(pose_of(exhibit.head.generator.frontal_camera()))
         self._add_controls()
         self._add_views()
@@ -140,8 +166,8 @@ class Page:
         self._client.add_notification(title, body)
 
     def _export_picture(self) -> Path:
-        camera, look, _ = self._state()
-        return self._exhibit.exports.picture(self._exhibit.head.picture(camera, look, moving=False))
+        picture = self._exhibit.head.picture(self._camera()[0], self._look(), moving=False)
+        return self._exhibit.exports.picture(picture)
 
     def _export_video(self) -> Path:
         head, look = self._exhibit.head, self._look()
@@ -152,8 +178,7 @@ class Page:
         return self._exhibit.exports.video(head.latents(look), cameras, look.display)
 
     def _export_mesh(self) -> list[Path]:
-        camera, look, _ = self._state()
-        ws = latents_at(self._exhibit.head.latents(look), azimuth(camera))
+        ws = latents_at(self._exhibit.head.latents(self._look()), azimuth(self._camera()[0]))
         return self._exhibit.exports.mesh(ws, self._exhibit.mesh_resolution)
 
     def _place(self, pose: Pose) -> None:
@@ -172,19 +197,22 @@ class Page:
             yaw=self._yaw.value if fixed and self._yaw is not None else None,
         )
 
-    def _camera(self) -> Cameras:
-        camera, radius = self._client.camera, self._exhibit.head.generator.config.camera_radius
-        return at_radius(camera_of(camera.wxyz, camera.position, camera.fov), radius)
+    def _camera(self) -> tuple[Cameras, float]:
+        """The camera to render from, and which part of the canvas' height its picture takes."""
+        camera, config = self._client.camera, self._exhibit.head.generator.config
+        seen = camera_of(camera.wxyz, camera.position, camera.fov)
+        return within_field(at_radius(seen, config.camera_radius), self._shortest_focal)
 
     def _nearest(self) -> tuple[int, float]:
-        return nearest_view(self._camera(), self._exhibit.targets.cameras)
+        return nearest_view(self._camera()[0], self._exhibit.targets.cameras)
 
-    def _state(self) -> tuple[Cameras, Look, float]:
-        return self._camera(), self._look(), self._client.camera.aspect
+    def _state(self) -> State:
+        camera, part = self._camera()
+        return State(camera=camera, part=part, look=self._look(), aspect=self._client.camera.aspect)
 
-    def _paint(self, state: tuple[Cameras, Look, float], moving: bool) -> np.ndarray:
-        camera, look, aspect = state
-        return on_canvas(self._exhibit.head.picture(camera, look, moving=moving), aspect)
+    def _paint(self, state: State, moving: bool) -> np.ndarray:
+        picture = self._exhibit.head.picture(state.camera, state.look, moving=moving)
+        return on_canvas(picture, state.aspect, state.part)
 
     def _present(self, picture: np.ndarray, moving: bool) -> None:
         scene = self._client.scene

@@ -13,6 +13,7 @@ from experiments.viewer.geometry import (
     pose_of,
     quaternion,
     rotation,
+    within_field,
 )
 
 HALF = np.sqrt(0.5)
@@ -74,6 +75,15 @@ def test_from_within_the_head_the_picture_stays_finite():
     inside = at_radius(yaw_pitch_camera(0.0, 0.0, radius=1e-6, focal=5.0), 2.7)
     np.testing.assert_allclose(inside.intrinsics[0, 0], 50.0, rtol=1e-5)
     assert np.isfinite(np.asarray(to_label(inside))).all()
+
+
+def test_no_field_is_wider_than_that_of_the_training():
+    wide, part = within_field(yaw_pitch_camera(0.4, 0.2, focal=1.0), 4.0)
+    assert part == 0.25
+    np.testing.assert_allclose(to_label(wide), to_label(yaw_pitch_camera(0.4, 0.2, focal=4.0)))
+    narrow, part = within_field(yaw_pitch_camera(0.4, 0.2, focal=8.0), 4.0)
+    assert part == 1.0
+    assert narrow.intrinsics[1, 1] == 8.0
 
 
 def test_the_nearest_view_is_that_of_the_smallest_angle_from_any_distance():

@@ -82,7 +82,7 @@ def test_air_is_dark_and_what_is_opaque_is_yellow():
     assert colours.tolist() == [[[68, 1, 84], [253, 231, 36]]]  # the ends of viridis
 
 
-@pytest.mark.parametrize(("aspect", "width"), [(2.0, 16), (1.0, 8), (0.5, 4), (0.01, 2)])
+@pytest.mark.parametrize(("aspect", "width"), [(2.0, 16), (1.0, 8), (0.5, 4), (0.25, 2)])
 def test_on_a_canvas_the_middle_stays_the_middle(aspect, width):
     picture = np.zeros((8, 8, 3), np.uint8)
     picture[:, 3:5] = 200  # about the middle
@@ -91,6 +91,17 @@ def test_on_a_canvas_the_middle_stays_the_middle(aspect, width):
     assert (canvas[:, width // 2 - 1 : width // 2 + 1] == 200).all()
     np.testing.assert_array_equal(canvas, canvas[:, ::-1])
     assert (canvas[:, 0] == 255).all() or width <= 8
+
+
+def test_on_a_canvas_a_picture_takes_the_part_it_should():
+    picture = np.zeros((8, 8, 3), np.uint8)
+    canvas = on_canvas(picture, 1.5, 0.25)
+    assert canvas.shape == (32, 48, 3)
+    assert not canvas[12:20, 20:28].any()
+    assert (canvas == 0).sum() == 8 * 8 * 3
+    far = on_canvas(picture, 1.5, 1 / 512)
+    assert far.shape == (1024, 1536, 3)
+    assert (far == 0).sum() == 2 * 2 * 3
 
 
 def test_targets_are_the_frames_whose_labels_the_run_has(run, subjects):

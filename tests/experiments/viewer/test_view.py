@@ -30,7 +30,7 @@ _COMMAND = (
     "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     "runpy.run_module('experiments.view', run_name='__main__', alter_sys=True)"
 )
-# Grey levels, in the mean: for two ways to enlarge a picture, and the small axes in a corner.
+# Grey levels, in the mean: for two ways to enlarge a picture.
 CLOSE = 8.0
 
 
@@ -162,12 +162,12 @@ def test_in_a_browser_the_head_appears_turns_and_follows_a_slider(server, args, 
 
 
 def shows(page, picture) -> bool:
-    """Whether the middle of the page, where no control covers it, is a picture, enlarged."""
+    """Whether the page shows a picture, enlarged; seen where no control or message covers it."""
     seen = page.screenshot().astype(float)
     height, width = seen.shape[:2]
     wanted = Image.fromarray(picture).resize((height, height), Image.Resampling.BILINEAR)
-    left, part = (width - height) // 2, slice(0, height // 3)
-    difference = seen[:, left : left + height][:, part] - np.asarray(wanted)[:, part]
+    left, part = (width - height) // 2, np.s_[height // 2 :, : height // 3]
+    difference = seen[:, left : left + height][part] - np.asarray(wanted)[part]
     return np.abs(difference).mean() < CLOSE
 
 
