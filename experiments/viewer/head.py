@@ -30,6 +30,8 @@ DISPLAYS: tuple[Display, ...] = (*get_args(Show), "density")
 _LATENTS_KEPT = 4
 # While the camera moves over several latents, its azimuth is rounded, so that planes are reused.
 _AZIMUTH_STEP = math.radians(5)
+# The colours of depth span this part of the generator's box, from the front of a head to its back.
+_DEPTH_PART = 0.7
 # A slice shows the light that so much of the box's side would take at that density.
 _SLICE_PART = 1 / 50
 # Pictures on a canvas are shrunk rather than that it becomes higher, pixels.
@@ -66,7 +68,7 @@ class Head:
         config = self.generator.config
         self.still_side = config.neural_side
         self.moving_side = moving_side or max(1, config.neural_side // 2)
-        reach = config.render.box_warp / 2
+        reach = _DEPTH_PART * config.render.box_warp / 2
         self._limits = (config.camera_radius - reach, config.camera_radius + reach)
         # Safe between threads.
         self._planes = functools.lru_cache(maxsize=_LATENTS_KEPT)(self._compute_planes)
