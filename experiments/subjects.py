@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Subjects:
       latents: of the heads.
       metadata: of the generator's checkpoint: source, licence, fingerprint.
       home: folder below which output goes unless told otherwise.
+      labels: [V, 25] EG3D labels of the views that a run fitted; none of a generator's heads.
     """
 
     generator: TriPlaneGenerator
@@ -37,6 +38,7 @@ class Subjects:
     latents: tuple[Latents, ...]
     metadata: dict[str, Any]
     home: Path
+    labels: np.ndarray = field(default_factory=lambda: np.zeros((0, 25), np.float32))
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -85,6 +87,7 @@ def _of_run(run: Path) -> Subjects:
         latents=(result.latents,),
         metadata=result.metadata,
         home=run,
+        labels=result.labels,
     )
 
 

@@ -27,7 +27,8 @@ Query = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @jax.jit
-def _planes(generator: TriPlaneGenerator, ws: Array) -> Array:
+def planes_of(generator: TriPlaneGenerator, ws: Array) -> Array:
+    """Feature planes of a latent [L, D]."""
     return generator.tri_planes(ws)
 
 
@@ -39,7 +40,7 @@ def _query(generator: TriPlaneGenerator, planes: Array, points: Array) -> tuple[
 
 def field_of(generator: TriPlaneGenerator, ws: Array) -> Query:
     """The field of a latent [L, D] as a function of host arrays, worked through in chunks."""
-    planes = _planes(generator, ws)
+    planes = planes_of(generator, ws)
 
     def query(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         parts = []
