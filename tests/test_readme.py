@@ -25,7 +25,7 @@ COMMANDS = [
 # Appended, so that a test takes seconds: steps, and a presentation of the smallest size.
 SHORT = {
     "convert_weights": [],
-    "experiments.invert": ["--views", "2", "--latent-steps", "2", "--tuning-steps", "2"],
+    "experiments.invert": ["--views", "2", "--latent-steps", "2", "--tuning-steps", "0"],
     "experiments.render": ["--num-frames", "2"],
     "experiments.mesh": ["--resolution", "16", "--level", "0"],
 }

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from experiments.benchmark.cases import Case
 
-_MATRIX_SIDE = {"cpu": 3072}
+_MATRIX_SIDE = {"cpu": 2048}
 _COPY_BYTES = 1 << 28
 
 

@@ -64,13 +64,13 @@ def test_the_identity_term_is_logged_and_falls(weights, small_network, tmp_path)
         views=1,
         preset="paper",
         latent_steps=0,
-        tuning_steps=8,
+        tuning_steps=4,
         identity=weights,
     )
     main(args)
     with (args.run / "log.csv").open(newline="") as file:
         identity = [float(row["identity"]) for row in csv.DictReader(file)]
-    assert len(identity) == 8
+    assert len(identity) == 4
     assert 0.0 < identity[-1] < identity[0] <= 2.0
     with pytest.raises(InputError, match="identity was"):
         main(dataclasses.replace(args, identity=None, resume=True))
