@@ -59,10 +59,13 @@ class Measurement:
         """Largest minus smallest seconds, over the median."""
         return (max(self.seconds) - min(self.seconds)) / self.median
 
-    def share(self, ceilings: Ceilings) -> float:
-        """Least time that the ceilings allow, over the median: 1 is as fast as the device."""
-        least = max(self.flops / ceilings.flops, self.bytes / ceilings.bandwidth)
-        return least / self.median
+    def arithmetic_share(self, ceilings: Ceilings) -> float:
+        """Operations a second over the ceiling."""
+        return self.flops / self.median / ceilings.flops
+
+    def traffic_share(self, ceilings: Ceilings) -> float:
+        """Bytes a second over the ceiling; above 1 where caches, not memory, serve them."""
+        return self.bytes / self.median / ceilings.bandwidth
 
 
 def measure(case: Case, repeats: int) -> Measurement:

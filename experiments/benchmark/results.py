@@ -36,7 +36,8 @@ def as_json(
                 "flops": m.flops,
                 "bytes": m.bytes,
                 "peak_bytes": m.peak_bytes,
-                "share_of_ceiling": m.share(ceilings),
+                "arithmetic_share": m.arithmetic_share(ceilings),
+                "traffic_share": m.traffic_share(ceilings),
             }
             for m in measurements
         },
@@ -90,7 +91,8 @@ def table(
             f"{ceilings.bandwidth / 1e9:.1f} GB/s"
         )
     )
-    heads = ["case", "compile s", "median s", "spread", "GFLOP", "GB", "peak GB", "of ceiling"]
+    heads = ["case", "compile s", "median s", "spread", "GFLOP", "GB", "peak GB"]
+    heads += ["of FLOP/s", "of GB/s"]
     for i, head in enumerate(heads + (["earlier s", "ratio"] if earlier else [])):
         result.add_column(head, justify="left" if i == 0 else "right")
     for m in measurements:
@@ -102,7 +104,8 @@ def table(
             f"{m.flops / 1e9:.1f}",
             f"{m.bytes / 1e9:.2f}",
             f"{m.peak_bytes / 1e9:.2f}",
-            f"{m.share(ceilings):.0%}",
+            f"{m.arithmetic_share(ceilings):.0%}",
+            f"{m.traffic_share(ceilings):.0%}",
         ]
         if earlier:
             then = earlier.get(m.name)

@@ -39,10 +39,11 @@ def test_a_step_is_run_on_and_leaves_its_case_intact():
     assert float(step.arguments[0].sum()) == 0.0
 
 
-def test_the_share_of_the_ceiling_is_that_of_the_scarcer_resource():
-    found = measurement(seconds=(2.0, 2.0))
-    assert found.share(Ceilings(flops=4e9, bandwidth=1e10)) == 0.5  # 1 s of arithmetic
-    assert found.share(Ceilings(flops=4e10, bandwidth=1e9)) == 0.5  # 1 s of traffic
+def test_shares_of_the_ceilings_are_rates_over_rates():
+    found = measurement(seconds=(2.0, 2.0))  # 4e9 operations and 1e9 bytes in 2 s
+    ceilings = Ceilings(flops=4e9, bandwidth=1e9)
+    assert found.arithmetic_share(ceilings) == 0.5
+    assert found.traffic_share(ceilings) == 0.5
 
 
 def test_median_and_spread():
