@@ -1,15 +1,13 @@
 """The three regularisers in closed form, on a generator that shows one number of its latent."""
 
 import dataclasses
-from dataclasses import dataclass
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax import Array
+from one_number import Brightness, Painter
 
 from eg3d_jax.cameras import azimuth, yaw_pitch_camera
 from eg3d_jax.config import tiny
@@ -26,35 +24,6 @@ from inversion.objectives import FeatureNetworks, Targets, paint
 from inversion.optimize import advance_latents, advance_pivots, start_latents, start_tuning
 
 KEY = jax.random.key(0)
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Painter:
-    """Pixels and depths are the first number of the latent."""
-
-    gain: Array
-
-    def tri_planes(self, ws):
-        return self.gain * ws[0, 0]
-
-    def render(self, planes, camera, *, draws, rays_at_once, side=None):
-        assert draws is None
-        return SimpleNamespace(value=planes, depth=jnp.full((2, 2), planes))
-
-    def superresolve(self, rendered, ws):
-        return SimpleNamespace(image=jnp.full((4, 4, 3), rendered.value))
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Brightness:
-    """A feature network whose one feature is the mean of the picture."""
-
-    scale: Array
-
-    def features(self, image):
-        return self.scale * jnp.mean(image)[None]
 
 
 PAINTER, NETWORKS = Painter(jnp.asarray(1.0)), FeatureNetworks(lpips=Brightness(jnp.asarray(1.0)))

@@ -1,15 +1,13 @@
 """What both stages do with several views; the generator is one number a view."""
 
 import dataclasses
-from dataclasses import dataclass
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax import Array
+from one_number import Brightness, Painter
 
 from eg3d_jax.cameras import orbit
 from eg3d_jax.config import tiny
@@ -19,36 +17,6 @@ from inversion.latents import WStatistics
 from inversion.objectives import FeatureNetworks, Targets, prepare_targets, reconstruct
 from inversion.optimize import advance_latent, start_latent, start_tuning, tuned_generator
 from inversion.views import Views
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Painter:
-    """Every pixel shows the first number of the latent."""
-
-    gain: Array
-
-    def tri_planes(self, ws):
-        return self.gain * ws[0, 0]
-
-    def render(self, planes, camera, *, draws, rays_at_once):
-        assert draws is None
-        return planes
-
-    def superresolve(self, rendered, ws):
-        return SimpleNamespace(image=jnp.full((4, 4, 3), rendered))
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Brightness:
-    """A feature network whose one feature is the mean of the picture."""
-
-    scale: Array
-
-    def features(self, image):
-        return self.scale * jnp.mean(image)[None]
-
 
 PAINTER, NETWORKS = Painter(jnp.asarray(1.0)), FeatureNetworks(lpips=Brightness(jnp.asarray(1.0)))
 STATISTICS = WStatistics(mean=jnp.zeros(2), std=jnp.asarray(1.0))
