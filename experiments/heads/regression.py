@@ -14,7 +14,7 @@ from eg3d_jax.generator import TriPlaneGenerator
 from eg3d_jax.rays import pixel_rays, random_draws
 from inversion.features.lpips import Lpips
 
-_HEAD_WEIGHT = 3.0  # of the head's pixels beyond the others'
+_HEAD_WEIGHT = 1.0  # of the head's pixels beyond the others'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +65,14 @@ def ray_terms(generator: TriPlaneGenerator, batch: dict[str, Array], key: Array)
         error = rgb - (colour * 0.5 + 0.5)
         solid = (depth > 0) & (opacity > 0.99)
         distance = jnp.sum(weights * jnp.abs(midpoints(samples) - depth[..., None]), axis=-1)
+        weight = batch["weight"]
         return {
-            "colour": colour_error(error),
-            "opacity": jnp.mean(jnp.abs(shown - opacity)),
+            "colour": colour_error(error, weight[..., None]),
+            "opacity": jnp.mean(weight * jnp.abs(shown - opacity)) / jnp.mean(weight),
             "depth": jnp.mean(jnp.where(solid, distance, 0.0)),
         }
 
-    names = ("z", "labels", "u", "v", "colour", "opacity", "depth")
+    names = ("z", "labels", "u", "v", "colour", "opacity", "depth", "weight")
     keys = jax.random.split(key, batch_shape[0])
     terms = jax.vmap(one_head)({name: batch[name] for name in names}, keys)
     return jax.tree.map(jnp.mean, terms)

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 _KEYS = ("z", "label", "image64", "opacity64", "depth64", "image128", "opacity128")
-# The face, world units: rays that hit near it are drawn more often, since faces appear last.
+# The face, world units: rays that hit near it are drawn more often, since faces appear last, and so
+# are those beside an outline, where most of the error lies.
 _FACE_CENTRE, _FACE_RADIUS = np.array([0.0, 0.0, 0.16], np.float32), 0.13
+_OUTLINE_PIXELS = 3
 
 
 @dataclass
@@ -32,7 +35,7 @@ class Shards:
             if path.name not in self.loaded:
                 with np.load(path) as file:
                     shard = {key: file[key] for key in _KEYS}
-                shard["chance"] = pixel_chances(shard)
+                shard["chance"], shard["importance"] = pixel_chances(shard)
                 self.arrays.append(shard)
                 self.loaded.append(path.name)
         if not self.arrays:
@@ -43,10 +46,18 @@ class Shards:
         return sum(len(shard["z"]) for shard in self.arrays)
 
 
-def pixel_chances(shard: dict[str, np.ndarray]) -> np.ndarray:
-    """[n, V, 64 * 64] uint8, how much more often than an empty pixel each one is drawn."""
+def pixel_chances(shard: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """How much more often than an empty pixel each is drawn, and how much more it should count.
+
+    What is drawn more often than it counts must be weighed down by as much: otherwise the
+    generator prefers heads that are too large to such that are too small.
+
+    Returns:
+      chance, importance: [n, V, 64 * 64] uint8 each.
+    """
     heads, views, side = shard["depth64"].shape[:3]
     chance = np.ones((heads, views, side * side), np.uint8)
+    importance = 2 * np.ones_like(chance)
     centres = (np.arange(side, dtype=np.float32) + 0.5) / side
     v, u = (x.reshape(-1) for x in np.meshgrid(centres, centres, indexing="ij"))
     for h in range(heads):
@@ -55,11 +66,21 @@ def pixel_chances(shard: dict[str, np.ndarray]) -> np.ndarray:
         local /= np.linalg.norm(local, axis=-1, keepdims=True)
         cam2world = label[:, :16].reshape(-1, 4, 4)
         directions = np.einsum("vij,pj->vpi", cam2world[:, :3, :3], local)
-        depth = shard["depth64"][h].reshape(views, -1).astype(np.float32)
-        points = cam2world[:, None, :3, 3] + depth[..., None] * directions
-        near_face = np.linalg.norm(points - _FACE_CENTRE, axis=-1) < _FACE_RADIUS
-        chance[h] += np.where(depth > 0, 2 + 5 * near_face, 0).astype(np.uint8)
-    return chance
+        depth = shard["depth64"][h].astype(np.float32)
+        hit = (depth > 0).reshape(views, -1)
+        points = cam2world[:, None, :3, 3] + depth.reshape(views, -1, 1) * directions
+        face = hit & (np.linalg.norm(points - _FACE_CENTRE, axis=-1) < _FACE_RADIUS)
+        outline = [_near_outline(mask).reshape(-1) for mask in depth > 0]
+        chance[h] += hit.astype(np.uint8) + 3 * face.astype(np.uint8) + 4 * np.stack(outline)
+        importance[h] += hit.astype(np.uint8) + 2 * face.astype(np.uint8)
+    return chance, importance
+
+
+def _near_outline(mask: np.ndarray) -> np.ndarray:
+    """[H, W] uint8, 1 where the border of a mask is within `_OUTLINE_PIXELS`."""
+    grown = ndimage.binary_dilation(mask, iterations=_OUTLINE_PIXELS)
+    shrunk = ndimage.binary_erosion(mask, iterations=_OUTLINE_PIXELS, border_value=1)
+    return (grown & ~shrunk).astype(np.uint8)
 
 
 def draw_rays(
@@ -69,10 +90,11 @@ def draw_rays(
 
     Returns:
       z [B, z_dim]; labels [B, V, 25]; u, v [B, V, R]; colour [B, V, R, 3] in [-1, 1]; opacity
-      [B, V, R] in [0, 1]; depth [B, V, R] world units, 0 where empty.
+      [B, V, R] in [0, 1]; depth [B, V, R] world units, 0 where empty; weight [B, V, R] of a ray in
+      the mean of a loss: its importance over its chance.
     """
     out: dict[str, list] = {
-        key: [] for key in ("z", "labels", "pixel", "colour", "opacity", "depth")
+        key: [] for key in ("z", "labels", "pixel", "colour", "opacity", "depth", "weight")
     }
     for _ in range(heads):
         shard = shards.arrays[rng.integers(len(shards.arrays))]
@@ -87,6 +109,8 @@ def draw_rays(
         out["z"].append(shard["z"][h])
         out["labels"].append(shard["label"][h, chosen])
         out["pixel"].append(pixel)
+        counts = [shard[key][h, chosen][rows, pixel] for key in ("importance", "chance")]
+        out["weight"].append(counts[0] / counts[1])
         for name, key in (("colour", "image64"), ("opacity", "opacity64"), ("depth", "depth64")):
             whole = shard[key][h, chosen]
             out[name].append(whole.reshape(views, 64 * 64, *whole.shape[3:])[rows, pixel])
