@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -81,17 +82,16 @@ def principal_directions(batches: Iterable[ArrayLike], num_components: int = 100
     Raises:
       ValueError: if there are fewer than two samples, or not so many components.
     """
-    count, origin = 0, None
-    for batch in batches:
-        w = np.asarray(batch, np.float64)
-        if origin is None:
-            origin = w.mean(axis=0)
-            total, products = np.zeros_like(origin), np.zeros((len(origin), len(origin)))
-        w = w - origin
+    batches = iter(batches)
+    first = np.asarray(next(batches, np.zeros((0, 1))), np.float64)
+    origin = first.sum(axis=0) / max(len(first), 1)
+    count, total, products = 0, np.zeros_like(origin), np.zeros((len(origin), len(origin)))
+    for batch in itertools.chain([first], batches):
+        w = np.asarray(batch, np.float64) - origin
         count += len(w)
         total += w.sum(axis=0)
         products += w.T @ w
-    if origin is None or count < 2:
+    if count < 2:
         raise ValueError(f"{count} samples have no variance; give 2 or more")
     if not 1 <= num_components <= len(origin):
         raise ValueError(f"{num_components=} must be from 1 to {len(origin)}, the length of w")

@@ -22,12 +22,13 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("python -m")
 ]
-# Appended, so that a test takes seconds: steps, and a presentation of the smallest size.
+# Appended, so that a test takes seconds: the fewest steps, frames and samples.
 SHORT = {
     "convert_weights": [],
     "experiments.invert": ["--views", "2", "--latent-steps", "2", "--tuning-steps", "0"],
     "experiments.render": ["--num-frames", "2"],
     "experiments.mesh": ["--resolution", "16", "--level", "0"],
+    "experiments.edit": ["--samples", "1000", "--yaws", "0"],
 }
 
 
@@ -65,6 +66,8 @@ def test_its_commands_run_one_after_another(folder):
         "experiments.render",
         "experiments.render",
         "experiments.mesh",
+        "experiments.edit",
+        "experiments.edit",
     ]
     for _, *arguments in COMMANDS:
         finished = run([sys.executable, *arguments, *SHORT[arguments[1]]], folder)
@@ -72,7 +75,12 @@ def test_its_commands_run_one_after_another(folder):
     assert (folder / "weights" / "ffhq512-128" / "checkpoint.json").is_file()
     for name in ("report.html", "turntable.mp4", "metrics.json", "log.csv"):
         assert (folder / "runs" / "video" / name).stat().st_size > 0
-    for name in ("render/orbit/video.mp4", "render/frames/video.mp4", "mesh/mesh.glb"):
+    for name in (
+        "render/orbit/video.mp4",
+        "render/frames/video.mp4",
+        "mesh/mesh.glb",
+        "edit/edit.json",
+    ):
         assert (folder / "runs" / "video" / name).stat().st_size > 0
 
 
@@ -91,7 +99,7 @@ def test_its_python_example_renders_three_views(folder):
 
 def test_its_options_and_folders_exist():
     modules = sorted(set(re.findall(r"-m ((?:convert_weights|experiments)[.\w]*)", README)))
-    assert len(modules) == 7
+    assert len(modules) == 8
     helps = [run([sys.executable, "-m", module, "--help"], ROOT).stdout for module in modules]
     for option in sorted(set(re.findall(r"`(--[a-z-]+)", README)) - {"--help"}):
         assert any(option in text for text in helps), option

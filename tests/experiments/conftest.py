@@ -1,12 +1,19 @@
-"""A folder of frames that is right in every point, for tests to spoil."""
+"""A folder of frames that is right in every point, for tests to spoil, and a run to show."""
 
 import json
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
+from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
+from eg3d_jax.config import tiny
+from eg3d_jax.generator import TriPlaneGenerator
+from experiments.results import save_result
+from inversion.latents import repeat_latents
 
 
 @pytest.fixture
@@ -33,3 +40,26 @@ def frames_folder(tmp_path, labels, write_labels):
         Image.fromarray(pixels).save(tmp_path / name)
     write_labels(labels)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A generator's folder, four frames with labels, and the result of a run with one latent."""
+    folder = tmp_path_factory.mktemp("inputs")
+    shapes = nnx.eval_shape(lambda: TriPlaneGenerator(tiny(), rngs=nnx.Rngs(0)))
+    rng = np.random.default_rng(0)  # weights of our own: drawing them by JAX takes five seconds
+    generator = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
+    # Its layers divide by 100, a learning rate; so that latents differ.
+    generator.mapping = jax.tree.map(lambda x: 100 * x, generator.mapping)
+    metadata = checkpoint.save(folder / "generator", generator, license="of the weights")
+    labels = np.asarray(to_label(yaw_pitch_camera(np.linspace(-0.5, 0.5, 4), 0.0)))
+    (folder / "frames").mkdir()
+    pairs = []
+    for i, label in enumerate(labels):
+        Image.new("RGB", (16, 16), (40 * i, 0, 0)).save(folder / "frames" / f"{i}.png")
+        pairs.append([f"{i}.png", label.tolist()])
+    (folder / "frames" / "dataset.json").write_text(json.dumps({"labels": pairs}))
+    ws = jax.random.normal(jax.random.key(0), (generator.config.num_ws, generator.config.w_dim))
+    (folder / "run" / "result").mkdir(parents=True)
+    save_result(folder / "run" / "result", generator, repeat_latents(ws, [0.0]), labels, metadata)
+    return folder

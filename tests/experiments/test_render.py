@@ -7,45 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from PIL import Image
 
-from eg3d_jax import checkpoint
-from eg3d_jax.cameras import to_label, yaw_pitch_camera
-from eg3d_jax.config import tiny
-from eg3d_jax.generator import TriPlaneGenerator
 from experiments.batches import BATCH
 from experiments.errors import InputError
 from experiments.render import Args, main
-from experiments.results import save_result
 from experiments.subjects import load_subjects
-from inversion.latents import repeat_latents
 
 NUM_FRAMES = 4
-YAW = np.linspace(-0.5, 0.5, NUM_FRAMES, dtype=np.float32)
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    """A generator's folder, frames with labels, and the result of a run with one latent."""
-    folder = tmp_path_factory.mktemp("inputs")
-    shapes = nnx.eval_shape(lambda: TriPlaneGenerator(tiny(), rngs=nnx.Rngs(0)))
-    rng = np.random.default_rng(0)  # weights of our own: drawing them by JAX takes five seconds
-    generator = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
-    # Its layers divide by 100, a learning rate; so that latents differ.
-    generator.mapping = jax.tree.map(lambda x: 100 * x, generator.mapping)
-    metadata = checkpoint.save(folder / "generator", generator, license="of the weights")
-    labels = np.asarray(to_label(yaw_pitch_camera(YAW, 0.0)))
-    (folder / "frames").mkdir()
-    pairs = []
-    for i, label in enumerate(labels):
-        Image.new("RGB", (16, 16), (40 * i, 0, 0)).save(folder / "frames" / f"{i}.png")
-        pairs.append([f"{i}.png", label.tolist()])
-    (folder / "frames" / "dataset.json").write_text(json.dumps({"labels": pairs}))
-    ws = jax.random.normal(jax.random.key(0), (generator.config.num_ws, generator.config.w_dim))
-    (folder / "run" / "result").mkdir(parents=True)
-    save_result(folder / "run" / "result", generator, repeat_latents(ws, [0.0]), labels, metadata)
-    return folder
 
 
 def arguments(inputs, output, **changes) -> Args:

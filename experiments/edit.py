@@ -1,0 +1,178 @@
+"""Edit a head along directions of W, the same from every side (GANSpace).
+
+`python -m experiments.edit` shows the first principal directions of the generator behind runs/demo,
+each as a strip: one row a strength, one column a yaw. `python -m experiments.edit runs/video
+--which 3 --strengths 2 --save` also keeps the edited head, as a run that the other commands read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from eg3d_jax.cameras import Cameras, yaw_pitch_camera
+from experiments import compilation_cache, output_folder
+from experiments.batches import render_views
+from experiments.directions import generator_directions, load_directions, save_directions
+from experiments.disk import write_json
+from experiments.errors import InputError, explained
+from experiments.pictures import grid, save_png, to_uint8
+from experiments.progress import Progress
+from experiments.results import save_result
+from experiments.subjects import Subjects, load_subjects
+from experiments.versions import versions
+from inversion.editing import Directions, shift
+from inversion.latents import Latents
+
+_MARK = "edit.json"
+_FILES = ("direction_*.png", "directions.npz", "result/latents.npz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Edit a run's head, or a head of a generator.
+
+    Attributes:
+      run: run folder of an inversion; runs/demo if no generator is given
+      generator: instead of a run: folder made by `python -m convert_weights`, or 'embedded'
+      seed: head of the generator
+      truncation: of the generator's head; 1 as sampled, 0 the mean head
+      directions: npy of directions [n, D] or directions.npz of an earlier call; the generator's
+        principal ones if not given
+      which: numbers of the directions, 0 is the widest
+      strengths: how far to go, in standard deviations of mapped latents along the direction, or in
+        units of W for directions of an npy
+      layers: which latents of W+ move; all if not given
+      yaws: columns of the strips, degrees
+      samples: of W, to find principal directions
+      save: also keep the edited head; needs one direction and one strength
+      output: folder for the strips and edit.json; RUN/edit if not given
+      overwrite: replace earlier files there
+    """
+
+    run: tyro.conf.Positional[Path | None] = None
+    generator: Path | None = None
+    seed: int | None = None
+    truncation: float = 0.7
+    directions: Path | None = None
+    which: tuple[int, ...] = (0, 1, 2, 3)
+    strengths: tuple[float, ...] = (-2.0, -1.0, 0.0, 1.0, 2.0)
+    layers: tuple[int, ...] | None = None
+    yaws: tuple[float, ...] = (-60.0, -30.0, 0.0, 30.0, 60.0)
+    samples: int = 1_000_000
+    save: bool = False
+    output: Path | None = None
+    overwrite: bool = False
+
+
+def main(args: Args) -> None:
+    """Run the command; errors that a user can act on are `InputError`s."""
+    check(args)
+    progress = Progress()
+    with progress.task("reading"):
+        seeds = () if args.seed is None else (args.seed,)
+        subjects = load_subjects(args.run, args.generator, seeds, args.truncation)
+        check_layers(args, subjects)
+    if args.directions is None:
+        with progress.task("principal directions"):
+            config = subjects.generator.config
+            directions = generator_directions(subjects.generator, config.w_dim, args.samples)
+    else:
+        width = subjects.generator.config.w_dim
+        directions = load_directions(args.directions, width, subjects.metadata)
+    if max(args.which) >= len(directions):
+        raise InputError(
+            f"--which {max(args.which)}: there are directions 0 to {len(directions) - 1}"
+        )
+    folder = subjects.home / "edit" if args.output is None else args.output
+    output_folder.claim(folder, _MARK, _FILES, overwrite=args.overwrite)
+    save_directions(folder / "directions.npz", directions, subjects.metadata)
+    with progress.stage("directions", len(args.which)) as stage:
+        for done, number in enumerate(args.which):
+            picture = strip(subjects, directions, number, args)
+            save_png(folder / f"direction_{number:03d}.png", picture)
+            stage.update(done + 1)
+    if args.save:
+        latents = edited(subjects.latents[0], directions, args.which[0], args.strengths[0], args)
+        (folder / "result").mkdir(exist_ok=True)
+        save_result(
+            folder / "result", subjects.generator, latents, subjects.labels, subjects.metadata
+        )
+    write_numbers(folder / _MARK, args, subjects, directions)
+    progress.say(f"{folder}: strips of {len(args.which)} directions")
+
+
+def check(args: Args) -> None:
+    """Refuse settings that cannot be rendered or saved."""
+    numbers = (*args.strengths, *args.yaws)
+    problems: list[tuple[bool, str]] = [
+        (not args.which or not args.strengths or not args.yaws,
+         "--which, --strengths and --yaws need one number each at least"),
+        (any(number < 0 for number in args.which),
+         f"--which {args.which} counts directions from 0"),
+        (not np.all(np.isfinite(numbers)), "--strengths and --yaws must be finite numbers"),
+        (args.samples < 2, f"--samples {args.samples} must be 2 or more, usually a million"),
+        (args.save and (len(args.which) > 1 or len(args.strengths) > 1),
+         "--save keeps one edited head; give one direction by --which and one of --strengths"),
+    ]  # fmt: skip
+    for wrong, message in problems:
+        if wrong:
+            raise InputError(message)
+
+
+def check_layers(args: Args, subjects: Subjects) -> None:
+    """Refuse layers that the generator does not have."""
+    count = subjects.generator.config.num_ws
+    if any(not 0 <= layer < count for layer in args.layers or ()):
+        raise InputError(f"--layers {args.layers}: this generator has layers 0 to {count - 1}")
+
+
+def edited(
+    latents: Latents, directions: Directions, number: int, strength: float, args: Args
+) -> Latents:
+    """Latents moved along a direction by so many of its standard deviations."""
+    offset = strength * directions.std[number] * directions.components[number]
+    return shift(latents, offset, args.layers)
+
+
+def strip(subjects: Subjects, directions: Directions, number: int, args: Args) -> np.ndarray:
+    """uint8 [H, W, 3]: one row a strength, one column a yaw."""
+    cameras = strip_cameras(subjects, args)
+    rows = []
+    for strength in args.strengths:
+        latents = edited(subjects.latents[0], directions, number, strength, args)
+        rows.append(list(to_uint8(render_views(subjects.generator, latents, cameras).image)))
+    return grid(
+        rows,
+        columns=[f"{yaw:+.0f}°" for yaw in args.yaws],
+        labels=[f"{strength:+g}" for strength in args.strengths],
+    )
+
+
+def strip_cameras(subjects: Subjects, args: Args) -> Cameras:
+    """Cameras of the columns, level with the head."""
+    config = subjects.generator.config
+    return yaw_pitch_camera(
+        np.radians(args.yaws), 0.0, radius=config.camera_radius, focal=config.focal
+    )
+
+
+def write_numbers(path: Path, args: Args, subjects: Subjects, directions: Directions) -> None:
+    """Write edit.json: settings, source and licence of the generator, and widths."""
+    content = {
+        "settings": args,
+        "generator": subjects.provenance,
+        "head": subjects.names[0],
+        "standard_deviations": {str(number): directions.std[number] for number in args.which},
+        "versions": versions(),
+    }
+    write_json(path, content)
+
+
+if __name__ == "__main__":
+    with explained():
+        compilation_cache.enable()
+        main(tyro.cli(Args))

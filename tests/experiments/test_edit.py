@@ -1,0 +1,117 @@
+"""The command that edits, as a user runs it, on a generator small enough for a test."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.directions import load_directions
+from experiments.edit import Args, main
+from experiments.errors import InputError
+from experiments.results import load_result
+from experiments.subjects import load_subjects
+
+
+def arguments(inputs, output, **changes) -> Args:
+    args = Args(run=inputs / "run", which=(0,), strengths=(-1.0, 0.0, 2.0), yaws=(-30.0, 30.0),
+                samples=2000, output=output)  # fmt: skip
+    return dataclasses.replace(args, **changes)
+
+
+def test_strips_and_directions_of_a_run(inputs, tmp_path):
+    main(arguments(inputs, tmp_path / "edit", which=(0, 2)))
+    found = json.loads((tmp_path / "edit" / "edit.json").read_text())
+    assert sorted(path.name for path in (tmp_path / "edit").iterdir()) == [
+        "direction_000.png", "direction_002.png", "directions.npz", "edit.json",
+    ]  # fmt: skip
+    assert found["head"] == "run"
+    widths = found["standard_deviations"]
+    assert widths["0"] > widths["2"] > 0
+    picture = np.asarray(Image.open(tmp_path / "edit" / "direction_000.png"))
+    rows = np.array_split(picture, 3)
+    assert not np.array_equal(rows[0], rows[2])
+
+
+def test_the_saved_head_is_moved_by_the_strength_in_the_chosen_layers(inputs, tmp_path):
+    main(arguments(inputs, tmp_path / "edit", strengths=(2.0,), layers=(0, 1), save=True))
+    before, after = (
+        load_result(inputs / "run" / "result"),
+        load_result(tmp_path / "edit" / "result"),
+    )
+    width = before.generator.config.w_dim
+    directions = load_directions(tmp_path / "edit" / "directions.npz", width, before.metadata)
+    change = np.asarray(after.latents.w_plus - before.latents.w_plus)[0]
+    want = 2.0 * directions.std[0] * directions.components[0]
+    # Differences of float32 latents of order 1 to 10.
+    np.testing.assert_allclose(change[:2], [want] * 2, atol=2e-6)
+    np.testing.assert_array_equal(change[2:], 0)
+    assert load_subjects(tmp_path / "edit", None, (), 1.0).names == ("edit",)
+
+
+def test_directions_of_others_count_in_units_of_w(inputs, tmp_path):
+    width = load_result(inputs / "run" / "result").generator.config.w_dim
+    boundary = np.random.default_rng(0).standard_normal((1, width))
+    np.save(tmp_path / "smile.npy", boundary)
+    changes = {"directions": tmp_path / "smile.npy", "strengths": (0.5,), "save": True}
+    main(arguments(inputs, tmp_path / "edit", **changes))
+    before, after = (
+        load_result(inputs / "run" / "result"),
+        load_result(tmp_path / "edit" / "result"),
+    )
+    change = np.asarray(after.latents.w_plus - before.latents.w_plus)
+    np.testing.assert_allclose(change, np.broadcast_to(0.5 * boundary, change.shape), atol=2e-6)
+
+
+def test_directions_of_another_generator_are_refused(inputs, tmp_path):
+    main(arguments(inputs, tmp_path / "first"))
+    path, spoiled = tmp_path / "first" / "directions.npz", tmp_path / "other.npz"
+    with np.load(path) as file:
+        np.savez(spoiled, **(dict(file) | {"fingerprint": np.array("another")}))
+    with pytest.raises(InputError, match="directions of generator another"):
+        main(arguments(inputs, tmp_path / "second", directions=spoiled))
+    assert not (tmp_path / "second").exists()
+    main(arguments(inputs, tmp_path / "second", directions=path))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x93NUMPY no", np.zeros((2, 3)), np.full((1, 8), np.nan)]
+)
+def test_files_that_hold_no_directions_are_refused(inputs, tmp_path, content):
+    path = tmp_path / "bad.npy"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        width = load_result(inputs / "run" / "result").generator.config.w_dim
+        np.save(path, np.resize(content, (1, width)) if np.isnan(content).any() else content)
+    with pytest.raises(InputError, match=r"bad\.npy"):
+        main(arguments(inputs, tmp_path / "edit", directions=path))
+    assert not (tmp_path / "edit").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"which": ()}, "one number each"),
+        ({"which": (-1,)}, "from 0"),
+        ({"which": (10_000,)}, "directions 0 to"),
+        ({"strengths": (float("nan"),)}, "finite"),
+        ({"samples": 1}, "--samples 1"),
+        ({"layers": (0, 99)}, "--layers"),
+        ({"save": True}, "one of --strengths"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_before_anything_is_written(
+    inputs, tmp_path, changes, message
+):
+    with pytest.raises(InputError, match=message):
+        main(arguments(inputs, tmp_path / "edit", **changes))
+    assert not (tmp_path / "edit").exists()
+
+
+def test_an_earlier_edit_is_kept_unless_told_otherwise(inputs, tmp_path):
+    main(arguments(inputs, tmp_path / "edit"))
+    with pytest.raises(InputError, match="--overwrite"):
+        main(arguments(inputs, tmp_path / "edit"))
+    main(arguments(inputs, tmp_path / "edit", overwrite=True))
