@@ -20,14 +20,16 @@ from pathlib import Path
 import tyro
 
 from experiments import compilation_cache
+from experiments.directions import load_directions
 from experiments.errors import InputError, explained
 from experiments.progress import Progress
-from experiments.subjects import load_subjects
+from experiments.subjects import Subjects, load_subjects
 from experiments.viewer.exports import Exports
 from experiments.viewer.head import Head, Look
 from experiments.viewer.page import Exhibit
 from experiments.viewer.server import Server, check_port, load_viser
 from experiments.viewer.targets import load_targets
+from inversion.editing import Directions
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _MESH_RESOLUTIONS = range(8, 513)
@@ -44,6 +46,8 @@ class Args:
       seed: head of the generator
       frames: folder of the frames that the run was fitted to, to show them as targets
       crop: take the central square of frames that are not square
+      directions: of edits, each with a slider: an npy [n, D] or a directions.npz of
+        `python -m experiments.edit`; RUN/edit/directions.npz if it exists and none is given
       moving_side: pixels along a side of the volume rendering while the head moves; half of the
         generator's if not given
       mesh_resolution: samples along each side of an exported mesh's grid, 8 to 512
@@ -57,6 +61,7 @@ class Args:
     seed: int | None = None
     frames: Path | None = None
     crop: bool = False
+    directions: Path | None = None
     moving_side: int | None = None
     mesh_resolution: int = 128
     output: Path | None = None
@@ -88,7 +93,8 @@ def start(args: Args) -> Server:
         if args.moving_side is not None and not 1 <= args.moving_side <= largest:
             raise InputError(f"--moving-side {args.moving_side} must be from 1 to {largest}")
         targets = load_targets(subjects, args.frames, crop=args.crop)
-    head = Head(subjects, moving_side=args.moving_side)
+        directions = find_directions(args, subjects)
+    head = Head(subjects, directions=directions, moving_side=args.moving_side)
     with progress.task("compiling"):
         moving, still = (pictures_a_second(head, moving=moving) for moving in (True, False))
     folder = subjects.home / "view" if args.output is None else args.output
@@ -118,6 +124,16 @@ def check(args: Args) -> None:
             "control the viewer and make it write files; there is no password",
             file=sys.stderr,
         )
+
+
+def find_directions(args: Args, subjects: Subjects) -> Directions | None:
+    """The directions given, else those that an earlier edit left beside the head, if any."""
+    path = args.directions
+    if path is None:
+        path = subjects.home / "edit" / "directions.npz"
+        if not path.is_file():
+            return None
+    return load_directions(path, subjects.generator.config.w_dim, subjects.metadata)
 
 
 def pictures_a_second(head: Head, *, moving: bool) -> float:

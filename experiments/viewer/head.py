@@ -21,11 +21,14 @@ from experiments.films import Show, cell
 from experiments.pictures import resized, to_uint8
 from experiments.subjects import Subjects
 from experiments.volumes import planes_of
+from inversion.editing import Directions, shift
 from inversion.latents import Latents, latents_at
 
 # What the viewer shows: what a video can show, and a slice.
 Display = Show | Literal["density"]
 DISPLAYS: tuple[Display, ...] = (*get_args(Show), "density")
+# So many directions of edits have a control.
+_DIRECTIONS_SHOWN = 6
 # Planes of so many latents are kept.
 _LATENTS_KEPT = 4
 # While the camera moves over several latents, its azimuth is rounded, so that planes are reused.
@@ -46,26 +49,39 @@ class Look:
       display: kind of picture.
       truncation: 1 as it is, 0 the generator's mean head, linear between and beyond.
       yaw: of the latent, degrees, 0 frontal; None for that of the camera.
+      edits: how far to go along each of the head's directions, standard deviations; none if empty.
     """
 
     display: Display = "colour"
     truncation: float = 1.0
     yaw: float | None = None
+    edits: tuple[float, ...] = ()
 
 
 class Head:
     """One head of a generator; its feature planes are computed once for each latent."""
 
-    def __init__(self, subjects: Subjects, *, moving_side: int | None = None):
+    def __init__(
+        self,
+        subjects: Subjects,
+        *,
+        directions: Directions | None = None,
+        moving_side: int | None = None,
+    ):
         """The first of the heads.
 
         Args:
           subjects: generator and latents.
+          directions: of edits, of which the first few get a control; none if None.
           moving_side: side of the volume rendering while the head moves; half of the generator's
             if None.
         """
         self.generator, self._latents = subjects.generator, subjects.latents[0]
         config = self.generator.config
+        offsets = np.zeros((0, config.w_dim), np.float32)
+        if directions is not None:
+            offsets = (directions.std[:, None] * directions.components)[:_DIRECTIONS_SHOWN]
+        self._offsets = offsets
         self.still_side = config.neural_side
         self.moving_side = moving_side or max(1, config.neural_side // 2)
         reach = _DEPTH_PART * config.render.box_warp / 2
@@ -73,10 +89,17 @@ class Head:
         # Safe between threads.
         self._planes = functools.lru_cache(maxsize=_LATENTS_KEPT)(self._compute_planes)
 
+    @property
+    def num_directions(self) -> int:
+        """How many edits `Look.edits` may have."""
+        return len(self._offsets)
+
     def latents(self, look: Look) -> Latents:
         """The latents that the controls ask for: K, or one if its yaw is fixed."""
         pulled = self.generator.mapping.truncate(self._latents.w_plus, look.truncation)
         latents = dataclasses.replace(self._latents, w_plus=pulled)
+        if look.edits:
+            latents = shift(latents, np.asarray(look.edits, np.float32) @ self._offsets)
         if look.yaw is None:
             return latents
         ws = latents_at(latents, math.pi / 2 - math.radians(look.yaw))
@@ -86,7 +109,7 @@ class Head:
         """uint8 [S, S, 3] from a camera; while it moves of fewer rays and a rounded azimuth."""
         side = self.moving_side if moving else self.still_side
         angle = self._angle(camera, look, moving)
-        ws, planes = self._planes(look.truncation, look.yaw, angle)
+        ws, planes = self._planes(dataclasses.replace(look, display="colour"), angle)
         if look.display == "density":
             return colour_extinction(
                 density_slice(self.generator, planes, camera, side=side),
@@ -104,10 +127,8 @@ class Head:
         angle = float(azimuth(camera))
         return round(angle / _AZIMUTH_STEP) * _AZIMUTH_STEP if moving else angle
 
-    def _compute_planes(
-        self, truncation: float, yaw: float | None, angle: float
-    ) -> tuple[Array, Array]:
-        ws = latents_at(self.latents(Look(truncation=truncation, yaw=yaw)), angle)
+    def _compute_planes(self, look: Look, angle: float) -> tuple[Array, Array]:
+        ws = latents_at(self.latents(look), angle)
         return ws, planes_of(self.generator, ws)
 
 

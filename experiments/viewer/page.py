@@ -33,6 +33,8 @@ from inversion.latents import latents_at
 _FRUSTUM_LENGTH = 0.3
 # The fitted cameras are shown from so many times their own distance.
 _OUTSIDE = 1.5
+# Edits go so many standard deviations to either side.
+_FARTHEST = 3.0
 # An exported turntable: frames, and radians to either side.
 _VIDEO_FRAMES = 96
 _VIDEO_YAW = np.radians(70)
@@ -108,7 +110,14 @@ class Page:
                 "Latent of yaw", low, max(high, low + 1), 1.0, low, hint="degrees", disabled=True
             )
             controls += [self._follows, self._yaw]
-        for control in controls:
+        self._edits = []
+        if self._exhibit.head.num_directions:
+            with gui.add_folder("Edit"):
+                self._edits = [
+                    gui.add_slider(f"Direction {i}", -_FARTHEST, _FARTHEST, 0.1, 0.0)
+                    for i in range(self._exhibit.head.num_directions)
+                ]
+        for control in controls + self._edits:
             control.on_update(lambda _: self._controls_changed())
 
     def _controls_changed(self) -> None:
@@ -195,6 +204,7 @@ class Page:
             display=self._display.value,
             truncation=self._truncation.value,
             yaw=self._yaw.value if fixed and self._yaw is not None else None,
+            edits=tuple(slider.value for slider in self._edits),
         )
 
     def _camera(self) -> tuple[Cameras, float]:

@@ -12,8 +12,10 @@ from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.config import tiny
 from eg3d_jax.generator import TriPlaneGenerator
+from experiments.directions import save_directions
 from experiments.results import save_result
 from experiments.subjects import load_subjects
+from inversion.editing import Directions
 from inversion.latents import Latents
 
 YAW = np.array([-0.5, 0.0, 0.5], np.float32)
@@ -47,3 +49,16 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def subjects(run):
     return load_subjects(run, None, (), 1.0)
+
+
+@pytest.fixture(scope="session")
+def directions(run, subjects):
+    """Two directions that change the picture much, as an edit of the run leaves them."""
+    rng, width = np.random.default_rng(1), subjects.generator.config.w_dim
+    components = np.linalg.qr(rng.normal(size=(width, 2)))[0].T.astype(np.float32)
+    found = Directions(
+        components=components, std=np.float32([4, 2]), mean=np.zeros(width, np.float32)
+    )
+    (run / "edit").mkdir()
+    save_directions(run / "edit" / "directions.npz", found, subjects.metadata)
+    return found

@@ -77,6 +77,20 @@ def test_truncation_goes_from_the_head_to_the_mean(head, subjects):
     np.testing.assert_allclose(none, jnp.broadcast_to(mean, none.shape), atol=1e-6)
 
 
+def test_edits_move_every_latent_along_their_directions(subjects, directions, camera):
+    head = Head(subjects, directions=directions)
+    assert (head.num_directions, Head(subjects).num_directions) == (2, 0)
+    moved = head.latents(Look(edits=(-1.0, 0.5))).w_plus - head.latents(Look()).w_plus
+    wanted = 1.0 * directions.components[1] - 4.0 * directions.components[0]
+    np.testing.assert_allclose(moved, np.broadcast_to(wanted, moved.shape), atol=2e-6)
+    same, none, other = (
+        head.picture(camera, look, moving=False)
+        for look in (Look(edits=(0.0, 0.0)), Look(), Look(edits=(-1.0, 0.5)))
+    )
+    assert difference(same, none) == 0
+    assert difference(other, none) > 1
+
+
 def test_air_is_dark_and_what_is_opaque_is_yellow():
     colours = colour_extinction(jnp.array([[0.0, 1e6]]), 1.0)
     assert colours.tolist() == [[[68, 1, 84], [253, 231, 36]]]  # the ends of viridis

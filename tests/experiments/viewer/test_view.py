@@ -50,7 +50,7 @@ def args(run, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(args):
+def server(args, directions):
     """The command in a process of its own, as viser leaves threads and an event loop behind."""
     command = [sys.executable, "-c", _COMMAND, args.run, "--frames", args.frames]
     command += ["--port", args.port, "--output", args.output]
@@ -110,6 +110,7 @@ def test_another_address_is_warned_of(capsys):
         ({"mesh_resolution": 4}, "--mesh-resolution 4"),
         ({"moving_side": 9}, "from 1 to 8"),
         ({"seed": 1}, "add --generator"),
+        ({"directions": Path("nowhere.npy")}, "cannot read directions from nowhere.npy"),
         ({"run": "nowhere", "frames": None}, "nowhere is no folder"),
         ({"frames": "nowhere"}, "nowhere does not exist"),
     ],
@@ -133,7 +134,9 @@ def test_a_free_port_is_found_free():
     check_port("127.0.0.1", free_port())
 
 
-def test_in_a_browser_the_head_appears_turns_and_follows_a_slider(server, args, subjects, tmp_path):
+def test_in_a_browser_the_head_appears_turns_and_follows_sliders(
+    server, args, subjects, directions, tmp_path
+):
     program = find_browser()
     if program is None:
         pytest.skip("no Chromium on the PATH; on Debian: apt install chromium")
@@ -151,14 +154,24 @@ def test_in_a_browser_the_head_appears_turns_and_follows_a_slider(server, args, 
         page.click("Go to the nearest")
         nearest = wait_until(lambda: re.search(r"(\d)\.png, 0° away", page.text()), 10)[1]
         view = ["0", "2"].index(nearest)  # the frames that were fitted
+        edited = Head(subjects, directions=directions).picture(
+            views[view], Look(truncation=0.0, edits=(-3.0, 0.0)), moving=False
+        )
         wait_until(lambda: shows(page, of_view[view]), 10)
         assert not shows(page, mean_head[view])
+        assert not alike(edited, mean_head[view])
         page.press_on("[role=slider]", "Home")  # truncation 0
         wait_until(lambda: shows(page, mean_head[view]), 10)
+        page.press_on('[role=slider][aria-valuemin="-3"]', "Home")  # direction 0
+        wait_until(lambda: shows(page, edited), 10)
         page.click("Picture")
         wait_until(lambda: "picture_001.png" in page.text(), 10)
     picture = np.asarray(Image.open(args.output / "picture_001.png"), int)
-    assert np.abs(picture - mean_head[view]).max() <= 1
+    assert np.abs(picture - edited).max() <= 1
+
+
+def alike(a, b) -> bool:
+    return np.abs(a.astype(float) - b).mean() < CLOSE
 
 
 def shows(page, picture) -> bool:
