@@ -12,7 +12,9 @@ from PIL import Image
 from experiments.batches import BATCH
 from experiments.errors import InputError
 from experiments.render import Args, main
+from experiments.results import save_result
 from experiments.subjects import load_subjects
+from inversion.latents import Latents, repeat_latents
 
 NUM_FRAMES = 4
 
@@ -92,6 +94,30 @@ def test_a_walk_between_seeds_starts_at_the_first(inputs, tmp_path):
     middle = np.asarray(Image.open(tmp_path / "a" / "frames" / f"{(BATCH + 2) // 2:04d}.png"))
     assert np.abs(first - middle).max() > 1
     assert numbers(tmp_path / "a")["heads"] == ["seed 0", "seed 5"]
+
+
+def test_a_run_with_two_latents_shows_each_on_its_side(inputs, tmp_path):
+    run = load_subjects(inputs / "run", None, (), 1.0)
+    keys = jax.random.normal(jax.random.key(1), (2, *run.latents[0].w_plus.shape[1:]))
+    runs = {
+        "left": repeat_latents(keys[1], [0.0]),
+        "right": repeat_latents(keys[0], [0.0]),
+        "both": Latents(w_plus=keys, azimuth=np.pi / 2 + np.float32([-0.5, 0.5])),
+    }
+    films = {}
+    for name, latents in runs.items():
+        folder = tmp_path / name / "result"
+        folder.mkdir(parents=True)
+        save_result(folder, run.generator, latents, run.labels, run.metadata)
+        main(arguments(inputs, tmp_path / name / "a", run=tmp_path / name, show=("colour",),
+                       num_frames=4, png=True))  # fmt: skip
+        paths = sorted((tmp_path / name / "a" / "frames").iterdir())
+        films[name] = [np.asarray(Image.open(path), int) for path in paths]
+    # From -70 degrees of yaw, which is beyond the last azimuth, to 70 and back.
+    assert np.abs(films["both"][0] - films["left"][0]).max() <= 1
+    assert np.abs(films["both"][2] - films["right"][2]).max() <= 1
+    for name in ("left", "right"):  # half way it is a mixture
+        assert np.abs(films["both"][1] - films[name][1]).max() > 8
 
 
 def test_seeds_are_those_of_numpy(inputs):
