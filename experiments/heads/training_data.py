@@ -80,7 +80,7 @@ def _near_outline(mask: np.ndarray) -> np.ndarray:
     """[H, W] uint8, 1 where the border of a mask is within `_OUTLINE_PIXELS`."""
     grown = ndimage.binary_dilation(mask, iterations=_OUTLINE_PIXELS)
     shrunk = ndimage.binary_erosion(mask, iterations=_OUTLINE_PIXELS, border_value=1)
-    return (grown & ~shrunk).astype(np.uint8)
+    return np.not_equal(grown, shrunk).astype(np.uint8)
 
 
 def draw_rays(
