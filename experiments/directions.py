@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from eg3d_jax.cameras import to_label
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.disk import write_atomically
 from experiments.errors import InputError
+from experiments.generators import frontal_mapping
 from inversion.editing import Directions, principal_directions, sample_w
 
 _ARRAYS = ("components", "std", "mean")
@@ -26,10 +26,7 @@ def generator_directions(
     Tuning does not touch the mapping network: those of a tuned generator are the original's.
     """
     config = generator.config
-    label = to_label(generator.frontal_camera()) if config.c_dim else None
-    batches = sample_w(
-        lambda z: generator.mapping(z, label), config.z_dim, num_samples=num_samples, seed=seed
-    )
+    batches = sample_w(frontal_mapping(generator), config.z_dim, num_samples=num_samples, seed=seed)
     return principal_directions(batches, min(num_components, config.w_dim))
 
 

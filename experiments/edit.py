@@ -134,8 +134,7 @@ def edited(
     latents: Latents, directions: Directions, number: int, strength: float, args: Args
 ) -> Latents:
     """Latents moved along a direction by so many of its standard deviations."""
-    offset = strength * directions.std[number] * directions.components[number]
-    return shift(latents, offset, args.layers)
+    return shift(latents, strength * directions.steps[number], args.layers)
 
 
 def strip(subjects: Subjects, directions: Directions, number: int, args: Args) -> np.ndarray:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
+from jax import Array
 
 from convert_weights.__main__ import LICENSE
 from convert_weights.generator import load_torch_state, read_generator
@@ -47,11 +49,15 @@ def convert_pickle(path: Path) -> tuple[TriPlaneGenerator, dict]:
     return generator, {"source": source, "license": LICENSE}
 
 
+def frontal_mapping(generator: TriPlaneGenerator) -> Callable[[Array], Array]:
+    """The map of z [n, z_dim] to w [n, D] under the frontal camera, not truncated."""
+    label = to_label(generator.frontal_camera()) if generator.config.c_dim else None
+    return lambda z: generator.mapping(z, label)
+
+
 def mean_latent(generator: TriPlaneGenerator) -> WStatistics:
     """W statistics under the frontal camera (spec inversion 1.3)."""
-    config = generator.config
-    label = to_label(generator.frontal_camera()) if config.c_dim else None
-    return w_statistics(lambda z: generator.mapping(z, label), config.z_dim)
+    return w_statistics(frontal_mapping(generator), generator.config.z_dim)
 
 
 def disk_bytes(generator: TriPlaneGenerator, methods: int) -> int:

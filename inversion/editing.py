@@ -34,6 +34,11 @@ class Directions:
         """Number of directions C."""
         return len(self.components)
 
+    @property
+    def steps(self) -> np.ndarray:
+        """[C, D] offsets of one standard deviation along each."""
+        return self.std[:, None] * self.components
+
 
 def sample_w(
     map_to_w: Callable[[Array], Array],

@@ -78,10 +78,8 @@ class Head:
         """
         self.generator, self._latents = subjects.generator, subjects.latents[0]
         config = self.generator.config
-        offsets = np.zeros((0, config.w_dim), np.float32)
-        if directions is not None:
-            offsets = (directions.std[:, None] * directions.components)[:_DIRECTIONS_SHOWN]
-        self._offsets = offsets
+        none = np.zeros((0, config.w_dim), np.float32)
+        self._steps = none if directions is None else directions.steps[:_DIRECTIONS_SHOWN]
         self.still_side = config.neural_side
         self.moving_side = moving_side or max(1, config.neural_side // 2)
         reach = _DEPTH_PART * config.render.box_warp / 2
@@ -92,14 +90,14 @@ class Head:
     @property
     def num_directions(self) -> int:
         """How many edits `Look.edits` may have."""
-        return len(self._offsets)
+        return len(self._steps)
 
     def latents(self, look: Look) -> Latents:
         """The latents that the controls ask for: K, or one if its yaw is fixed."""
         pulled = self.generator.mapping.truncate(self._latents.w_plus, look.truncation)
         latents = dataclasses.replace(self._latents, w_plus=pulled)
         if look.edits:
-            latents = shift(latents, np.asarray(look.edits, np.float32) @ self._offsets)
+            latents = shift(latents, np.asarray(look.edits, np.float32) @ self._steps)
         if look.yaw is None:
             return latents
         ws = latents_at(latents, math.pi / 2 - math.radians(look.yaw))
