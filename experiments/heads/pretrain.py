@@ -20,6 +20,7 @@ import numpy as np
 import optax
 import tyro
 from flax import nnx
+from optax import contrib
 
 from eg3d_jax import checkpoint
 from eg3d_jax.generator import TriPlaneGenerator
@@ -30,6 +31,8 @@ from experiments.heads.network import embedded_config
 from experiments.heads.regression import RegressionWeights, picture_terms, ray_terms
 from experiments.heads.training_data import Shards, draw_pictures, draw_rays
 from inversion.features.lpips import load_lpips
+
+Optimizer = Literal["adam", "muon"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,7 @@ class Args:
       save_every: steps between two states; the generator is written at the end, and at once if
         the run has its steps already
       weights: of the terms
+      optimizer: 'adam', or 'muon' (arXiv 2502.16982), which orthogonalises the steps of kernels
       seed: seeds parameters and draws
     """
 
@@ -68,6 +72,7 @@ class Args:
     learning_rate: float = 1.5e-2
     save_every: int = 250
     weights: RegressionWeights = RegressionWeights()
+    optimizer: Optimizer = "adam"
     seed: int = 0
 
 
@@ -76,7 +81,7 @@ def main(args: Args) -> None:
     shards = Shards(args.data)
     generator = new_generator(args.seed) if args.start is None else load_generator(args.start)[0]
     graph, trained = nnx.split(generator)
-    adam = make_optimizer(trained)
+    adam = make_optimizer(trained, args.optimizer)
     state: dict[str, Any] = {"trained": trained, "adam": adam.init(trained)}
     saved = states.load(args.run / "state", jax.eval_shape(lambda: state))
     first = 0 if saved is None else saved.step
@@ -137,8 +142,8 @@ def draw(shards: Shards, args: Args, step: int) -> dict[str, np.ndarray]:
     return batch
 
 
-def make_optimizer(trained: nnx.State) -> optax.GradientTransformation:
-    """Adam with smaller steps for mapping and super-resolution, none for the mean latent.
+def make_optimizer(trained: nnx.State, name: Optimizer) -> optax.GradientTransformation:
+    """Adam or Muon with smaller steps for mapping and super-resolution, none for the mean latent.
 
     The super-resolution sees a picture or two a step; with the others' rate it tints all pictures
     towards the last.
@@ -152,7 +157,25 @@ def make_optimizer(trained: nnx.State) -> optax.GradientTransformation:
 
     factors = jax.tree_util.tree_map_with_path(factor, trained)
     scale = optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, factors))
-    return optax.chain(optax.scale_by_adam(b1=0.9, b2=0.99), scale)
+    if name == "adam":
+        return optax.chain(optax.scale_by_adam(b1=0.9, b2=0.99), scale)
+    matrices = jax.tree_util.tree_map_with_path(_as_matrix, trained)
+    muon = contrib.muon(
+        -1.0,  # the step's rate and sign are applied later
+        consistent_rms=0.2,  # steps as large as Adam's
+        adam_b1=0.9,
+        adam_b2=0.99,
+        muon_weight_dimension_numbers=lambda _: matrices,
+    )
+    return optax.chain(muon, scale)
+
+
+def _as_matrix(path, value) -> contrib.MuonDimensionNumbers | None:
+    """How Muon sees a kernel as a matrix, inputs by outputs; None leaves the rest to Adam."""
+    if getattr(path[-2], "key", None) != "kernel":
+        return None
+    *inputs, output = range(value.ndim)
+    return contrib.MuonDimensionNumbers(reduction_axis=tuple(inputs), output_axis=output)
 
 
 def make_step(adam, networks, args: Args, with_pictures: bool):

@@ -15,6 +15,7 @@ from eg3d_jax.rays import pixel_rays, random_draws
 from inversion.features.lpips import Lpips
 
 _HEAD_WEIGHT = 1.0  # of the head's pixels beyond the others'
+_SQUARES = 8.0  # weight of squared differences of colours beside absolute ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class RegressionWeights:
     """Factors on the terms of the loss.
 
     Attributes:
-      colour: of |difference| + 3 difference^2 of ray colours in [0, 1].
+      colour: of |difference| + 8 difference^2 of ray colours in [0, 1].
       opacity: of |difference| of ray opacities.
       depth: of the weighted mean distance of samples from the true surface, world units.
       picture: the same of whole pictures, mean of the final and the raw one.
@@ -79,8 +80,8 @@ def ray_terms(generator: TriPlaneGenerator, batch: dict[str, Array], key: Array)
 
 
 def colour_error(difference: Array, weight: Array | float = 1.0) -> Array:
-    """Weighted mean of |difference| + 3 difference^2 of colours in [0, 1]."""
-    error = jnp.abs(difference) + 3.0 * jnp.square(difference)
+    """Weighted mean of |difference| + 8 difference^2 of colours in [0, 1]."""
+    error = jnp.abs(difference) + _SQUARES * jnp.square(difference)
     return jnp.mean(weight * error) / jnp.mean(weight)
 
 

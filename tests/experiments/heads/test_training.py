@@ -1,0 +1,145 @@
+"""Training of the embedded generator: its draws, and that a stopped run ends as any other."""
+
+import dataclasses
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from eg3d_jax import checkpoint
+from eg3d_jax.cameras import to_label, yaw_pitch_camera
+from experiments.heads.anatomy import Z_DIM
+from experiments.heads.pretrain import Args, main, make_optimizer, new_generator
+from experiments.heads.training_data import Shards, draw_pictures, draw_rays, pixel_chances
+
+HEADS, VIEWS = 3, 3
+
+
+def shard():
+    """Heads that are discs: red ones in front of the cameras, 2.6 units away."""
+    rng = np.random.default_rng(0)
+    labels = to_label(yaw_pitch_camera(np.linspace(-0.6, 0.6, VIEWS), np.zeros(VIEWS)))
+    arrays = {
+        "z": rng.standard_normal((HEADS, Z_DIM)).astype(np.float32),
+        "label": np.tile(np.asarray(labels), (HEADS, 1, 1)),
+    }
+    for side, views in ((64, VIEWS), (128, 1)):
+        v, u = (np.mgrid[:side, :side] + 0.5) / side - 0.5
+        disc = np.hypot(u, v) < 0.3
+        image = np.where(disc[..., None], [200, 40, 40], 255).astype(np.uint8)
+        arrays[f"image{side}"] = np.tile(image, (HEADS, views, 1, 1, 1))
+        arrays[f"opacity{side}"] = np.tile(np.uint8(255) * disc, (HEADS, views, 1, 1))
+        depth = np.where(disc, 2.6, 0).astype(np.float16)
+        arrays[f"depth{side}"] = np.tile(depth, (HEADS, views, 1, 1))
+    return arrays
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("heads")
+    np.savez(folder / "train_0000.npz", **shard())
+    return folder
+
+
+@pytest.fixture
+def shards(data):
+    shards = Shards(data)
+    shards.refresh()
+    return shards
+
+
+def test_outlines_and_faces_are_drawn_more_often_but_count_as_they_should(shards):
+    chance, importance = (np.int32(shards.arrays[0][key][0, 1]) for key in ("chance", "importance"))
+    side = 64
+    chance, importance = chance.reshape(side, side), importance.reshape(side, side)
+    assert (chance[0, 0], importance[0, 0]) == (1, 2)
+    # The middle of the frontal disc lies within the face's ball, its border does not.
+    assert (chance[32, 32], importance[32, 32]) == (5, 5)
+    border = np.flatnonzero(np.diff(chance[32])).max()
+    assert chance[32, border - 1] > chance[0, 0]
+    # Half of the discs' outline lies outside, where a pixel counts no more than any other.
+    outside = shard()["depth64"][0, 1] == 0
+    assert np.all(importance[outside] == 2)
+    assert chance[outside].max() == 5
+
+
+def test_weighted_rays_are_a_fair_sample_of_what_counts(shards):
+    batch = draw_rays(shards, np.random.default_rng(0), heads=8, views=3, rays=2000)
+    weight, hit = batch["weight"], batch["depth"] > 0
+    importance = shards.arrays[0]["importance"].astype(float)
+    hit_pixels = (shard()["depth64"] > 0).reshape(importance.shape)
+    wanted = (importance * hit_pixels).sum() / importance.sum()
+    # The mean over 48,000 rays, whose weights differ by a factor of ten, is known to a percent.
+    assert (weight * hit).sum() / weight.sum() == pytest.approx(wanted, rel=0.03)
+
+
+def test_a_ray_has_the_colour_opacity_and_depth_of_its_pixel(shards):
+    batch = draw_rays(shards, np.random.default_rng(0), heads=2, views=3, rays=200)
+    inside = np.hypot(batch["u"] - 0.5, batch["v"] - 0.5) < 0.3
+    np.testing.assert_array_equal(batch["depth"] > 0, inside)
+    np.testing.assert_array_equal(batch["opacity"], inside)
+    np.testing.assert_allclose(batch["colour"][inside], np.array([200, 40, 40]) / 127.5 - 1)
+    np.testing.assert_allclose(batch["colour"][~inside], 1.0)
+
+
+def test_pictures_come_with_what_is_enlarged(shards):
+    pictures = draw_pictures(shards, np.random.default_rng(0), 2)
+    assert {key: value.shape[1:] for key, value in pictures.items()} == {
+        "z": (Z_DIM,),
+        "label": (25,),
+        "image": (128, 128, 3),
+        "raw": (64, 64, 3),
+        "opacity": (128, 128),
+    }
+
+
+def test_no_shards_are_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"experiments\.heads\.dataset"):
+        Shards(tmp_path).refresh()
+
+
+def test_chances_fit_in_a_byte():
+    chance, importance = pixel_chances(shard())
+    assert chance.dtype == importance.dtype == np.uint8
+    assert chance.min() >= 1
+
+
+@pytest.mark.parametrize("name", ["adam", "muon"])
+def test_steps_go_along_the_gradient_and_spare_the_mean_latent(name):
+    _, trained = nnx.split(new_generator(0))
+    gradient = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape), trained)
+    optimizer = make_optimizer(trained, name)
+    update, _ = jax.jit(optimizer.update)(gradient, optimizer.init(trained), trained)
+    assert not np.any(update["mapping"]["w_avg"][...])
+
+    def size(tree) -> float:
+        return float(jnp.sqrt(jnp.mean(jnp.square(tree["kernel"][...]))))
+
+    blocks = update["backbone"]["blocks"]
+    # Muon's steps are 0.2 in the mean square, Adam's first one is the sign.
+    wanted = {"adam": 1.0, "muon": 0.2}[name]
+    assert size(blocks[1]["conv1"]) == pytest.approx(wanted, rel=0.2)
+    assert size(update["mapping"]["layers"][1]) == pytest.approx(0.3 * wanted, rel=0.2)
+    for part in jax.tree.leaves(jax.tree.map(lambda u, g: jnp.sum(u * g), update, gradient)):
+        assert part >= 0
+
+
+@pytest.mark.slow
+def test_a_stopped_run_ends_as_one_that_was_not(data, tmp_path):
+    args = Args(data=data, run=tmp_path / "run", steps=4, heads=1, views=2, rays=8,
+                pictures_teach="superresolution", pictures_from=0.5, save_every=2,
+                optimizer="muon")  # fmt: skip
+    main(args)
+    whole, metadata = checkpoint.load(args.run / "generator")
+    start = new_generator(args.seed)
+    assert not np.array_equal(whole.backbone.const[...], start.backbone.const[...])
+    assert np.any(whole.mapping.w_avg[...])
+    assert metadata["source"]["name"] == "synthetic heads"
+    newest = max((args.run / "state").iterdir(), key=lambda path: path.name)
+    shutil.rmtree(newest)
+    main(dataclasses.replace(args))
+    again, _ = checkpoint.load(args.run / "generator")
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(again), nnx.state(whole))
