@@ -11,11 +11,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.curves import COLOURS
 from experiments.summary import Comparison, MethodResult
 
 # Stands for "the page's text colour" until the SVG is written; no other colour here is near it.
 _INK = "#010203"
-_COLOURS = ("#e07b39", "#2f7ed8", "#2a9d6f", "#a05cc5", "#c9a227", "#d1495b", "#4aa8a0")
 _MAX_POINTS = 300
 
 
@@ -47,7 +47,7 @@ def loss_curves(methods: Sequence[MethodResult]) -> str:
                 values = np.asarray(values, np.float64)
                 values = np.where(values > 0, values, np.nan)
                 steps = np.unique(np.linspace(0, len(values) - 1, _MAX_POINTS).round().astype(int))
-                colour = _COLOURS[terms.index(term) % len(_COLOURS)]
+                colour = COLOURS[terms.index(term) % len(COLOURS)]
                 axis.plot(steps, values[steps], label=term, color=colour, linewidth=1.2)
             axis.set_yscale("log")
             axis.set_title(method.name, fontsize=10, color=_INK)
@@ -60,7 +60,7 @@ def loss_curves(methods: Sequence[MethodResult]) -> str:
 def _yaw_curve(axis: Axes, comparison: Comparison, method: MethodResult, metric: str) -> None:
     counts = sorted({len(m.fitted) for m in comparison.methods})
     style = {
-        "color": _COLOURS[counts.index(len(method.fitted)) % len(_COLOURS)],
+        "color": COLOURS[counts.index(len(method.fitted)) % len(COLOURS)],
         "linestyle": "-" if method.tuned else "--",
         "linewidth": 1.6,
     }

@@ -98,9 +98,8 @@ def main(args: Args) -> None:
         frames = read_frames(args, generator)
         methods, config = plan_methods(args, frames), choose_config(args)
     settings = describe(args, config, metadata, frames)
-    open_run = (
-        RunFolder.resume if args.resume else partial(RunFolder.create, overwrite=args.overwrite)
-    )
+    create = partial(RunFolder.create, overwrite=args.overwrite, frames_folder=args.frames)
+    open_run = RunFolder.resume if args.resume else create
     with open_run(args.run, settings, needed_bytes=disk_bytes(generator, len(methods))) as run:
         finished = fit_all(args, run, generator, networks, frames, methods, config, progress)
         best = finished[-1]

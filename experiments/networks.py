@@ -1,4 +1,4 @@
-"""The frozen networks that the losses look through, as the commands load them."""
+"""The frozen networks that losses and metrics look through, as the commands load them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 from convert_weights.state_dict import read_state_dict
 from experiments.errors import InputError
-from inversion.features.ir_se50 import PICTURE_SIDE, load_ir_se50
+from inversion.features.arcface import ArcFace, load_arcface
+from inversion.features.face_crop import PICTURE_SIDE
 from inversion.features.lpips import load_lpips
 from inversion.objectives import FeatureNetworks
 
@@ -15,25 +16,28 @@ _SMALL_SIDE = 128
 
 
 def load_networks(image_side: int, identity: Path | None = None) -> FeatureNetworks:
-    """LPIPS for pictures of a size, and the network of the identity loss if its file is given.
+    """LPIPS for pictures of a size, and a network of faces if its file is given.
 
     Args:
       image_side: of the generator's pictures, pixels.
-      identity: a state dict of IR-SE-50, `model_ir_se50.pth`.
+      identity: a state dict of IR-SE-50, `model_ir_se50.pth`, or of IR-101.
 
     Raises:
       InputError: if the file is no such state dict, or the pictures are too small for its crop.
     """
     lpips = load_lpips("alexnet" if image_side <= _SMALL_SIDE else "vgg16")
-    if identity is None:
-        return FeatureNetworks(lpips=lpips)
+    return FeatureNetworks(
+        lpips=lpips, identity=None if identity is None else _faces(image_side, identity)
+    )
+
+
+def _faces(image_side: int, path: Path) -> ArcFace:
     if image_side < PICTURE_SIDE:
         raise InputError(
-            f"--identity {identity}: this generator's pictures have {image_side} pixels, and the "
-            f"identity loss needs {PICTURE_SIDE} or more; leave the option out"
+            f"--identity {path}: this generator's pictures have {image_side} pixels, and faces are "
+            f"compared in {PICTURE_SIDE} or more; leave the option out"
         )
     try:
-        network = load_ir_se50(read_state_dict(identity))
+        return load_arcface(read_state_dict(path))
     except ValueError as error:
-        raise InputError(f"--identity {identity}: {error}") from None
-    return FeatureNetworks(lpips=lpips, identity=network)
+        raise InputError(f"--identity {path}: {error}") from None

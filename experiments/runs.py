@@ -5,6 +5,7 @@ state/        last two states a stage     log.csv         losses of every step
 result/       latents, tuned generator    tensorboard/    the same, as event files
 pictures/     target | inversion | depth  turntable.mp4   report.html
 render/       of experiments.render       mesh/           of experiments.mesh
+edit/         of experiments.edit         evaluation/   of experiments.evaluate
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from experiments.versions import versions
 _LOCK = "run.lock"
 _FORMAT = "eg3d_jax run 1"
 _OWN_FOLDERS = ("state", "result", "pictures", "tensorboard")
-_LATER_FOLDERS = ("render", "mesh")  # what other commands make of the result
+_LATER_FOLDERS = ("render", "mesh", "edit", "evaluation")  # what other commands make of the result
 _OWN_FILES = ("config.json", "log.csv", "metrics.json", "turntable.mp4", "report.html")
 
 
@@ -43,6 +44,7 @@ class RunFolder:
         *,
         needed_bytes: int = 0,
         overwrite: bool = False,
+        frames_folder: Path | None = None,
     ) -> RunFolder:
         """Start a run in a new or empty folder.
 
@@ -52,6 +54,8 @@ class RunFolder:
           needed_bytes: disk space that the run will fill.
           overwrite: remove an earlier run from the folder. Only a folder that holds a run, and
             only the files of a run in it, are touched.
+          frames_folder: where the frames lie, noted for later commands; no setting, as they may
+            move.
 
         Raises:
           InputError: if the folder holds anything else, is in use, or cannot be written.
@@ -74,7 +78,12 @@ class RunFolder:
                     f"{run.path} is not empty and not a run (it holds {', '.join(others[:3])}); "
                     "choose another --run"
                 )
-            content = {"format": _FORMAT, "settings": settings, "versions": versions()}
+            content = {
+                "format": _FORMAT,
+                "settings": settings,
+                "frames_folder": None if frames_folder is None else frames_folder.resolve(),
+                "versions": versions(),
+            }
             run.write_json("config.json", content)
             run._make_folders()
         return run

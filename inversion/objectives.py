@@ -14,7 +14,7 @@ from eg3d_jax.cameras import Cameras
 from eg3d_jax.generator import TriPlaneGenerator
 from inversion import losses
 from inversion.config import InversionConfig
-from inversion.features.ir_se50 import IrSe50
+from inversion.features.arcface import ArcFace
 from inversion.features.lpips import Lpips
 from inversion.views import Views
 
@@ -32,7 +32,7 @@ class FeatureNetworks:
     """
 
     lpips: Lpips
-    identity: IrSe50 | None = None
+    identity: ArcFace | None = None
 
 
 @jax.tree_util.register_dataclass

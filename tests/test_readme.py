@@ -28,6 +28,7 @@ SHORT = {
     "experiments.invert": ["--views", "2", "--latent-steps", "2", "--tuning-steps", "0"],
     "experiments.render": ["--num-frames", "2"],
     "experiments.mesh": ["--resolution", "16", "--level", "0"],
+    "experiments.evaluate": [],
     "experiments.edit": ["--samples", "1000", "--yaws", "0"],
 }
 
@@ -66,6 +67,7 @@ def test_its_commands_run_one_after_another(folder):
         "experiments.render",
         "experiments.render",
         "experiments.mesh",
+        "experiments.evaluate",
         "experiments.edit",
         "experiments.edit",
     ]
@@ -79,6 +81,7 @@ def test_its_commands_run_one_after_another(folder):
         "render/orbit/video.mp4",
         "render/frames/video.mp4",
         "mesh/mesh.glb",
+        "evaluation/table.md",
         "edit/edit.json",
     ):
         assert (folder / "runs" / "video" / name).stat().st_size > 0
@@ -99,7 +102,7 @@ def test_its_python_example_renders_three_views(folder):
 
 def test_its_options_and_folders_exist():
     modules = sorted(set(re.findall(r"-m ((?:convert_weights|experiments)[.\w]*)", README)))
-    assert len(modules) == 8
+    assert len(modules) == 9
     helps = [run([sys.executable, "-m", module, "--help"], ROOT).stdout for module in modules]
     for option in sorted(set(re.findall(r"`(--[a-z-]+)", README)) - {"--help"}):
         assert any(option in text for text in helps), option

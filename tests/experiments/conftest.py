@@ -1,5 +1,6 @@
 """A folder of frames that is right in every point, for tests to spoil, and a run to show."""
 
+import dataclasses
 import json
 
 import jax
@@ -10,7 +11,7 @@ from PIL import Image
 
 from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
-from eg3d_jax.config import tiny
+from eg3d_jax.config import SuperResolutionConfig, tiny
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.results import save_result
 from inversion.latents import repeat_latents
@@ -45,8 +46,19 @@ def frames_folder(tmp_path, labels, write_labels):
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     """A generator's folder, four frames with labels, and the result of a run with one latent."""
-    folder = tmp_path_factory.mktemp("inputs")
-    shapes = nnx.eval_shape(lambda: TriPlaneGenerator(tiny(), rngs=nnx.Rngs(0)))
+    return make_inputs(tmp_path_factory.mktemp("inputs"), tiny())
+
+
+@pytest.fixture(scope="module")
+def visible_inputs(tmp_path_factory):
+    """The same with pictures of 32 pixels, large enough for LPIPS."""
+    superresolution = SuperResolutionConfig(input_side=16, channels=(8, 8), upsample=(False, True))
+    config = dataclasses.replace(tiny(), superresolution=superresolution)
+    return make_inputs(tmp_path_factory.mktemp("inputs"), config)
+
+
+def make_inputs(folder, config):
+    shapes = nnx.eval_shape(lambda: TriPlaneGenerator(config, rngs=nnx.Rngs(0)))
     rng = np.random.default_rng(0)  # weights of our own: drawing them by JAX takes five seconds
     generator = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
     # Its layers divide by 100, a learning rate; so that latents differ.

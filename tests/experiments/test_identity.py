@@ -20,11 +20,11 @@ from experiments import networks
 from experiments.errors import InputError
 from experiments.invert import Args, main
 from experiments.networks import load_networks
-from inversion.features import ir_se50
-from inversion.features.ir_se50 import IrSe50Config, load_ir_se50
+from inversion.features import arcface
+from inversion.features.arcface import ArcFaceConfig, load_arcface
 
 # The architecture of IR-SE-50 on its own crop, with two units.
-SMALL = IrSe50Config(groups=((16, 1), (16, 1)), embedding=8)
+SMALL = ArcFaceConfig(groups=((16, 1), (16, 1)), embedding=8)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def weights(tmp_path_factory):
     rng = np.random.default_rng(0)
     state = {
         name: 0.3 * rng.standard_normal(shape).astype(np.float32)
-        for name, shape in ir_se50._shapes(SMALL)
+        for name, shape in arcface._shapes(SMALL)
     }
     state = {k: np.abs(v) + 0.5 if k.endswith("running_var") else v for k, v in state.items()}
     path = tmp_path_factory.mktemp("weights") / "model_ir_se50.pth"
@@ -42,7 +42,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def small_network(monkeypatch):
-    monkeypatch.setattr(networks, "load_ir_se50", partial(load_ir_se50, config=SMALL))
+    monkeypatch.setattr(networks, "load_arcface", partial(load_arcface, config=SMALL))
 
 
 def test_the_identity_term_is_logged_and_falls(weights, small_network, tmp_path):
@@ -77,7 +77,7 @@ def test_the_identity_term_is_logged_and_falls(weights, small_network, tmp_path)
 
 
 def test_pictures_too_small_for_a_face_are_refused(weights):
-    with pytest.raises(InputError, match="128 pixels, and the identity loss needs 256"):
+    with pytest.raises(InputError, match="128 pixels, and faces are compared in 256"):
         load_networks(128, weights)
 
 

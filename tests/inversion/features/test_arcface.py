@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from inversion.features.ir_se50 import IrSe50, IrSe50Config, identity_crop, load_ir_se50
+from inversion.features.arcface import IR_101, ArcFace, ArcFaceConfig, load_arcface
+from inversion.features.face_crop import identity_crop
 
-SMALL = IrSe50Config(groups=((16, 2), (32, 2)), side=20, embedding=24)
+SMALL = ArcFaceConfig(groups=((16, 2), (32, 2)), side=20, embedding=24)
 
 
 def torch_network(config):
-    """The architecture of model_ir_se50.pth in PyTorch, with random weights and statistics."""
+    """The architecture of such files in PyTorch, with random weights and statistics."""
     torch = pytest.importorskip("torch", reason="PyTorch is the oracle of this test")
     from torch import nn
 
@@ -40,7 +41,7 @@ def torch_network(config):
                 nn.PReLU(after),
                 nn.Conv2d(after, after, 3, stride, 1, bias=False),
                 nn.BatchNorm2d(after),
-                Gate(after),
+                *([] if config.reduction is None else [Gate(after)]),
             )
 
         def forward(self, x):
@@ -64,7 +65,7 @@ def torch_network(config):
                 nn.Dropout(),
                 nn.Flatten(),
                 nn.Linear(width * side * side, config.embedding),
-                nn.BatchNorm1d(config.embedding),
+                nn.BatchNorm1d(config.embedding, affine=config.scaled),
             )
 
         def forward(self, x):
@@ -88,7 +89,7 @@ def numpy_state(network):
 @pytest.fixture(scope="module")
 def small():
     torch, network = torch_network(SMALL)
-    return torch, network, load_ir_se50(numpy_state(network), SMALL)
+    return torch, network, load_arcface(numpy_state(network), SMALL)
 
 
 def test_embedding_and_its_gradient_equal_pytorch(small):
@@ -99,7 +100,7 @@ def test_embedding_and_its_gradient_equal_pytorch(small):
     x = torch.tensor(crop.transpose(2, 0, 1))[None].requires_grad_()
     wanted = network(x)[0]
     (wanted @ torch.tensor(direction)).backward()
-    value = jax.jit(IrSe50.embed)(ours, crop)
+    value = jax.jit(ArcFace.embed)(ours, crop)
     gradient = jax.jit(jax.grad(lambda crop, net: net.embed(crop) @ direction))(crop, ours)
     assert value.shape == (24,)
     # Entries about 0.2 through ten layers of float32 (6e-8): measured below 3e-7.
@@ -109,9 +110,10 @@ def test_embedding_and_its_gradient_equal_pytorch(small):
 
 
 @pytest.mark.slow
-def test_full_network_equals_pytorch(rng_of):
-    torch, network = torch_network(IrSe50Config())
-    ours = load_ir_se50(numpy_state(network))
+@pytest.mark.parametrize("config", [ArcFaceConfig(), IR_101], ids=["IR-SE-50", "IR-101"])
+def test_full_network_equals_pytorch(rng_of, config):
+    torch, network = torch_network(config)
+    ours = load_arcface(numpy_state(network))
     image = rng_of("ir_se50").uniform(-1, 1, (512, 512, 3)).astype(np.float32)
     x = torch.nn.functional.interpolate(
         torch.tensor(image.transpose(2, 0, 1))[None], (256, 256), mode="area"
@@ -120,7 +122,7 @@ def test_full_network_equals_pytorch(rng_of):
     with torch.no_grad():
         wanted = network(crop)[0].numpy()
     value = jax.jit(lambda network, image: network(image))(ours, image)
-    # Entries about 0.04 through fifty layers of float32.
+    # Entries about 0.04 through fifty or a hundred layers of float32.
     np.testing.assert_allclose(value, wanted, atol=5e-6)
 
 
@@ -139,9 +141,9 @@ def test_identity_crop_equals_the_stored_one(golden, rng_of, side):
 def test_embeddings_have_unit_length_and_map_over_views(small):
     ours = small[2]
     crops = jax.random.uniform(jax.random.key(1), (3, 20, 20, 3), minval=-1.0)
-    mapped = jax.jit(jax.vmap(IrSe50.embed, in_axes=(None, 0)))(ours, crops)
+    mapped = jax.jit(jax.vmap(ArcFace.embed, in_axes=(None, 0)))(ours, crops)
     np.testing.assert_allclose(jnp.linalg.norm(mapped, axis=-1), 1.0, atol=1e-6)
-    np.testing.assert_allclose(mapped[1], jax.jit(IrSe50.embed)(ours, crops[1]), atol=1e-6)
+    np.testing.assert_allclose(mapped[1], jax.jit(ArcFace.embed)(ours, crops[1]), atol=1e-6)
 
 
 def test_nothing_of_it_is_trainable(small):
@@ -155,7 +157,7 @@ def test_a_wrong_state_names_both_lists_and_the_shapes(small):
     state["body.0.res_layer.2.bias"] = state.pop("body.0.res_layer.2.weight")
     state["output_layer.3.bias"] = np.zeros(7)
     with pytest.raises(ValueError, match="no state dict of IR-SE-50") as caught:
-        load_ir_se50(state, SMALL)
+        load_arcface(state, SMALL)
     message = str(caught.value)
     assert "missing ['body.0.res_layer.2.weight']" in message
     assert "unknown ['body.0.res_layer.2.bias']" in message
@@ -168,4 +170,4 @@ def test_images_and_crops_of_other_sizes_are_refused(small):
     with pytest.raises(ValueError, match="identity_crop"):
         small[2].embed(jnp.zeros((112, 112, 3)))
     with pytest.raises(ValueError, match="halved"):
-        IrSe50Config(side=100)
+        ArcFaceConfig(side=100)

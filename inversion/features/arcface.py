@@ -1,4 +1,7 @@
-"""IR-SE-50, the ArcFace network (arXiv:1801.07698) of the identity loss, and its face crop."""
+"""Face embeddings of the ArcFace family (arXiv:1801.07698), IR-SE-50 and IR-101.
+
+The paper trains with one and measures with the other, so that no network marks its own work.
+"""
 
 from __future__ import annotations
 
@@ -11,33 +14,32 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from inversion.features.face_crop import CROP_SIDE, identity_crop
 from inversion.features.layers import Affine, Conv, PRelu, frozen
-from inversion.features.resize import area_resize, shrink_to
 
 State = Mapping[str, np.ndarray]
 
 _BATCH_NORM_EPSILON = 1e-5
-# Where aligned faces lie in a picture of 256 pixels (spec inversion 2.2).
-PICTURE_SIDE = 256
-_ROWS, _COLUMNS = slice(35, 223), slice(32, 220)
-_CROP_SIDE = 112
 
 
 @dataclass(frozen=True, kw_only=True)
-class IrSe50Config:
+class ArcFaceConfig:
     """Sizes of the network; the defaults are those of model_ir_se50.pth.
 
     Attributes:
       groups: channels and number of units of each group; every group halves the side.
       side: side of the input, pixels.
-      reduction: factor by which squeeze-and-excitation narrows its hidden layer.
+      reduction: factor by which squeeze-and-excitation narrows its hidden layer; None for units
+        without it.
       embedding: length of the result.
+      scaled: whether the last batch norm has weights and biases of its own.
     """
 
     groups: tuple[tuple[int, int], ...] = ((64, 3), (128, 4), (256, 14), (512, 3))
-    side: int = _CROP_SIDE
-    reduction: int = 16
+    side: int = CROP_SIDE
+    reduction: int | None = 16
     embedding: int = 512
+    scaled: bool = True
 
     def __post_init__(self):
         if self.side % 2 ** len(self.groups):
@@ -54,6 +56,13 @@ class IrSe50Config:
                 width, i = channels, i + 1
 
 
+IR_SE_50 = ArcFaceConfig()
+# CurricularFace's network, of the paper's identity similarity (spec inversion 8).
+IR_101 = ArcFaceConfig(
+    groups=((64, 3), (128, 13), (256, 30), (512, 3)), reduction=None, scaled=False
+)
+
+
 class SqueezeExcite(nnx.Module):
     """Scale each channel by a gate computed from all channel means."""
 
@@ -68,15 +77,15 @@ class SqueezeExcite(nnx.Module):
 
 
 class Unit(nnx.Module):
-    """Residual bottleneck: norm, convolution, PReLU, strided convolution, norm, gate."""
+    """Residual bottleneck: norm, convolution, PReLU, strided convolution, norm; a gate or none."""
 
-    def __init__(self, state: State, prefix: str, *, widen: bool, stride: int):
+    def __init__(self, state: State, prefix: str, *, widen: bool, stride: int, gated: bool):
         inner = f"{prefix}res_layer."
         self.norm_in = Affine(*_batch_norm(state, f"{inner}0"))
         self.conv_in = Conv(_transposed(state[f"{inner}1.weight"]), padding=1)
         self.activation = PRelu(state[f"{inner}2.weight"])
         self.conv_out = _conv_norm(state, f"{inner}3", f"{inner}4", stride=stride, padding=1)
-        self.gate = SqueezeExcite(state, f"{inner}5.")
+        self.gate = SqueezeExcite(state, f"{inner}5.") if gated else None
         self.stride = stride
         outer = f"{prefix}shortcut_layer."
         self.widen = _conv_norm(state, f"{outer}0", f"{outer}1", stride=stride) if widen else None
@@ -84,19 +93,26 @@ class Unit(nnx.Module):
     def __call__(self, x: Array) -> Array:
         """[H, W, I] -> [h, w, O]."""
         y = self.activation(self.conv_in(self.norm_in(x)))
-        y = self.gate(self.conv_out(y))
+        y = self.conv_out(y)
+        y = y if self.gate is None else self.gate(y)
         return y + (x[:: self.stride, :: self.stride] if self.widen is None else self.widen(x))
 
 
-class IrSe50(nnx.Module):
-    """Faces to points on a sphere; frozen, in inference mode (spec inversion 2.2)."""
+class ArcFace(nnx.Module):
+    """Faces to points on a sphere; frozen, in inference mode (spec inversion 2.2 and 8)."""
 
-    def __init__(self, state: State, config: IrSe50Config):
+    def __init__(self, state: State, config: ArcFaceConfig):
         self.config = config
         self.stem = _conv_norm(state, "input_layer.0", "input_layer.1", padding=1)
         self.stem_activation = PRelu(state["input_layer.2.weight"])
         self.units = nnx.List(
-            Unit(state, prefix, widen=before != after, stride=stride)
+            Unit(
+                state,
+                prefix,
+                widen=before != after,
+                stride=stride,
+                gated=config.reduction is not None,
+            )
             for prefix, before, after, stride in config.units()
         )
         self.norm = Affine(*_batch_norm(state, "output_layer.0"))
@@ -135,40 +151,19 @@ class IrSe50(nnx.Module):
         return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x)), 1e-24))
 
 
-def identity_crop(image: Array) -> Array:
-    """The face in a picture framed as EG3D's training data are (spec inversion 2.2).
-
-    Args:
-      image: [H, H, 3] in [-1, 1] of at least 256 pixels a side; larger ones are averaged down.
-
-    Returns:
-      [112, 112, 3], range unchanged.
-
-    Raises:
-      ValueError: if the image is smaller, or larger and not square.
-    """
-    image = shrink_to(image, PICTURE_SIDE)
-    if image.shape[:2] != (PICTURE_SIDE, PICTURE_SIDE):
-        raise ValueError(
-            f"an image of {image.shape[0]} x {image.shape[1]} pixels is too small for the identity "
-            f"loss, whose crop is laid out for {PICTURE_SIDE} x {PICTURE_SIDE}; use larger "
-            "images, or set the weight of the identity loss to zero"
-        )
-    return area_resize(image[_ROWS, _COLUMNS], _CROP_SIDE)
-
-
-def load_ir_se50(state: State, config: IrSe50Config | None = None) -> IrSe50:
+def load_arcface(state: State, config: ArcFaceConfig | None = None) -> ArcFace:
     """The network from a PyTorch state dict.
 
     Args:
-      state: arrays by the names of model_ir_se50.pth, in PyTorch's layouts. Counters of batch norms
-        ('num_batches_tracked') are ignored.
-      config: sizes, if not those of IR-SE-50.
+      state: arrays by the names of model_ir_se50.pth or of CurricularFace's IR-101, in PyTorch's
+        layouts. Counters of batch norms ('num_batches_tracked') are ignored.
+      config: sizes; if None, those of IR-SE-50 for a state with gates and of IR-101 for others.
 
     Raises:
       ValueError: naming what is missing, unknown or of another shape.
     """
-    config = IrSe50Config() if config is None else config
+    if config is None:
+        config = IR_SE_50 if any(".fc1." in name for name in state) else IR_101
     wanted = dict(_shapes(config))
     found = {k: np.shape(v) for k, v in state.items() if not k.endswith("num_batches_tracked")}
     missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
@@ -179,10 +174,11 @@ def load_ir_se50(state: State, config: IrSe50Config | None = None) -> IrSe50:
     )
     if missing or unknown or misshapen:
         raise ValueError(
-            f"this is no state dict of IR-SE-50: missing {_some(missing)}; unknown "
-            f"{_some(unknown)}; of another shape {_some(misshapen)}; use model_ir_se50.pth"
+            f"this is no state dict of IR-SE-50 or IR-101: missing {_some(missing)}; unknown "
+            f"{_some(unknown)}; of another shape {_some(misshapen)}; use model_ir_se50.pth or "
+            "CurricularFace's backbone"
         )
-    return IrSe50(state, config)
+    return ArcFace(state, config)
 
 
 def _some(names: list[str], count: int = 3) -> str:
@@ -191,7 +187,7 @@ def _some(names: list[str], count: int = 3) -> str:
     return f"{names[:count]} and {more} more" if more > 0 else str(names)
 
 
-def _shapes(config: IrSe50Config) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _shapes(config: ArcFaceConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes of all tensors of the state dict."""
     width = config.groups[0][0]
     yield "input_layer.0.weight", (width, 3, 3, 3)
@@ -201,23 +197,27 @@ def _shapes(config: IrSe50Config) -> Iterator[tuple[str, tuple[int, ...]]]:
         if before != after:
             yield f"{prefix}shortcut_layer.0.weight", (after, before, 1, 1)
             yield from _batch_norm_shapes(f"{prefix}shortcut_layer.1", after)
-        inner, hidden = f"{prefix}res_layer.", after // config.reduction
+        inner = f"{prefix}res_layer."
         yield from _batch_norm_shapes(f"{inner}0", before)
         yield f"{inner}1.weight", (after, before, 3, 3)
         yield f"{inner}2.weight", (after,)
         yield f"{inner}3.weight", (after, after, 3, 3)
         yield from _batch_norm_shapes(f"{inner}4", after)
-        yield f"{inner}5.fc1.weight", (hidden, after, 1, 1)
-        yield f"{inner}5.fc2.weight", (after, hidden, 1, 1)
+        if config.reduction is not None:
+            hidden = after // config.reduction
+            yield f"{inner}5.fc1.weight", (hidden, after, 1, 1)
+            yield f"{inner}5.fc2.weight", (after, hidden, 1, 1)
     channels, side = config.groups[-1][0], config.side // 2 ** len(config.groups)
     yield from _batch_norm_shapes("output_layer.0", channels)
     yield "output_layer.3.weight", (config.embedding, channels * side * side)
     yield "output_layer.3.bias", (config.embedding,)
-    yield from _batch_norm_shapes("output_layer.4", config.embedding)
+    yield from _batch_norm_shapes("output_layer.4", config.embedding, scaled=config.scaled)
 
 
-def _batch_norm_shapes(name: str, channels: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    for part in ("weight", "bias", "running_mean", "running_var"):
+def _batch_norm_shapes(
+    name: str, channels: int, *, scaled: bool = True
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for part in (*(("weight", "bias") if scaled else ()), "running_mean", "running_var"):
         yield f"{name}.{part}", (channels,)
 
 
@@ -230,10 +230,11 @@ def _conv_norm(state: State, conv: str, norm: str, *, stride: int = 1, padding: 
 
 def _batch_norm(state: State, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Scale and shift that a batch norm comes to in inference, in float64."""
-    weight, bias, mean, variance = (
-        np.asarray(state[f"{name}.{part}"], np.float64)
-        for part in ("weight", "bias", "running_mean", "running_var")
+    mean, variance = (
+        np.asarray(state[f"{name}.running_{part}"], np.float64) for part in ("mean", "var")
     )
+    weight = np.asarray(state.get(f"{name}.weight", np.ones_like(mean)), np.float64)
+    bias = np.asarray(state.get(f"{name}.bias", np.zeros_like(mean)), np.float64)
     scale = weight / np.sqrt(variance + _BATCH_NORM_EPSILON)
     return scale, bias - mean * scale
 

@@ -1,0 +1,169 @@
+"""Measure finished runs: how well each shows every frame, by kind of frame and by yaw.
+
+`python -m experiments.evaluate runs/demo` measures the tuned result on the frames that the run was
+made of; `python -m experiments.evaluate runs/a runs/b --output runs/both` also compares several,
+each counted once. Every run keeps its own numbers in RUN/evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from convert_weights.pickle_reader import sha256
+from eg3d_jax.cameras import from_label, to_label
+from experiments import compilation_cache, output_folder, states
+from experiments.batches import render_views
+from experiments.errors import InputError, explained
+from experiments.evaluation_files import FILES, MARK, Evaluated, write_evaluation, write_overview
+from experiments.frames_io import Frames, load_frames
+from experiments.generators import ray_range
+from experiments.measures import measure_frames, measure_latents
+from experiments.networks import load_networks
+from experiments.progress import Progress
+from experiments.results import Result, load_result
+from experiments.subjects import DEMO_RUN
+
+_EQUAL_LABELS = 1e-4  # labels pass through float32 and text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Measure runs of `python -m experiments.invert`.
+
+    Attributes:
+      runs: run folders; runs/demo if none is given
+      frames: folder of frames to measure on; those that each run was made of if not given
+      identity: a network of faces, IR-SE-50 or IR-101 as .pth, for the identity similarity; for
+        generators of 256 pixels or more
+      same_network: allow the network that the run's own identity loss looked through
+      crop: take the central square of frames that are not square
+      output: folder for the overview of several runs
+      overwrite: replace earlier evaluations
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    frames: Path | None = None
+    identity: Path | None = None
+    same_network: bool = False
+    crop: bool = False
+    output: Path = Path("runs/evaluation")
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    run: Path
+    result: Result
+    frames: Frames
+
+
+def main(args: Args) -> None:
+    """Run the command; errors that a user can act on are `InputError`s."""
+    progress = Progress()
+    runs = args.runs or (DEMO_RUN,)
+    names = [run.resolve().name for run in runs]
+    if len(set(names)) < len(names):
+        raise InputError(f"runs {', '.join(map(str, runs))} must differ in their folders' names")
+    with progress.task("reading runs and frames"):
+        jobs = [prepare(run, args) for run in runs]
+        folders = [run / "evaluation" for run in runs]
+        if len(runs) > 1:
+            folders.append(args.output)
+        for folder in folders:
+            output_folder.claim(folder, MARK, FILES, overwrite=args.overwrite)
+    evaluated = []
+    for job, folder in zip(jobs, folders, strict=False):
+        with progress.task(f"measuring {job.run}"):
+            evaluated.append(evaluate(job, args))
+            write_evaluation(folder, evaluated[-1])
+        progress.say(f"{folder}:\n{evaluated[-1].table()}")
+    if len(runs) > 1:
+        write_overview(args.output, evaluated)
+        progress.say(f"{args.output}: overview of {len(runs)} runs")
+
+
+def prepare(run: Path, args: Args) -> _Job:
+    """A run's result and the frames to measure it on, all checked.
+
+    Raises:
+      InputError: if something is missing or damaged, the frames are not those of the run, or the
+        network is the one that the run was trained with.
+    """
+    if not run.is_dir():
+        raise InputError(f"{run} is no folder; name a run made by `python -m experiments.invert`")
+    result, config = load_result(run / "result"), read_config(run)
+    settings = config.get("settings", {})
+    folder = config.get("frames_folder") if args.frames is None else args.frames
+    if folder is None:
+        raise InputError(f"{run}/config.json does not name its frames; give their folder: --frames")
+    generator = result.generator
+    frames = load_frames(
+        folder,
+        image_side=generator.config.image_side,
+        crop=args.crop or bool(settings.get("crop")),
+        box_side=generator.config.render.box_warp,
+        ray_range=ray_range(generator),
+    )
+    labels = np.asarray(to_label(frames.cameras))
+    if args.frames is None and states.fingerprint({"labels": labels}) != settings["frame_labels"]:
+        raise InputError(
+            f"{folder} has changed since {run} was made of it: its cameras are others; restore it, "
+            "or name frames of the same head by --frames"
+        )
+    if args.identity is not None and not args.same_network:
+        if settings.get("identity") == sha256(args.identity):
+            raise InputError(
+                f"--identity {args.identity} is the network that {run} was trained with, which "
+                "would mark its own work; give another, or allow it by --same-network"
+            )
+    return _Job(run=run, result=result, frames=frames)
+
+
+def read_config(run: Path) -> dict:
+    """The run's config.json; empty if it has none, as an edited head."""
+    path = run / "config.json"
+    if not path.exists():
+        return {}
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); run the inversion again") from None
+    if not isinstance(config, dict) or not isinstance(config.get("settings"), dict):
+        raise InputError(f"{path} is not of a run of this program; name another run")
+    return config
+
+
+def evaluate(job: _Job, args: Args) -> Evaluated:
+    """Render every frame's view and measure it, and the latents."""
+    generator, latents = job.result.generator, job.result.latents
+    networks = load_networks(generator.config.image_side, args.identity)
+    renders = render_views(generator, latents, job.frames.cameras)
+    return Evaluated(
+        name=job.run.resolve().name,
+        names=job.frames.names,
+        yaw_degrees=job.frames.yaw_degrees,
+        fitted=fitted_frames(job.frames, job.result.labels),
+        columns=measure_frames(networks, job.frames, renders),
+        latents=measure_latents(generator, latents, from_label(job.result.labels)),
+        count=len(latents),
+        identity_network=None if args.identity is None else args.identity.name,
+        provenance={key: job.result.metadata.get(key) for key in ("source", "license")},
+    )
+
+
+def fitted_frames(frames: Frames, labels: np.ndarray) -> np.ndarray:
+    """[T] which frames have the camera of a fitted view."""
+    ours = np.asarray(to_label(frames.cameras))
+    distance = np.abs(ours[:, None] - np.asarray(labels)[None]).max(axis=-1)
+    return distance.min(axis=1, initial=np.inf) < _EQUAL_LABELS
+
+
+if __name__ == "__main__":
+    with explained():
+        compilation_cache.enable()
+        main(tyro.cli(Args))

@@ -1,0 +1,156 @@
+"""Everything that is measured of a finished run: numbers of each frame, and of its latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from eg3d_jax.cameras import Cameras
+from eg3d_jax.generator import Renders, TriPlaneGenerator
+from experiments.evaluation import shrink_depth
+from experiments.frames_io import Frames, read_image
+from experiments.normals import depth_normals
+from inversion import metrics
+from inversion.latent_path import step_lengths, turning_angles
+from inversion.latents import Latents
+from inversion.objectives import FeatureNetworks
+
+# The paper compares pictures of 256 pixels; MS-SSIM needs 161 for its five scales.
+_SIDE = 256
+
+
+def measure_frames(
+    networks: FeatureNetworks, frames: Frames, renders: Renders
+) -> dict[str, np.ndarray]:
+    """Compare renderings of all frames' cameras with the frames (spec inversion 8).
+
+    Pictures larger than 256 pixels are reduced to that (linear, antialiased), smaller ones stay as
+    they are but for MS-SSIM, which sees them enlarged.
+
+    Args:
+      networks: LPIPS, and a network of faces or none.
+      frames: T of them.
+      renders: [T], of the frames' cameras.
+
+    Returns:
+      [T] each: mse, psnr, lpips, ms_ssim; psnr_foreground and iou with masks; identity, the cosine
+      between face embeddings, with a network of faces; depth_error (world units) and normal_error
+      (degrees), means inside the head, with true depth. NaN where a frame does not tell.
+    """
+    compare = jax.jit(partial(_compare, networks))
+    truth = None if frames.depth is None else shrink_depth(frames.depth, renders.depth.shape[1])
+    rows: dict[str, list[float]] = {}
+    for i in range(len(frames)):
+        row = dict(compare(jnp.asarray(renders.image[i]), jnp.asarray(read_image(frames, i))))
+        if frames.mask is not None:
+            row |= _masked(frames, renders, i)
+        if truth is not None:
+            row |= _surface(jnp.asarray(renders.depth[i]), jnp.asarray(truth[i]), frames.cameras[i])
+        for name, value in row.items():
+            rows.setdefault(name, []).append(float(value))
+    return {name: np.array(values) for name, values in rows.items()}
+
+
+def measure_latents(
+    generator: TriPlaneGenerator, latents: Latents, cameras: Cameras
+) -> dict[str, float | None]:
+    """How far the latents of a run are from one another.
+
+    Args:
+      generator: tuned.
+      latents: K of them.
+      cameras: [V] of the fitted views.
+
+    Returns:
+      depth_spread: standard deviation of depth over the K latents, mean over pixels and the V
+      views, world units; path_distance between neighbours in W+; path_angle, degrees, 180 for a
+      straight path. None where there are too few latents.
+    """
+    lengths, angles = step_lengths(latents.w_plus), turning_angles(latents.w_plus)
+    angles = angles[np.isfinite(angles)]
+    several = len(latents) > 1
+    return {
+        "depth_spread": _depth_spread(generator, latents.w_plus, cameras) if several else None,
+        "path_distance": float(lengths.mean()) if several else None,
+        "path_angle": float(angles.mean()) if len(angles) else None,
+    }
+
+
+def _compare(networks: FeatureNetworks, image: Array, target: Array) -> dict[str, Array]:
+    image, target = (jnp.clip(x, -1.0, 1.0) for x in (image, target))
+    if image.shape[0] > _SIDE:
+        image, target = _resized(image), _resized(target)
+    large = (image, target) if image.shape[0] == _SIDE else (_resized(image), _resized(target))
+    row = {
+        "mse": metrics.mse(image, target),
+        "psnr": metrics.psnr(image, target),
+        "lpips": metrics.lpips(networks.lpips, image, target),
+        "ms_ssim": metrics.ms_ssim(*large),
+    }
+    if networks.identity is not None:
+        row["identity"] = jnp.sum(networks.identity(large[0]) * networks.identity(large[1]))
+    return row
+
+
+def _resized(image: Array) -> Array:
+    return jax.image.resize(image, (_SIDE, _SIDE, 3), "linear", antialias=True)
+
+
+def _masked(frames: Frames, renders: Renders, i: int) -> dict[str, Array]:
+    """Scores over the head and of its outline; NaN where a mask is of another size."""
+    assert frames.mask is not None
+    mask, nan = frames.mask[i], jnp.array(jnp.nan)
+    whole = mask.shape == (frames.image_side, frames.image_side)
+    factor, rest = divmod(len(mask), renders.opacity.shape[1])
+    row = {"psnr_foreground": nan, "iou": nan}
+    if whole:
+        target = jnp.asarray(read_image(frames, i))
+        row["psnr_foreground"] = metrics.psnr(
+            jnp.asarray(renders.image[i]), target, jnp.asarray(mask)
+        )
+    if factor and not rest:
+        side = len(mask) // factor
+        small = mask.reshape(side, factor, side, factor).mean((1, 3)) >= 0.5
+        row["iou"] = metrics.mask_iou(jnp.asarray(renders.opacity[i]), jnp.asarray(small))
+    return row
+
+
+@jax.jit
+def _surface(depth: Array, truth: Array, camera: Cameras) -> dict[str, Array]:
+    """Errors of depth and of normals where the truth is known."""
+    known = truth > 0
+    padded = jnp.pad(known, 1)
+    # A normal looks at four neighbours, all of which must be of the head.
+    inner = known & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    ours, theirs = (depth_normals(x, camera) for x in (depth, truth))
+    angle = 2 * jnp.arctan2(
+        jnp.linalg.norm(ours - theirs, axis=-1), jnp.linalg.norm(ours + theirs, axis=-1)
+    )
+    return {
+        "depth_error": metrics.depth_error(depth, truth, known),
+        "normal_error": jnp.degrees(_mean_where(angle, inner)),
+    }
+
+
+def _mean_where(values: Array, chosen: Array) -> Array:
+    return jnp.sum(jnp.where(chosen, values, 0.0)) / jnp.sum(chosen)
+
+
+def _depth_spread(generator: TriPlaneGenerator, w_plus: Array, cameras: Cameras) -> float:
+    planes = jax.jit(lambda g, w: jax.lax.map(g.tri_planes, w))(generator, w_plus)
+    spread: Callable = jax.jit(_spread_from)
+    return float(np.mean([spread(generator, planes, camera) for camera in _each(cameras)]))
+
+
+def _spread_from(generator: TriPlaneGenerator, planes: Array, camera: Cameras) -> Array:
+    depths = jax.lax.map(lambda planes: generator.render(planes, camera).depth, planes)
+    return metrics.depth_spread(depths)
+
+
+def _each(cameras: Cameras) -> list[Cameras]:
+    return [cameras[i] for i in range(len(cameras))]

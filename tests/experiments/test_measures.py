@@ -1,0 +1,140 @@
+"""What is measured of frames and latents, against what is known of them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from eg3d_jax.cameras import from_label
+from eg3d_jax.generator import Renders
+from eg3d_jax.rays import cast_rays
+from experiments.frames_io import load_frames, read_images
+from experiments.measures import measure_frames, measure_latents
+from experiments.results import load_result
+from inversion.features.lpips import load_lpips
+from inversion.latents import Latents, repeat_latents
+from inversion.objectives import FeatureNetworks
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return FeatureNetworks(lpips=load_lpips("alexnet"))
+
+
+@pytest.fixture(scope="module")
+def frames(inputs):
+    return load_frames(inputs / "frames", image_side=32)
+
+
+def rendered(frames, noise=0.0, **more):
+    images = read_images(frames, range(len(frames)))
+    drawn = np.random.default_rng(0).choice([-1.0, 1.0], images.shape)
+    side = np.ones((len(frames), 16, 16), np.float32)
+    parts = {"raw": images[:, ::2, ::2], "depth": 2.7 * side, "opacity": side, **more}
+    return Renders(image=np.float32(0.8 * images + noise * drawn), **parts)
+
+
+def test_errors_of_known_size(networks, frames):
+    renders = rendered(frames, noise=0.1)
+    target = read_images(frames, range(4))
+    found = measure_frames(networks, frames, renders)
+    assert set(found) == {"mse", "psnr", "lpips", "ms_ssim"}
+    want = np.square(np.clip(renders.image, -1, 1) - target).mean((1, 2, 3))
+    np.testing.assert_allclose(found["mse"], want, rtol=1e-5)
+    np.testing.assert_allclose(found["psnr"], 10 * np.log10(4 / want), rtol=1e-5)
+    assert np.all(found["lpips"] > 0)
+    assert np.all(found["ms_ssim"] < 1)
+
+
+def test_equal_pictures_are_perfect(networks, frames):
+    images = read_images(frames, range(4))
+    found = measure_frames(networks, frames, dataclasses.replace(rendered(frames), image=images))
+    np.testing.assert_allclose(found["mse"], 0)
+    np.testing.assert_allclose(found["lpips"], 0)
+    np.testing.assert_allclose(found["ms_ssim"], 1, atol=1e-6)
+
+
+def test_masks_choose_the_head_and_its_outline(networks, frames):
+    mask = np.zeros((4, 32, 32), bool)
+    mask[:, 8:24, 8:24] = True
+    opacity = np.zeros((4, 16, 16), np.float32)
+    opacity[:, 4:12, 4:8] = 1
+    renders = rendered(frames, opacity=opacity)
+    found = measure_frames(networks, dataclasses.replace(frames, mask=mask), renders)
+    np.testing.assert_allclose(found["iou"], 0.5)
+    error = np.square(renders.image - read_images(frames, range(4)))[:, 8:24, 8:24].mean((1, 2, 3))
+    np.testing.assert_allclose(found["psnr_foreground"], 10 * np.log10(4 / error), rtol=1e-4)
+
+
+def sphere(camera, centre, radius, side):
+    """Distance from the camera to a ball, 0 beside it."""
+    rays = cast_rays(camera, side)
+    offset = np.asarray(rays.origins, np.float64) - centre
+    directions = np.asarray(rays.directions, np.float64)
+    b = (offset * directions).sum(-1)
+    root = b**2 - (offset**2).sum(-1) + radius**2
+    return np.where(root > 0, -b - np.sqrt(np.maximum(root, 0)), 0).reshape(side, side)
+
+
+def test_depth_and_normals_against_balls(networks, frames):
+    side, cameras = 16, frames.cameras
+    truth = np.stack([sphere(c, np.zeros(3), 0.3, side) for c in each(cameras)])
+    shifted = np.where(truth > 0, truth + 0.01, 2.7).astype(np.float32)
+    found = measure_frames(
+        networks,
+        dataclasses.replace(frames, depth=truth.astype(np.float32)),
+        rendered(frames, depth=shifted),
+    )
+    np.testing.assert_allclose(found["depth_error"], 0.01, atol=1e-6)
+    # Points move along rays that spread by 0.01 / 2.4 of the ball's width: slopes barely change,
+    # save at the rim, whose neighbours lie beside the ball in both maps.
+    assert np.all(found["normal_error"] < 1.0)
+    flat = measure_frames(
+        networks,
+        dataclasses.replace(frames, depth=truth.astype(np.float32)),
+        rendered(frames, depth=np.full_like(shifted, 2.7)),
+    )
+    # A disc seen from the front instead of a ball: angles up to 90 degrees, 30 to 60 on average.
+    assert np.all((flat["normal_error"] > 25) & (flat["normal_error"] < 60))
+
+
+def each(cameras):
+    return [cameras[i] for i in range(len(cameras))]
+
+
+def test_latents_that_agree_and_that_do_not(inputs):
+    result = load_result(inputs / "run" / "result")
+    generator, cameras = result.generator, from_label(result.labels)
+    alone = measure_latents(generator, result.latents, cameras)
+    assert alone == {"depth_spread": None, "path_distance": None, "path_angle": None}
+    same = repeat_latents(result.latents.w_plus[0], np.array([1.0, 1.5, 2.0]))
+    found = measure_latents(generator, same, cameras)
+    # The mean of three equal depths of 2.7 is rounded in float32.
+    assert found["depth_spread"] == pytest.approx(0.0, abs=1e-6)
+    assert found["path_distance"] == 0.0
+    assert found["path_angle"] is None
+    moved = jax.random.normal(jax.random.key(0), same.w_plus.shape) + same.w_plus
+    found = measure_latents(generator, Latents(w_plus=moved, azimuth=same.azimuth), cameras)
+
+    def depth(ws, camera):
+        return generator.synthesize(ws, camera).depth
+
+    maps = np.array([[jax.jit(depth)(ws, c) for ws in moved] for c in each(cameras)])
+    assert found["depth_spread"] == pytest.approx(maps.std(1).mean(), rel=1e-4)
+    assert found["depth_spread"] > 0
+    steps = np.diff(np.asarray(moved).reshape(3, -1), axis=0)
+    assert found["path_distance"] == pytest.approx(np.linalg.norm(steps, axis=1).mean(), rel=1e-5)
+
+
+def test_faces_are_compared_if_a_network_is_given(inputs):
+    class Faces:
+        def __call__(self, image):
+            return jnp.where(jnp.mean(image) > 0, jnp.array([1.0, 0.0]), jnp.array([0.6, 0.8]))
+
+    networks = FeatureNetworks(lpips=load_lpips("alexnet"), identity=Faces())
+    frames = load_frames(inputs / "frames", image_side=32)
+    bright = dataclasses.replace(rendered(frames), image=np.ones((4, 32, 32, 3), np.float32))
+    # The frames are dark, so their faces are the other ones.
+    np.testing.assert_allclose(measure_frames(networks, frames, bright)["identity"], 0.6)
