@@ -147,7 +147,7 @@ def test_in_a_browser_the_head_appears_turns_and_follows_sliders(
     mean_head = [head.picture(views[i], mean, moving=False) for i in range(len(views))]
 
     with browse(program, tmp_path, f"http://127.0.0.1:{args.port}/") as page:
-        wait_until(lambda: shows(page, frontal), 30)
+        wait_until(lambda: shows(page, frontal), 120)
         page.drag((200, 160), (140, 160))
         wait_until(lambda: "29° away" not in page.text(), 10)  # as it was from the front
         assert not shows(page, frontal)
