@@ -89,55 +89,83 @@ class Args:
     seed: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run before it starts, its input checked.
+
+    Attributes:
+      generator, metadata: of the checkpoint.
+      networks: that the losses look through.
+      frames: all of them.
+      methods: what is fitted and compared.
+      config: schedules.
+      settings: all that the result depends on.
+    """
+
+    generator: TriPlaneGenerator
+    metadata: dict
+    networks: FeatureNetworks
+    frames: Frames
+    methods: list[Method]
+    config: InversionConfig
+    settings: dict
+
+
 def main(args: Args) -> None:
     """Run the command; errors that a user can act on are `InputError`s."""
     progress, started = Progress(), time.perf_counter()
     with progress.task("reading generator and frames"):
-        generator, metadata = load_generator(args.generator)
-        networks = load_networks(generator.config.image_side, args.identity)
-        frames = read_frames(args, generator)
-        methods, config = plan_methods(args, frames), choose_config(args)
-    settings = describe(args, config, metadata, frames)
+        plan = prepare(args)
+    frames = plan.frames
     create = partial(RunFolder.create, overwrite=args.overwrite, frames_folder=args.frames)
     open_run = RunFolder.resume if args.resume else create
-    with open_run(args.run, settings, needed_bytes=disk_bytes(generator, len(methods))) as run:
-        finished = fit_all(args, run, generator, networks, frames, methods, config, progress)
+    needed_bytes = disk_bytes(plan.generator, len(plan.methods))
+    with open_run(args.run, plan.settings, needed_bytes=needed_bytes) as run:
+        finished = fit_all(args, run, plan, progress)
         best = finished[-1]
         with progress.task("pictures, turntable and report"):
             labels = np.asarray(to_label(frames.cameras))[best.method.frames]
-            save_result(run.result, best.fit.generator, best.fit.latents, labels, metadata)
+            save_result(run.result, best.fit.generator, best.fit.latents, labels, plan.metadata)
             compared = write_metrics(run, frames, finished)
             rows = write_pictures(run, frames, finished)
             write_turntable(run, best.fit)
             write_page(
                 run, frames, finished, compared, rows,
-                settings=settings, seconds=progress.seconds,
+                settings=plan.settings, seconds=progress.seconds,
             )  # fmt: skip
     for sentence in compared.sentences():
         progress.say(sentence)
     progress.say(f"{run.report}: open it in a browser ({time.perf_counter() - started:.0f} s)")
 
 
-def fit_all(
-    args: Args,
-    run: RunFolder,
-    generator: TriPlaneGenerator,
-    networks: FeatureNetworks,
-    frames: Frames,
-    methods: list[Method],
-    config: InversionConfig,
-    progress: Progress,
-) -> list[Finished]:
+def prepare(args: Args) -> Plan:
+    """Read and check everything that a run needs."""
+    generator, metadata = load_generator(args.generator)
+    networks = load_networks(generator.config.image_side, args.identity)
+    frames = read_frames(args, generator)
+    methods, config = plan_methods(args, frames), choose_config(args)
+    return Plan(
+        generator=generator,
+        metadata=metadata,
+        networks=networks,
+        frames=frames,
+        methods=methods,
+        config=config,
+        settings=describe(args, config, metadata, frames),
+    )
+
+
+def fit_all(args: Args, run: RunFolder, plan: Plan, progress: Progress) -> list[Finished]:
     """Fit and measure every method, from where an earlier run left it."""
-    keep = steps_done(run.states, methods) if args.resume else None
+    keep = steps_done(run.states, plan.methods) if args.resume else None
     with progress.task("statistics of the latent space"):
-        statistics = mean_latent(generator)
+        statistics = mean_latent(plan.generator)
     with EventLog(run.path, TERMS, keep=keep) as log:
         fitter = Fitter(
-            generator=generator,
-            networks=networks,
+            generator=plan.generator,
+            networks=plan.networks,
             w_statistics=statistics,
-            config=config,
+            config=plan.config,
             folder=run.states,
             log=log,
             progress=progress,
@@ -146,9 +174,9 @@ def fit_all(
         )
         fits: dict[str, Fit] = {}
         finished = []
-        for method in methods:
+        for method in plan.methods:
             start = None if method.start is None else fits[method.start.name]
-            finished.append(finish(fitter, frames, method, start))
+            finished.append(finish(fitter, plan.frames, method, start))
             fits[method.name] = finished[-1].fit
         return finished
 

@@ -1,0 +1,101 @@
+"""The command that compares methods, as a user runs it, on a generator small enough for a test."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.compare import Args, main, runs_of
+from experiments.compare_files import FILES, latex
+from experiments.errors import InputError
+
+
+def arguments(inputs, output, **changes) -> Args:
+    args = Args(frames=(inputs / "frames",), generator=inputs / "generator", output=output,
+                methods=("single view", "+ distance"), views=3, latents=2, preset="quick",
+                latent_steps=1, latents_steps=1, tuning_steps=0)  # fmt: skip
+    return dataclasses.replace(args, **changes)
+
+
+@pytest.mark.slow
+def test_tables_curves_pictures_and_what_is_kept(visible_inputs, tmp_path):
+    args = arguments(visible_inputs, tmp_path / "compare")
+    main(args)
+    assert all((args.output / name).stat().st_size > 0 for name in FILES)
+    found = json.loads((args.output / "comparison.json").read_text())
+    runs = {
+        name: args.output / "runs" / "frames" / name for name in ("single_view", "with_distance")
+    }
+    measured = json.loads((runs["single_view"] / "metrics.json").read_text())
+    frames = measured["frames"]["1 view, latent"]["psnr"]
+    everything = found["methods"]["single view"]["psnr"]["all"]
+    # Rendered again from the stored result: float32 along another compiled path.
+    assert everything["mean"] == pytest.approx(np.mean(frames), abs=0.01)
+    assert everything["count"] == 1
+    with (args.output / "table.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["method"] for row in table] == ["single view", "+ distance"]
+    assert [row["identity"] for row in table] == ["no network given"] * 2
+    assert [row["path step"] == "-" for row in table] == [True, False]
+    assert (args.output / "table.tex").read_text().count(r"\\") == 3
+    assert np.asarray(Image.open(args.output / "views.png")).std() > 0
+
+    # One run stopped before its report is taken up again, the finished one is left alone.
+    (runs["with_distance"] / "report.html").unlink()
+    before = {name: (run / "config.json").stat().st_mtime_ns for name, run in runs.items()}
+    kept = (runs["single_view"] / "report.html").stat().st_mtime_ns
+    main(args)
+    assert (runs["single_view"] / "report.html").stat().st_mtime_ns == kept
+    assert (runs["with_distance"] / "report.html").is_file()
+    assert before == {name: (run / "config.json").stat().st_mtime_ns for name, run in runs.items()}
+    with pytest.raises(InputError, match="other settings"):
+        main(dataclasses.replace(args, seed=1))
+
+
+def test_every_method_differs_in_the_settings_that_its_name_says(tmp_path):
+    jobs = runs_of(Args(output=tmp_path))
+    assert len(jobs) == 14
+    assert len({job.run for job in jobs.values()}) == 14
+    ways = {m: (j.views, j.latents, j.regularise) for (h, m), j in jobs.items() if h == "demo_a"}
+    assert ways == {
+        "single view": (1, 1, None),
+        "multi-view": (7, 1, None),
+        "multi-latent": (7, 4, ()),
+        "+ distance": (7, 4, ("distance",)),
+        "+ interpolation": (7, 4, ("interpolation",)),
+        "+ depth": (7, 4, ("depth",)),
+        "+ all": (7, 4, None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ("multi view",)}, "'multi view' is unknown"),
+        ({"methods": ("multi-view", "multi-view")}, "name each once"),
+        ({"methods": ()}, "one at least"),
+        ({"frames": ()}, "none"),
+        ({"views": 9}, "fewer than the 9 views"),
+        ({"latents": 4}, "--latents 4"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(visible_inputs, tmp_path, changes, message):
+    args = arguments(visible_inputs, tmp_path / "compare", **changes)
+    with pytest.raises(InputError, match=message):
+        main(args)
+    assert not (tmp_path / "compare" / "runs").exists()
+
+
+def test_heads_of_one_name_are_refused(visible_inputs, tmp_path):
+    folder = visible_inputs / "frames"
+    with pytest.raises(InputError, match="different names"):
+        main(arguments(visible_inputs, tmp_path, frames=(folder, folder)))
+
+
+def test_latex_escapes_what_it_would_read():
+    text = latex(["a & b", "100 %"], [["x_y", "1"]])
+    assert r"a \& b & 100 \%" in text
+    assert r"x\_y & 1 \\" in text
