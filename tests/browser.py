@@ -84,6 +84,12 @@ class Page:
         buttons = "[...document.querySelectorAll('button')]"
         self.evaluate(f"{buttons}.find(b => b.innerText == {json.dumps(text)}).click()")
 
+    def dismiss_notices(self):
+        """Close what lies over the page, such as viser's notice of a browser without a GPU."""
+        self.evaluate(
+            "document.querySelectorAll('[class*=Notification-closeButton]').forEach(b => b.click())"
+        )
+
     def text(self) -> str:
         """All that can be read on the page."""
         return self.evaluate("document.body?.innerText") or ""

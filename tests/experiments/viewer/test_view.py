@@ -147,7 +147,7 @@ def test_in_a_browser_the_head_appears_turns_and_follows_sliders(
     mean_head = [head.picture(views[i], mean, moving=False) for i in range(len(views))]
 
     with browse(program, tmp_path, f"http://127.0.0.1:{args.port}/") as page:
-        wait_until(lambda: shows(page, frontal), 120)
+        wait_until(lambda: shows(page, frontal), 60)
         page.drag((200, 160), (140, 160))
         wait_until(lambda: "29° away" not in page.text(), 10)  # as it was from the front
         assert not shows(page, frontal)
@@ -176,6 +176,7 @@ def alike(a, b) -> bool:
 
 def shows(page, picture) -> bool:
     """Whether the page shows a picture, enlarged; seen where no control or message covers it."""
+    page.dismiss_notices()
     seen = page.screenshot().astype(float)
     height, width = seen.shape[:2]
     wanted = Image.fromarray(picture).resize((height, height), Image.Resampling.BILINEAR)
