@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,11 +39,11 @@ def measure_frames(
       between face embeddings, with a network of faces; depth_error (world units) and normal_error
       (degrees), means inside the head, with true depth. NaN where a frame does not tell.
     """
-    compare = jax.jit(partial(_compare, networks))
     truth = None if frames.depth is None else shrink_depth(frames.depth, renders.depth.shape[1])
     rows: dict[str, list[float]] = {}
     for i in range(len(frames)):
-        row = dict(compare(jnp.asarray(renders.image[i]), jnp.asarray(read_image(frames, i))))
+        image, target = jnp.asarray(renders.image[i]), jnp.asarray(read_image(frames, i))
+        row = dict(_compare(networks, image, target))
         if frames.mask is not None:
             row |= _masked(frames, renders, i)
         if truth is not None:
@@ -81,6 +78,7 @@ def measure_latents(
     }
 
 
+@jax.jit
 def _compare(networks: FeatureNetworks, image: Array, target: Array) -> dict[str, Array]:
     image, target = (jnp.clip(x, -1.0, 1.0) for x in (image, target))
     if image.shape[0] > _SIDE:
@@ -142,15 +140,17 @@ def _mean_where(values: Array, chosen: Array) -> Array:
 
 
 def _depth_spread(generator: TriPlaneGenerator, w_plus: Array, cameras: Cameras) -> float:
-    planes = jax.jit(lambda g, w: jax.lax.map(g.tri_planes, w))(generator, w_plus)
-    spread: Callable = jax.jit(_spread_from)
-    return float(np.mean([spread(generator, planes, camera) for camera in _each(cameras)]))
+    planes = _planes(generator, w_plus)
+    views = [cameras[i] for i in range(len(cameras))]
+    return float(np.mean([_spread_from(generator, planes, camera) for camera in views]))
 
 
+@jax.jit
+def _planes(generator: TriPlaneGenerator, w_plus: Array) -> Array:
+    return jax.lax.map(generator.tri_planes, w_plus)
+
+
+@jax.jit
 def _spread_from(generator: TriPlaneGenerator, planes: Array, camera: Cameras) -> Array:
     depths = jax.lax.map(lambda planes: generator.render(planes, camera).depth, planes)
     return metrics.depth_spread(depths)
-
-
-def _each(cameras: Cameras) -> list[Cameras]:
-    return [cameras[i] for i in range(len(cameras))]

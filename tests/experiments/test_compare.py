@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.compare import Args, main, runs_of
+from experiments.compare import Args, main, run_state, runs_of
 from experiments.compare_files import FILES, latex
 from experiments.errors import InputError
+from experiments.runs import RunFolder
 
 
 def arguments(inputs, output, **changes) -> Args:
     args = Args(frames=(inputs / "frames",), generator=inputs / "generator", output=output,
-                methods=("single view", "+ distance"), views=3, latents=2, preset="quick",
+                methods=("single view",), views=3, latents=2, preset="quick",
                 latent_steps=1, latents_steps=1, tuning_steps=0)  # fmt: skip
     return dataclasses.replace(args, **changes)
 
@@ -26,9 +27,7 @@ def test_tables_curves_pictures_and_what_is_kept(visible_inputs, tmp_path):
     main(args)
     assert all((args.output / name).stat().st_size > 0 for name in FILES)
     found = json.loads((args.output / "comparison.json").read_text())
-    runs = {
-        name: args.output / "runs" / "frames" / name for name in ("single_view", "with_distance")
-    }
+    runs = {name: args.output / "runs" / "frames" / name for name in ("single_view",)}
     measured = json.loads((runs["single_view"] / "metrics.json").read_text())
     frames = measured["frames"]["1 view, latent"]["psnr"]
     everything = found["methods"]["single view"]["psnr"]["all"]
@@ -37,22 +36,29 @@ def test_tables_curves_pictures_and_what_is_kept(visible_inputs, tmp_path):
     assert everything["count"] == 1
     with (args.output / "table.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert [row["method"] for row in table] == ["single view", "+ distance"]
-    assert [row["identity"] for row in table] == ["no network given"] * 2
-    assert [row["path step"] == "-" for row in table] == [True, False]
-    assert (args.output / "table.tex").read_text().count(r"\\") == 3
+    assert [row["method"] for row in table] == ["single view"]
+    assert [row["identity"] for row in table] == ["no network given"]
+    assert [row["path step"] == "-" for row in table] == [True]
+    assert (args.output / "table.tex").read_text().count(r"\\") == 2
     assert np.asarray(Image.open(args.output / "views.png")).std() > 0
 
-    # One run stopped before its report is taken up again, the finished one is left alone.
-    (runs["with_distance"] / "report.html").unlink()
-    before = {name: (run / "config.json").stat().st_mtime_ns for name, run in runs.items()}
-    kept = (runs["single_view"] / "report.html").stat().st_mtime_ns
+    # Called again it measures anew and inverts nothing.
+    before = {name: (run / "report.html").stat().st_mtime_ns for name, run in runs.items()}
     main(args)
-    assert (runs["single_view"] / "report.html").stat().st_mtime_ns == kept
-    assert (runs["with_distance"] / "report.html").is_file()
-    assert before == {name: (run / "config.json").stat().st_mtime_ns for name, run in runs.items()}
+    assert before == {name: (run / "report.html").stat().st_mtime_ns for name, run in runs.items()}
     with pytest.raises(InputError, match="other settings"):
         main(dataclasses.replace(args, seed=1))
+
+
+def test_a_run_without_its_report_goes_on(tmp_path):
+    job = runs_of(Args(output=tmp_path))["demo_a", "multi-view"]
+    assert run_state(job, {"views": 7}) == "new"
+    RunFolder.create(job.run, {"views": 7}).close()
+    assert run_state(job, {"views": 7}) == "begun"
+    (job.run / "report.html").write_text("all of it")
+    assert run_state(job, {"views": 7}) == "finished"
+    with pytest.raises(InputError, match="views was 7, is 3"):
+        run_state(job, {"views": 3})
 
 
 def test_every_method_differs_in_the_settings_that_its_name_says(tmp_path):
@@ -78,8 +84,8 @@ def test_every_method_differs_in_the_settings_that_its_name_says(tmp_path):
         ({"methods": ("multi-view", "multi-view")}, "name each once"),
         ({"methods": ()}, "one at least"),
         ({"frames": ()}, "none"),
-        ({"views": 9}, "fewer than the 9 views"),
-        ({"latents": 4}, "--latents 4"),
+        ({"views": 9, "methods": ("multi-view",)}, "fewer than the 9 views"),
+        ({"latents": 4, "methods": ("+ depth",)}, "--latents 4"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_written(visible_inputs, tmp_path, changes, message):

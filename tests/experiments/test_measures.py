@@ -129,6 +129,7 @@ def test_latents_that_agree_and_that_do_not(inputs):
 
 
 def test_faces_are_compared_if_a_network_is_given(inputs):
+    @jax.tree_util.register_static
     class Faces:
         def __call__(self, image):
             return jnp.where(jnp.mean(image) > 0, jnp.array([1.0, 0.0]), jnp.array([0.6, 0.8]))
