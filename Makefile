@@ -22,7 +22,7 @@ demo: $(STAMPS)/run
 	$(RUN) -m experiments.invert --overwrite $(ARGS)
 
 test: $(STAMPS)/dev
-	$(RUN) -m pytest -q -n 2 $(TESTS)
+	$(RUN) -m pytest -q -n 2 --dist worksteal $(TESTS)
 
 lint: $(STAMPS)/dev
 	$(RUN) -m ruff check .

@@ -29,7 +29,7 @@ SHORT = {
     "experiments.render": ["--num-frames", "2"],
     "experiments.mesh": ["--resolution", "16", "--level", "0"],
     "experiments.evaluate": [],
-    "experiments.edit": ["--samples", "1000", "--yaws", "0"],
+    "experiments.edit": ["--samples", "1000", "--yaws", "0", "--strengths", "1"],
 }
 
 
