@@ -5,7 +5,8 @@ state/        last two states a stage     log.csv         losses of every step
 result/       latents, tuned generator    tensorboard/    the same, as event files
 pictures/     target | inversion | depth  turntable.mp4   report.html
 render/       of experiments.render       mesh/           of experiments.mesh
-edit/         of experiments.edit         evaluation/   of experiments.evaluate
+edit/         of experiments.edit         evaluation/     of experiments.evaluate
+view/         of experiments.view
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from experiments.versions import versions
 _LOCK = "run.lock"
 _FORMAT = "eg3d_jax run 1"
 _OWN_FOLDERS = ("state", "result", "pictures", "tensorboard")
-_LATER_FOLDERS = ("render", "mesh", "edit", "evaluation")  # what other commands make of the result
+# What other commands make of the result.
+_LATER_FOLDERS = ("render", "mesh", "edit", "evaluation", "view")
 _OWN_FILES = ("config.json", "log.csv", "metrics.json", "turntable.mp4", "report.html")
 
 

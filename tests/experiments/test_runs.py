@@ -74,12 +74,14 @@ def test_a_folder_of_other_files_is_refused(tmp_path):
 def test_an_earlier_run_is_kept_unless_told_otherwise(tmp_path):
     with RunFolder.create(tmp_path, _SETTINGS) as run:
         states.save(run.states, 1, {"x": jnp.zeros(2)})
-    (tmp_path / "render" / "orbit").mkdir(parents=True)  # of experiments.render
+    later = ("render", "mesh", "edit", "evaluation", "view")  # what the other commands leave
+    for name in later:
+        (tmp_path / name / "orbit").mkdir(parents=True)
     with pytest.raises(InputError, match="holds a run already; continue it with --resume"):
         RunFolder.create(tmp_path, _SETTINGS)
     with RunFolder.create(tmp_path, _SETTINGS, overwrite=True) as run:
         assert states.load(run.states, {"x": jnp.zeros(2)}) is None
-        assert not (tmp_path / "render").exists()
+        assert not any((tmp_path / name).exists() for name in later)
 
 
 def test_a_folder_in_use_is_refused_with_its_user(tmp_path):
