@@ -21,6 +21,7 @@ help:
 demo: $(STAMPS)/run
 	$(RUN) -m experiments.invert --overwrite $(ARGS)
 
+# Neighbouring tests share what they compiled, so each worker starts with a half of its own.
 test: $(STAMPS)/dev
 	$(RUN) -m pytest -q -n 2 --dist worksteal $(TESTS)
 

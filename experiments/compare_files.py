@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments.compare_pictures import ShownHead, write_pictures
-from experiments.curves import Curve, save_curves
+from experiments.curves import Curve, curve_of, save_curves
 from experiments.disk import write_atomically, write_json
-from experiments.evaluation_files import METRICS, NO_NETWORK, Evaluated, markdown
+from experiments.evaluation_files import METRICS, NO_NETWORK, Evaluated
 from experiments.frames_io import Frames
-from experiments.statistics import by_yaw, over_runs, summary
+from experiments.statistics import over_runs, summary
+from experiments.tables import latex, markdown, write_csv
 from experiments.versions import versions
 
 MARK = "comparison.json"
@@ -52,6 +52,7 @@ class Compared:
         """[T] frames of a head that no method was fitted to, the same for all methods."""
         return ~np.any([self.evaluated[head, m].fitted for m in self.methods], axis=0)
 
+    @cached_property
     def numbers(self) -> dict[str, dict[str, Any]]:
         """By method: means over heads on all frames, on unseen ones, and of the latents."""
         found: dict[str, dict[str, Any]] = {}
@@ -60,7 +61,7 @@ class Compared:
             row: dict[str, Any] = {}
             for name, _, _ in METRICS:
                 known = {head: run for head, run in runs.items() if name in run.columns}
-                every = {h: summary(run.columns[name]) for h, run in known.items()}
+                every = {h: run.summaries[name]["all"] for h, run in known.items()}
                 unseen = {h: summary(run.columns[name][self.unseen(h)]) for h, run in known.items()}
                 if known:
                     row[name] = {"all": over_runs(every), "unseen": over_runs(unseen)}
@@ -72,18 +73,17 @@ class Compared:
 
     def rows(self) -> tuple[list[str], list[list[str]]]:
         """The table as text: heading and a row a method."""
-        numbers = self.numbers()
-        shown = [m for m in METRICS if any(m[0] in row for row in numbers.values())]
+        shown = [m for m in METRICS if any(m[0] in row for row in self.numbers.values())]
+        # Said in a column of its own where it was not measured.
+        unknown = [] if any(name == "identity" for name, _, _ in shown) else ["identity"]
         heading = ["method"]
         heading += [f"{title}{where}" for _, title, _ in shown for where in ("", ", unseen")]
-        heading += ["identity", *(title for _, title, _ in _LATENTS)]
-        if any(name == "identity" for name, _, _ in shown):
-            heading.remove("identity")
+        heading += [*unknown, *(title for _, title, _ in _LATENTS)]
         rows = []
-        for method, row in numbers.items():
+        for method, row in self.numbers.items():
             cells = [method]
             cells += [_mean(row[n][g], d) for n, _, d in shown for g in ("all", "unseen")]
-            cells += [NO_NETWORK] if "identity" in heading else []
+            cells += [NO_NETWORK] * len(unknown)
             rows.append(cells + [_mean(row[name], digits) for name, _, digits in _LATENTS])
         return heading, rows
 
@@ -97,33 +97,17 @@ def write_comparison(folder: Path, compared: Compared) -> None:
     """Write all files; comparison.json last, so that it stands for a complete comparison."""
     heading, rows = compared.rows()
     write_atomically(folder / "table.md", compared.table().encode())
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([heading, *rows])
-    write_atomically(folder / "table.csv", text.getvalue().encode())
+    write_csv(folder / "table.csv", heading, rows)
     write_atomically(folder / "table.tex", latex(heading, rows).encode())
     save_curves(folder, _panels(compared))
     write_pictures(folder, compared.methods, _shown_heads(compared))
     content = {
         "heads": compared.heads,
-        "methods": compared.numbers(),
+        "methods": compared.numbers,
         "runs": {f"{head}, {method}": run for (head, method), run in compared.runs.items()},
         "versions": versions(),
     }
     write_json(folder / MARK, content)
-
-
-def latex(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A tabular with booktabs' rules."""
-
-    def line(cells: Sequence[str]) -> str:
-        escaped = (cell.replace("&", r"\&").replace("%", r"\%").replace("_", r"\_")
-                   for cell in cells)  # fmt: skip
-        return " & ".join(escaped) + r" \\"
-
-    body = [line(heading), r"\midrule", *map(line, rows)]
-    columns = "l" + "r" * (len(heading) - 1)
-    start, end = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
-    return "\n".join([start, r"\toprule", *body, r"\bottomrule", end, ""])
 
 
 def _mean(found: Mapping[str, Any] | None, digits: int) -> str:
@@ -131,23 +115,20 @@ def _mean(found: Mapping[str, Any] | None, digits: int) -> str:
 
 
 def _panels(compared: Compared) -> dict[str, list[Curve]]:
-    """Each method's mean over the heads by yaw, every head counting once a bin."""
+    """Each method's mean over the heads by yaw, every head counting once a bin; no bands."""
     panels = {}
     for name, heading, _ in METRICS:
         curves = []
         for method in compared.methods if name in _CURVES else ():
             runs = [compared.evaluated[head, method] for head in compared.heads]
-            bins = [by_yaw(r.yaw_degrees, r.columns[name]) for r in runs if name in r.columns]
-            middles = sorted({middle for found in bins for middle in found})
-            if not middles:
-                continue
-            means = [
-                over_runs({str(i): found.get(middle) for i, found in enumerate(bins)})
-                for middle in middles
-            ]
-            known = [mean for mean in means if mean is not None]
-            y = [mean["mean"] for mean in known]
-            curves.append(Curve(label=method, x=middles, y=y, low=y, high=y))
+            bins = [run.yaw_bins.get(name, {}) for run in runs]
+            means = {
+                middle: float(np.mean([found[middle]["mean"] for found in bins if middle in found]))
+                for middle in sorted(set().union(*bins))
+            }
+            if means:
+                plain = {m: {"mean": mean, "low": None, "high": None} for m, mean in means.items()}
+                curves.append(curve_of(method, plain))
         if curves:
             panels[heading] = curves
     return panels

@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -32,6 +33,19 @@ class Curve:
     y: Sequence[float]
     low: Sequence[float]
     high: Sequence[float]
+
+
+def curve_of(label: str, bins: Mapping[float, Mapping[str, Any]]) -> Curve:
+    """A curve through the mean of each bin, by its middle; no band where `low`, `high` are None."""
+    means = [found["mean"] for found in bins.values()]
+
+    def bound(name: str) -> list[float]:
+        return [
+            mean if found[name] is None else found[name]
+            for mean, found in zip(means, bins.values(), strict=True)
+        ]
+
+    return Curve(label=label, x=list(bins), y=means, low=bound("low"), high=bound("high"))
 
 
 def save_curves(folder: Path, panels: Mapping[str, Sequence[Curve]]) -> None:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.curves import Curve, save_curves
+from experiments.curves import Curve, curve_of, save_curves
 from experiments.disk import write_atomically, write_json
 from experiments.statistics import by_yaw, over_runs, summary
+from experiments.tables import markdown, write_csv
 from experiments.versions import versions
 
 MARK = "metrics.json"
 FILES = ("frames.csv", "by_yaw.csv", "table.md", "curves.svg", "curves.png")
 NO_NETWORK = "no network given"
 GROUPS = ("all", "fitted", "in between", "beyond")
-# Name, heading, digits, and whether it takes a network of faces, a mask or a depth to know it.
+# Name, heading and digits.
 METRICS = (
     ("mse", "MSE", 4),
     ("psnr", "PSNR, dB", 2),
@@ -77,6 +77,7 @@ class Evaluated:
         groups = self.groups
         return [next(g for g in GROUPS[1:] if groups[g][i]) for i in range(len(self.names))]
 
+    @cached_property
     def summaries(self) -> dict[str, dict[str, Any]]:
         """Mean, interval and count by metric and group."""
         return {
@@ -84,9 +85,14 @@ class Evaluated:
             for name, values in self.columns.items()
         }
 
+    @cached_property
+    def yaw_bins(self) -> dict[str, dict[float, dict[str, Any]]]:
+        """Mean, interval and count by metric and ten degrees of yaw."""
+        return {name: by_yaw(self.yaw_degrees, values) for name, values in self.columns.items()}
+
     def content(self) -> dict[str, Any]:
         """All numbers, for metrics.json."""
-        metrics: dict[str, Any] = self.summaries()
+        metrics: dict[str, Any] = dict(self.summaries)
         if self.identity_network is None:
             metrics["identity"] = NO_NETWORK
         return {
@@ -96,16 +102,14 @@ class Evaluated:
             "generator": dict(self.provenance),
             "metrics": metrics,
             "between_latents": dict(self.latents),
-            "by_yaw": {
-                name: by_yaw(self.yaw_degrees, values) for name, values in self.columns.items()
-            },
+            "by_yaw": self.yaw_bins,
             "versions": versions(),
         }
 
     def table(self) -> str:
         """Means and intervals as Markdown, a row a metric, a column a group."""
         counts = [f"{group} ({int(mask.sum())})" for group, mask in self.groups.items()]
-        rows, summaries = [], self.summaries()
+        rows, summaries = [], self.summaries
         for name, heading, digits in METRICS:
             if name in summaries:
                 rows.append([heading, *(_shown(s, digits) for s in summaries[name].values())])
@@ -123,8 +127,8 @@ class Evaluated:
 def write_evaluation(folder: Path, run: Evaluated) -> None:
     """Write one run's files; metrics.json last, so that it stands for a complete evaluation."""
     rows = zip(run.names, run.yaw_degrees, run.group_names(), *run.columns.values(), strict=True)
-    _write_csv(folder / "frames.csv", ["frame", "yaw_degrees", "group", *run.columns], rows)
-    _write_csv(folder / "by_yaw.csv", _YAW_COLUMNS, _yaw_rows(run))
+    write_csv(folder / "frames.csv", ["frame", "yaw_degrees", "group", *run.columns], rows)
+    write_csv(folder / "by_yaw.csv", _YAW_COLUMNS, _yaw_rows(run))
     write_atomically(folder / "table.md", run.table().encode())
     save_curves(folder, _panels([run]))
     write_json(folder / MARK, run.content())
@@ -132,7 +136,7 @@ def write_evaluation(folder: Path, run: Evaluated) -> None:
 
 def write_overview(folder: Path, runs: Sequence[Evaluated]) -> None:
     """Write the comparison of several runs, in which each counts once."""
-    summaries = {run.name: run.summaries() for run in runs}
+    summaries = {run.name: run.summaries for run in runs}
     known = [entry for entry in METRICS if any(entry[0] in s for s in summaries.values())]
     overall: dict[str, Any] = {}
     rows = []
@@ -151,18 +155,12 @@ def write_overview(folder: Path, runs: Sequence[Evaluated]) -> None:
     text = markdown(["frames", "run", *(heading for _, heading, _ in known)], rows)
     write_atomically(folder / "table.md", text.encode())
     yaw_rows = [row for run in runs for row in _yaw_rows(run)]
-    _write_csv(folder / "by_yaw.csv", _YAW_COLUMNS, yaw_rows)
+    write_csv(folder / "by_yaw.csv", _YAW_COLUMNS, yaw_rows)
     save_curves(folder, _panels(runs))
     write_json(
         folder / MARK,
         {"runs": {run.name: run.content() for run in runs}, "mean_over_runs": overall},
     )
-
-
-def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 _YAW_COLUMNS = ("run", "metric", "yaw_degrees", "mean", "low", "high", "count")
@@ -171,8 +169,8 @@ _YAW_COLUMNS = ("run", "metric", "yaw_degrees", "mean", "low", "high", "count")
 def _yaw_rows(run: Evaluated) -> list[list[Any]]:
     return [
         [run.name, name, middle, *(s[key] for key in _YAW_COLUMNS[3:])]
-        for name, values in run.columns.items()
-        for middle, s in by_yaw(run.yaw_degrees, values).items()
+        for name, bins in run.yaw_bins.items()
+        for middle, s in bins.items()
     ]
 
 
@@ -180,23 +178,9 @@ def _panels(runs: Sequence[Evaluated]) -> dict[str, list[Curve]]:
     """Curves over yaw, a panel a metric, a curve a run."""
     panels = {}
     for name, heading, _ in METRICS:
-        curves = []
-        for run in (run for run in runs if name in _CURVES and name in run.columns):
-            bins = by_yaw(run.yaw_degrees, run.columns[name])
-            if bins:
-                low, high = ([s[k] if s[k] is not None else s["mean"] for s in bins.values()]
-                             for k in ("low", "high"))  # fmt: skip
-                curves.append(
-                    Curve(
-                        label=run.name,
-                        x=list(bins),
-                        y=[s["mean"] for s in bins.values()],
-                        low=low,
-                        high=high,
-                    )
-                )
-        if curves:
-            panels[heading] = curves
+        known = [run for run in runs if name in _CURVES and run.yaw_bins.get(name)]
+        if known:
+            panels[heading] = [curve_of(run.name, run.yaw_bins[name]) for run in known]
     return panels
 
 
@@ -207,13 +191,3 @@ def _shown(found: Mapping[str, Any] | None, digits: int) -> str:
     if found["low"] is None:
         return text
     return f"{text} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
-
-
-def _write_csv(path: Path, heading: Sequence[str], rows) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(heading)
-    for row in rows:
-        writer.writerow(["" if x is None else repr(float(x)) if isinstance(x, float) else x
-                         for x in row])  # fmt: skip
-    write_atomically(path, text.getvalue().encode())

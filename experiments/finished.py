@@ -9,8 +9,8 @@ import numpy as np
 
 from eg3d_jax.generator import Renders
 from experiments.batches import render_views
-from experiments.evaluation import FrameScores, score
 from experiments.fitting import Fit, Fitter
+from experiments.frame_scores import FrameScores, score
 from experiments.frames_io import Frames, read_images
 from experiments.methods import Method
 from inversion.views import Views

@@ -67,3 +67,12 @@ def shrink_depth(depth: np.ndarray, side: int) -> np.ndarray | None:
         return None
     blocks = depth.reshape(len(depth), side, factor, side, factor)
     return np.where((blocks > 0).all((2, 4)), blocks.mean((2, 4)), 0.0)
+
+
+def shrink_mask(mask: np.ndarray, side: int) -> np.ndarray | None:
+    """A silhouette [*, S, S] at a side that divides S: inside where half of the pixels are."""
+    factor, rest = divmod(mask.shape[-1], side)
+    if rest or not factor:
+        return None
+    blocks = mask.reshape(*mask.shape[:-2], side, factor, side, factor)
+    return blocks.mean((-3, -1)) >= 0.5

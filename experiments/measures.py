@@ -9,7 +9,7 @@ from jax import Array
 
 from eg3d_jax.cameras import Cameras
 from eg3d_jax.generator import Renders, TriPlaneGenerator
-from experiments.evaluation import shrink_depth
+from experiments.frame_scores import shrink_depth, shrink_mask
 from experiments.frames_io import Frames, read_image
 from experiments.normals import depth_normals
 from inversion import metrics
@@ -27,7 +27,7 @@ def measure_frames(
     """Compare renderings of all frames' cameras with the frames (spec inversion 8).
 
     Pictures larger than 256 pixels are reduced to that (linear, antialiased), smaller ones stay as
-    they are but for MS-SSIM, which sees them enlarged.
+    they are but for MS-SSIM, which sees them enlarged. Heads alone are compared at full size.
 
     Args:
       networks: LPIPS, and a network of faces or none.
@@ -45,7 +45,7 @@ def measure_frames(
         image, target = jnp.asarray(renders.image[i]), jnp.asarray(read_image(frames, i))
         row = dict(_compare(networks, image, target))
         if frames.mask is not None:
-            row |= _masked(frames, renders, i)
+            row |= _masked(frames.mask[i], image, target, jnp.asarray(renders.opacity[i]))
         if truth is not None:
             row |= _surface(jnp.asarray(renders.depth[i]), jnp.asarray(truth[i]), frames.cameras[i])
         for name, value in row.items():
@@ -99,23 +99,15 @@ def _resized(image: Array) -> Array:
     return jax.image.resize(image, (_SIDE, _SIDE, 3), "linear", antialias=True)
 
 
-def _masked(frames: Frames, renders: Renders, i: int) -> dict[str, Array]:
-    """Scores over the head and of its outline; NaN where a mask is of another size."""
-    assert frames.mask is not None
-    mask, nan = frames.mask[i], jnp.array(jnp.nan)
-    whole = mask.shape == (frames.image_side, frames.image_side)
-    factor, rest = divmod(len(mask), renders.opacity.shape[1])
-    row = {"psnr_foreground": nan, "iou": nan}
-    if whole:
-        target = jnp.asarray(read_image(frames, i))
-        row["psnr_foreground"] = metrics.psnr(
-            jnp.asarray(renders.image[i]), target, jnp.asarray(mask)
-        )
-    if factor and not rest:
-        side = len(mask) // factor
-        small = mask.reshape(side, factor, side, factor).mean((1, 3)) >= 0.5
-        row["iou"] = metrics.mask_iou(jnp.asarray(renders.opacity[i]), jnp.asarray(small))
-    return row
+def _masked(
+    mask: np.ndarray, image: Array, target: Array, opacity: Array
+) -> dict[str, Array | float]:
+    """Scores over the head and of its outline; NaN where the mask is of another size."""
+    whole, small = mask.shape == image.shape[:2], shrink_mask(mask, len(opacity))
+    return {
+        "psnr_foreground": metrics.psnr(image, target, jnp.asarray(mask)) if whole else np.nan,
+        "iou": np.nan if small is None else metrics.mask_iou(opacity, jnp.asarray(small)),
+    }
 
 
 @jax.jit

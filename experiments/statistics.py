@@ -19,7 +19,8 @@ def summary(values: np.ndarray) -> dict[str, Any] | None:
     an interval over frames is about the frames of that video, not about other heads.
 
     Returns:
-      mean, low, high and count; low and high None for one number, all None for none.
+      mean, low, high and count, low and high None where there is no interval: of one number, or if
+      one is infinite. None of no number.
     """
     values = np.asarray(values, np.float64)
     values = values[~np.isnan(values)]

@@ -81,14 +81,14 @@ def main(args: Args) -> None:
     shards = Shards(args.data)
     generator = new_generator(args.seed) if args.start is None else load_generator(args.start)[0]
     graph, trained = nnx.split(generator)
-    adam = make_optimizer(trained, args.optimizer)
-    state: dict[str, Any] = {"trained": trained, "adam": adam.init(trained)}
+    optimizer = make_optimizer(trained, args.optimizer)
+    state: dict[str, Any] = {"trained": trained, "adam": optimizer.init(trained)}
     saved = states.load(args.run / "state", jax.eval_shape(lambda: state))
     first = 0 if saved is None else saved.step
     state = state if saved is None else saved.tree
     networks = (graph, load_lpips("alexnet"))
     steps = {
-        with_pictures: make_step(adam, networks, args, with_pictures)
+        with_pictures: make_step(optimizer, networks, args, with_pictures)
         for with_pictures in (False, True)
     }
     reader = ThreadPoolExecutor(1)
@@ -178,7 +178,7 @@ def _as_matrix(path, value) -> contrib.MuonDimensionNumbers | None:
     return contrib.MuonDimensionNumbers(reduction_axis=tuple(inputs), output_axis=output)
 
 
-def make_step(adam, networks, args: Args, with_pictures: bool):
+def make_step(optimizer, networks, args: Args, with_pictures: bool):
     """The jitted step (state, batch, key, rate) -> (state, terms)."""
     graph, lpips = networks
     weights, superresolution_only = args.weights, args.pictures_teach == "superresolution"
@@ -200,10 +200,10 @@ def make_step(adam, networks, args: Args, with_pictures: bool):
         (_, terms), grads = jax.value_and_grad(loss, has_aux=True)(
             state["trained"], lpips, batch, key
         )
-        updates, adam_state = adam.update(grads, state["adam"], state["trained"])
+        updates, moments = optimizer.update(grads, state["adam"], state["trained"])
         updates = jax.tree.map(lambda u: -rate * u, updates)
         trained = optax.apply_updates(state["trained"], updates)
-        return {"trained": trained, "adam": adam_state}, terms
+        return {"trained": trained, "adam": moments}, terms
 
     return lambda state, batch, key, rate: step(state, lpips, batch, key, rate)
 

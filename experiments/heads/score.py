@@ -19,7 +19,7 @@ import tyro
 from eg3d_jax import checkpoint
 from eg3d_jax.cameras import from_label
 from experiments import compilation_cache
-from experiments.evaluation import shrink_depth
+from experiments.frame_scores import shrink_depth, shrink_mask
 from experiments.generators import EMBEDDED
 from experiments.pictures import save_png, to_uint8
 from inversion import metrics
@@ -75,17 +75,18 @@ def main(args: Args) -> None:
 
 def head_scores(lpips, out, target, opacity, depth) -> dict[str, np.ndarray]:
     """Scores of one head from V views: each [V]."""
-    mask = jnp.asarray(opacity >= 128)
+    inside = opacity >= 128
+    mask, small_mask = jnp.asarray(inside), shrink_mask(inside, out.opacity.shape[1])
     image, target = jnp.asarray(out.image), jnp.asarray(target)
     true_depth = shrink_depth(depth.astype(np.float32), out.depth.shape[1])
     assert true_depth is not None
-    small_mask = mask.reshape(len(mask), 64, 2, 64, 2).mean((2, 4)) >= 0.5
+    assert small_mask is not None
     error = jnp.where(true_depth > 0, jnp.abs(out.depth - true_depth), jnp.nan)
     scores = {
         "psnr": jax.vmap(metrics.psnr)(image, target),
         "psnr_foreground": jax.vmap(metrics.psnr)(image, target, mask),
         "lpips": jax.vmap(partial(metrics.lpips, lpips))(image, target),
-        "iou": jax.vmap(metrics.mask_iou)(out.opacity, small_mask),
+        "iou": jax.vmap(metrics.mask_iou)(out.opacity, jnp.asarray(small_mask)),
         "depth_error": jnp.nanmean(error, axis=(1, 2)),
     }
     return {name: np.asarray(value) for name, value in scores.items()}

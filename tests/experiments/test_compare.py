@@ -9,9 +9,11 @@ import pytest
 from PIL import Image
 
 from experiments.compare import Args, main, run_state, runs_of
-from experiments.compare_files import FILES, latex
+from experiments.compare_files import FILES, Compared
 from experiments.errors import InputError
+from experiments.evaluation_files import Evaluated
 from experiments.runs import RunFolder
+from experiments.tables import latex
 
 
 def arguments(inputs, output, **changes) -> Args:
@@ -27,8 +29,8 @@ def test_tables_curves_pictures_and_what_is_kept(visible_inputs, tmp_path):
     main(args)
     assert all((args.output / name).stat().st_size > 0 for name in FILES)
     found = json.loads((args.output / "comparison.json").read_text())
-    runs = {name: args.output / "runs" / "frames" / name for name in ("single_view",)}
-    measured = json.loads((runs["single_view"] / "metrics.json").read_text())
+    run = args.output / "runs" / "frames" / "single_view"
+    measured = json.loads((run / "metrics.json").read_text())
     frames = measured["frames"]["1 view, latent"]["psnr"]
     everything = found["methods"]["single view"]["psnr"]["all"]
     # Rendered again from the stored result: float32 along another compiled path.
@@ -43,11 +45,37 @@ def test_tables_curves_pictures_and_what_is_kept(visible_inputs, tmp_path):
     assert np.asarray(Image.open(args.output / "views.png")).std() > 0
 
     # Called again it measures anew and inverts nothing.
-    before = {name: (run / "report.html").stat().st_mtime_ns for name, run in runs.items()}
+    before = (run / "report.html").stat().st_mtime_ns
     main(args)
-    assert before == {name: (run / "report.html").stat().st_mtime_ns for name, run in runs.items()}
+    assert (run / "report.html").stat().st_mtime_ns == before
     with pytest.raises(InputError, match="other settings"):
         main(dataclasses.replace(args, seed=1))
+
+
+@pytest.mark.parametrize("identity", [None, 0.75])
+def test_every_number_stands_below_its_heading(identity):
+    columns = {"psnr": np.array([20.0, 30.0])}
+    columns |= {} if identity is None else {"identity": np.array([0.25, identity])}
+    run = Evaluated(
+        name="run", names=("0.png", "1.png"), yaw_degrees=np.array([0.0, 20.0]),
+        fitted=np.array([True, False]), columns=columns, count=2, identity_network=None,
+        latents={"depth_spread": 0.01, "path_distance": 5.0, "path_angle": None}, provenance={},
+    )  # fmt: skip
+    compared = Compared(
+        heads=("a",), methods=("m",), evaluated={("a", "m"): run}, runs={}, frames={}
+    )
+    heading, (row,) = compared.rows()
+    found = dict(zip(heading, row, strict=True))
+    assert len(found) == len(heading)
+    assert (found["PSNR, dB"], found["PSNR, dB, unseen"]) == ("25.00", "30.00")
+    known = {"identity": "0.500", "identity, unseen": "0.750"}
+    wanted = {"identity": "no network given"} if identity is None else known
+    assert {name: found[name] for name in found if name.startswith("identity")} == wanted
+    assert (found["depth spread"], found["path step"], found["path angle"]) == (
+        "0.0100",
+        "5.0",
+        "-",
+    )
 
 
 def test_a_run_without_its_report_goes_on(tmp_path):
