@@ -47,11 +47,14 @@ def measure_flicker(generator: TriPlaneGenerator, latents: Latents) -> dict[str,
     """Flicker of a head on `slow_swing`, the same whatever path is rendered; deterministic.
 
     Returns:
-      `image`; `raw`, before super-resolution; `depth`; and `image_motion`, the mean absolute change
-      of the image from one frame to the next in grey levels of 255.
+      `image`; `raw`, before super-resolution; `depth` of what is solid in all frames; and
+      `image_motion`, the mean absolute change of the image from one frame to the next in grey
+      levels of 255.
     """
     config = generator.config
     out = render_views(generator, latents, slow_swing(config.camera_radius, config.focal))
     motion = float(np.abs(np.diff(out.image, axis=0)).mean() * 127.5)
-    numbers = {name: flicker(getattr(out, name)) for name in ("image", "raw", "depth")}
-    return {**numbers, "image_motion": motion}
+    # Elsewhere depth is hidden, and the quotient of two numbers near zero.
+    solid = np.all(out.opacity > 0.5, axis=0)
+    seen = {"image": out.image, "raw": out.raw, "depth": out.depth[:, solid]}
+    return {**{name: flicker(frames) for name, frames in seen.items()}, "image_motion": motion}

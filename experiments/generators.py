@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
+from flax import nnx
 from jax import Array
 
 from convert_weights.__main__ import LICENSE
@@ -35,6 +37,19 @@ def ray_range(generator: TriPlaneGenerator) -> tuple[float, float] | None:
     if render.ray_start is None or render.ray_end is None:
         return None
     return render.ray_start, render.ray_end
+
+
+def with_finer_rays(generator: TriPlaneGenerator, factor: int) -> TriPlaneGenerator:
+    """The generator with `factor` times as many samples along each ray, both passes."""
+    render = generator.config.render
+    finer = dataclasses.replace(
+        render,
+        coarse_samples=factor * render.coarse_samples,
+        fine_samples=factor * render.fine_samples,
+    )
+    copy = nnx.merge(*nnx.split(generator))
+    copy.config = dataclasses.replace(generator.config, render=finer)
+    return copy
 
 
 def convert_pickle(path: Path) -> tuple[TriPlaneGenerator, dict]:

@@ -148,6 +148,7 @@ def test_seeds_are_those_of_numpy(inputs):
         ({"run": "nowhere"}, "nowhere is no folder"),
         ({"run": None, "generator": "frames"}, r"checkpoint\.json"),
         ({"output": "frames/0.png"}, "is a file"),
+        ({"finer": 0}, "--finer 0"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_written(inputs, tmp_path, changes, message):
