@@ -115,7 +115,7 @@ def runs_of(args: Args) -> dict[tuple[str, str], invert.Args]:
         raise InputError(f"--frames: {', '.join(names) or 'none'}; name folders of different names")
     return {
         (head, method): invert.Args(
-            frames=folder,
+            frames=(folder,),
             generator=args.generator,
             run=args.output / "runs" / head / _folder_name(method),
             preset=args.preset,
@@ -149,7 +149,7 @@ def method_settings(args: Args) -> dict[str, dict]:
 def settings_and_frames(job: invert.Args) -> tuple[dict, Frames]:
     """Of a run before it starts; its generator and networks are let go."""
     plan = invert.prepare(job)
-    return plan.settings, plan.frames
+    return plan.videos[0].settings, plan.videos[0].frames
 
 
 def run_state(job: invert.Args, settings: dict) -> str:
@@ -166,7 +166,7 @@ def run_state(job: invert.Args, settings: dict) -> str:
 
 def measure(job: invert.Args, args: Args, progress: Progress) -> Evaluated:
     """Measure a finished run on all its frames."""
-    settings = evaluate.Args(identity=args.identity, frames=job.frames, crop=args.crop)
+    settings = evaluate.Args(identity=args.identity, frames=job.frames[0], crop=args.crop)
     with progress.task(f"measuring {job.run}"):
         return evaluate.evaluate(evaluate.prepare(job.run, settings), settings)
 

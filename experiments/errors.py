@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import jax
+
 # As a shell's own: 2 for bad usage or input, 130 for Ctrl-C.
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -33,21 +35,41 @@ def is_disk_full(error: BaseException) -> bool:
     return False
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of JAX says that a device's memory is exhausted."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+
+
 @contextmanager
-def explained() -> Iterator[None]:
+def explained(interrupted: str = "") -> Iterator[None]:
     """End the command with one line on stderr for an error that its user can act on.
 
-    Wrap a command's `main`. Exit status 2 for bad input or a full disk, 130 for Ctrl-C; any other
-    error is a bug of ours and keeps its traceback.
+    Wrap a command's `main`. Exit status 2 for bad input, a full disk or too little memory, 130 for
+    Ctrl-C; any other error is a bug of ours and keeps its traceback.
+
+    Args:
+      interrupted: what to do after Ctrl-C.
     """
     try:
         yield
     except (InputError, DiskFullError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(EXIT_BAD_INPUT) from None
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        advice = str(interrupt) or interrupted
+        print(f"interrupted{advice and ': '}{advice}", file=sys.stderr)
         raise SystemExit(EXIT_INTERRUPTED) from None
+    except jax.errors.JaxRuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0]
+        print(
+            f"error: a device is out of memory ({reason}); do less at once (--memory-budget, "
+            "--videos-at-once, --views-at-once, --rays-at-once where the command has them), or "
+            "free some of it",
+            file=sys.stderr,
+        )
+        raise SystemExit(EXIT_BAD_INPUT) from None
     except OSError as error:
         if not is_disk_full(error):
             raise

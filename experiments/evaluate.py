@@ -16,10 +16,11 @@ import tyro
 
 from convert_weights.pickle_reader import sha256
 from eg3d_jax.cameras import from_label, to_label
-from experiments import compilation_cache, output_folder, states
+from experiments import compilation_cache, output_folder
 from experiments.batches import render_views
 from experiments.errors import InputError, explained
 from experiments.evaluation_files import FILES, MARK, Evaluated, write_evaluation, write_overview
+from experiments.fingerprints import fingerprint
 from experiments.frames_io import Frames, load_frames
 from experiments.generators import ray_range
 from experiments.measures import measure_frames, measure_latents
@@ -110,7 +111,7 @@ def prepare(run: Path, args: Args) -> _Job:
         ray_range=ray_range(generator),
     )
     labels = np.asarray(to_label(frames.cameras))
-    if args.frames is None and states.fingerprint({"labels": labels}) != settings["frame_labels"]:
+    if args.frames is None and fingerprint({"labels": labels}) != settings["frame_labels"]:
         raise InputError(
             f"{folder} has changed since {run} was made of it: its cameras are others; restore it, "
             "or name frames of the same head by --frames"

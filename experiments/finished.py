@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
 
 from eg3d_jax.generator import Renders
 from experiments.batches import render_views
-from experiments.fitting import Fit, Fitter
+from experiments.fitting import Fit, Fitter, Job
 from experiments.frame_scores import FrameScores, score
-from experiments.frames_io import Frames, read_images
+from experiments.frames_io import Frames
 from experiments.methods import Method
-from inversion.views import Views
+from experiments.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +36,14 @@ class Finished:
     renders: Renders
 
 
-def finish(fitter: Fitter, frames: Frames, method: Method, start: Fit | None) -> Finished:
-    """Fit one method and measure it on all frames, its latents alone and tuned."""
-    images = jnp.asarray(read_images(frames, method.frames))
-    views = Views(images=images, cameras=frames.cameras[method.frames])
-    fit = fitter.fit(method, views, start)
+def measure(fitter: Fitter, frames: Frames, job: Job, fit: Fit, progress: Progress) -> Finished:
+    """Measure a fitted method on all frames, its latents alone and tuned."""
+    method = job.method
     generators = {"latent": fitter.generator, "tuning": fit.generator}
     if not fitter.config.tuning.num_steps:
         del generators["tuning"]
     scores, renders = {}, None
-    with fitter.progress.task(f"{method.name}: measuring on all frames"):
+    with progress.task(f"{job.prefix}{method.name}: measuring on all frames"):
         for stage, generator in generators.items():
             renders = render_views(generator, fit.latents, frames.cameras)
             scores[stage] = score(fitter.networks.lpips, frames, renders)
@@ -57,7 +54,7 @@ def finish(fitter: Fitter, frames: Frames, method: Method, start: Fit | None) ->
         method=method,
         fit=fit,
         scores=scores,
-        losses={stage: fitter.log.history(name) for stage, name in stages.items()},
-        seconds={k: fitter.progress.seconds.get(name, 0.0) for k, name in stages.items()},
+        losses={stage: job.log.history(name) for stage, name in stages.items()},
+        seconds={k: progress.seconds.get(job.prefix + name, 0.0) for k, name in stages.items()},
         renders=renders,
     )

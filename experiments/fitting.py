@@ -1,68 +1,81 @@
-"""Runs the stages of an inversion in chunks: shown, logged, saved and resumed."""
+"""Fits latents and generators to the views of one or several videos, method by method."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from eg3d_jax.cameras import azimuth
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments import states
-from experiments.errors import InputError
 from experiments.event_log import EventLog
 from experiments.methods import Method
-from experiments.progress import Progress
-from inversion.coherence import split_targets
-from inversion.config import InversionConfig, StageConfig
-from inversion.latents import Latents, WStatistics, repeat_latents
+from experiments.programs import Programs
+from experiments.stage_runner import Ended, StageRunner, Work
+from experiments.stages import Stage, found_latents, latent_stage, latents_stage, tuning_stage
+from inversion.config import InversionConfig
+from inversion.latents import Latents, WStatistics
 from inversion.objectives import FeatureNetworks, prepare_targets
-from inversion.optimize import (
-    StageState,
-    advance_latent,
-    advance_latents,
-    advance_pivots,
-    advance_tuning,
-    start_latent,
-    start_latents,
-    start_tuning,
-    tuned_generator,
-)
+from inversion.optimize import tuned_generator
 from inversion.views import Views, continuous_azimuths
 
 TERMS = ("pixel", "perceptual", "identity", "prior", "distance", "interpolation", "depth")
-# Steps of one compiled call. On CPU a single one: XLA runs a loop's body two to three times slower
-# than the same operations outside (StyleGAN's backbone and its gradient: 223 against 77 ms).
-_CHUNK_STEPS = {"cpu": 1}
-_OTHER_CHUNK_STEPS = 10
-_SAVE_STEPS = 50
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A finished method: its latents, and the tuned generator (the original without tuning)."""
+    """A finished method.
+
+    Attributes:
+      latents: found.
+      generator: tuned; the original without tuning.
+      stopped: what was said of stages that ended early.
+      unusable: whether one ended before its first step.
+    """
 
     latents: Latents
     generator: TriPlaneGenerator
+    stopped: tuple[str, ...] = ()
+    unusable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A method for one video.
+
+    Attributes:
+      method: how to fit.
+      views: of `method.frames`.
+      start: the finished `method.start`.
+      folder: for the states of the video, a folder each stage.
+      log: of its losses.
+      prefix: of the stages' names on the screen, if there are several videos.
+    """
+
+    method: Method
+    views: Views
+    start: Fit | None
+    folder: Path
+    log: EventLog
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
 class Fitter:
-    """What all methods of a run share.
+    """What all methods of all videos share.
 
     Attributes:
       generator: as loaded.
       networks: of the losses.
       w_statistics: of the generator's mapping.
       config: schedules and weights.
-      folder: for the states.
-      log: of the losses.
-      progress: what the user sees.
+      programs: of the steps.
+      runner: of the stages.
       seed: of the draws.
       max_views: most views of any method.
     """
@@ -71,115 +84,88 @@ class Fitter:
     networks: FeatureNetworks
     w_statistics: WStatistics
     config: InversionConfig
-    folder: Path
-    log: EventLog
-    progress: Progress
+    programs: Programs
+    runner: StageRunner
     seed: int
     max_views: int
 
-    def fit(self, method: Method, views: Views, start: Fit | None = None) -> Fit:
-        """All stages of a method, from where an interrupted run left them.
+    def fit(self, jobs: Sequence[Job]) -> list[Fit]:
+        """All stages of one method for videos of equal shape, from where a stopped run left them.
 
-        Args:
-          method: how to fit.
-          views: of `method.frames`.
-          start: the finished `method.start`.
+        They share the steps that find latents; then each device tunes one generator at a time.
         """
-        if method.knots is not None:
-            assert start is not None
-            return self._fit_several(method, views, start)
+        key_found, key_tuning = jax.random.split(jax.random.key(self.seed))
+        stages = [self.first_stage(job.method, job.views, job.start, key_found) for job in jobs]
+        works = [
+            _work(job, job.method.latent_stage, stage)
+            for job, stage in zip(jobs, stages, strict=True)
+        ]
+        ends = self.runner.run(works)
+        frontal = azimuth(self.generator.frontal_camera())
+        found = list(zip(jobs, stages, ends, strict=True))
+        fits, at_once = [], self.programs.mesh.size
+        for first in range(0, len(found), at_once):
+            wave = found[first : first + at_once]
+            tuned = self._tune(wave, key_tuning)
+            for (_, stage, end), tuning in zip(wave, tuned, strict=True):
+                both = [end] if tuning is None else [end, tuning]
+                fits.append(
+                    Fit(
+                        found_latents(stage, end.state, frontal),
+                        generator=self.generator
+                        if tuning is None
+                        else tuned_generator(self.generator, tuning.state),
+                        stopped=tuple(e.stopped for e in both if e.stopped),
+                        unusable=any(e.stopped and not int(e.state.step) for e in both),
+                    )
+                )
+        return fits
+
+    def first_stage(self, method: Method, views: Views, start: Fit | None, key: jax.Array) -> Stage:
+        """The stage that finds the latent or the latents."""
+        if method.knots is None:
+            targets = prepare_targets(self.networks, self.padded(views))
+            return latent_stage(self.generator, self.w_statistics, self.config, targets, key)
+        assert start is not None
+        targets = prepare_targets(self.networks, views)
+        with jax.ensure_compile_time_eval():  # cameras are known where only shapes are planned
+            angles = continuous_azimuths(np.asarray(azimuth(views.cameras))[method.knots])
+        pivot = start.latents.w_plus[0]
+        return latents_stage(method, self.config, targets, pivot, jnp.asarray(angles), key)
+
+    def padded(self, views: Views) -> Views:
+        """Views repeated to one number, where only some are drawn each step.
+
+        So all methods share one compiled program.
+        """
         per_step = self.config.views_per_step
-        if per_step is not None and per_step < self.max_views:
-            # Repeated to one number of views, all methods share one compiled program.
-            views = views[np.resize(np.arange(len(views)), self.max_views)]
-        targets = prepare_targets(self.networks, views)
-        key_latent, key_tuning = jax.random.split(jax.random.key(self.seed))
-        latent = self._run(
-            method.latent_stage,
-            self.config.latent,
-            start_latent(self.w_statistics, self.generator.config.num_ws, key_latent),
-            partial(
-                advance_latent, generator=self.generator, networks=self.networks,
-                targets=targets, w_statistics=self.w_statistics,
-            ),
-        )  # fmt: skip
-        ws = latent.variables
-        generator = self._tune(method, key_tuning, partial(advance_tuning, targets=targets, ws=ws))
-        center = azimuth(self.generator.frontal_camera())
-        return Fit(repeat_latents(ws, center[None]), generator)
+        if per_step is None or per_step >= self.max_views:
+            return views
+        return views[np.resize(np.arange(len(views)), self.max_views)]
 
-    def _fit_several(self, method: Method, views: Views, start: Fit) -> Fit:
-        """A latent for each knot, from the one of all views, then tuning around all of them."""
-        assert method.knots is not None
-        targets = prepare_targets(self.networks, views)
-        targets = split_targets(targets, method.knots, method.between)
-        angles = continuous_azimuths(np.asarray(azimuth(targets.knots.cameras)))
-        before = repeat_latents(start.latents.w_plus[0], angles)
-        key_latents, key_tuning = jax.random.split(jax.random.key(self.seed))
-        state = self._run(
-            method.latent_stage,
-            self.config.latents,
-            start_latents(before, key_latents),
-            partial(
-                advance_latents, generator=self.generator, networks=self.networks,
-                targets=targets, start=before,
-            ),
-        )  # fmt: skip
-        latents = dataclasses.replace(before, w_plus=state.variables)
-        advance = partial(advance_pivots, targets=targets, latents=latents)
-        return Fit(latents, self._tune(method, key_tuning, advance))
-
-    def _tune(self, method: Method, key: jax.Array, advance: Callable) -> TriPlaneGenerator:
-        """The generator after the tuning stage, or as it was if there are no steps."""
+    def _tune(self, wave: list[tuple[Job, Stage, Ended]], key: jax.Array) -> list[Ended | None]:
+        """The tuning stages at their end; None if they have no steps."""
         if not self.config.tuning.num_steps:
-            return self.generator
-        tuned = self._run(
-            method.tuning_stage,
-            self.config.tuning,
-            start_tuning(self.generator, key),
-            partial(advance, generator=self.generator, networks=self.networks),
-        )
-        return tuned_generator(self.generator, tuned)
-
-    def _run(
-        self, name: str, stage: StageConfig, state: StageState, advance: Callable
-    ) -> StageState:
-        """Advance a stage to its end, in chunks; `advance` takes state, config and num_steps."""
-        num_steps = stage.num_steps
-        if not num_steps:
-            return state
-        folder = state_folder(self.folder, name)
-        saved = states.load(folder, jax.eval_shape(lambda: state))
-        state = state if saved is None else saved.tree
-        first = 0 if saved is None else saved.step
-        with self.progress.stage(name, num_steps, done=first) as shown:
-            for step, count in chunks(first, num_steps):
-                state, terms = advance(state, config=self.config, num_steps=count)
-                values = {key: np.asarray(value) for key, value in terms.items()}
-                self._require_finite(name, step, values)
-                self.log.scalars(name, step, values)
-                done = step + count
-                shown.update(done, values)
-                if done % _SAVE_STEPS < count or done == num_steps:
-                    states.save(folder, done, state)
-        return state
-
-    def _require_finite(self, name: str, step: int, values: dict[str, np.ndarray]) -> None:
-        bad = [key for key, value in values.items() if not np.isfinite(value).all()]
-        if bad:
-            raise InputError(
-                f"{name}: the loss term {bad[0]} is not finite after step {step}; the last saved "
-                "state is intact; start again with a lower learning rate"
+            return [None for _ in wave]
+        works = [
+            _work(
+                job,
+                job.method.tuning_stage,
+                tuning_stage(self.generator, self.config, stage, end.state, key),
             )
+            for job, stage, end in wave
+        ]
+        return [*self.runner.run(works)]
 
 
-def chunks(first: int, num_steps: int) -> Iterator[tuple[int, int]]:
-    """(first step, length) of each chunk; all of one length, so that one program serves."""
-    longest = _CHUNK_STEPS.get(jax.default_backend(), _OTHER_CHUNK_STEPS)
-    length = max(n for n in range(1, longest + 1) if num_steps % n == 0)
-    if first % length:
-        raise InputError(f"a state of step {first} does not fit chunks of {length}; start anew")
-    yield from ((step, length) for step in range(first, num_steps, length))
+def _work(job: Job, name: str, stage: Stage) -> Work:
+    return Work(
+        name=name,
+        shown=job.prefix + name,
+        stage=stage,
+        folder=state_folder(job.folder, name),
+        log=job.log,
+    )
 
 
 def state_folder(folder: Path, stage: str) -> Path:
@@ -187,7 +173,7 @@ def state_folder(folder: Path, stage: str) -> Path:
     return folder / stage.replace(", ", "-").replace(" ", "-")
 
 
-def steps_done(folder: Path, methods: list[Method]) -> dict[str, int]:
+def steps_done(folder: Path, methods: Sequence[Method]) -> dict[str, int]:
     """Steps of the newest state of every stage that has one."""
     names = [n for method in methods for n in (method.latent_stage, method.tuning_stage)]
     found = {name: states.steps(state_folder(folder, name)) for name in names}

@@ -3,243 +3,128 @@
 `python -m experiments.invert` shows it on the embedded generator and demo head. With weights from
 `python -m convert_weights` and frames labelled as EG3D does it,
 `python -m experiments.invert --generator weights/ffhq512-128 --frames video --run runs/video`.
+Several folders, `--frames 'videos/*'` say, are inverted together, a run folder each.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 import time
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Literal
 
-import numpy as np
+import jax
 import tyro
 
-from convert_weights.pickle_reader import sha256
-from eg3d_jax.cameras import azimuth, to_label
-from eg3d_jax.generator import TriPlaneGenerator
-from experiments import compilation_cache, states
-from experiments.errors import InputError, explained
-from experiments.event_log import EventLog
-from experiments.finished import Finished, finish
-from experiments.fitting import TERMS, Fit, Fitter, steps_done
-from experiments.frames_io import Frames, load_frames
-from experiments.generators import EMBEDDED, disk_bytes, load_generator, mean_latent, ray_range
-from experiments.methods import Method, choose_methods
-from experiments.networks import load_networks
-from experiments.outputs import write_metrics, write_page, write_pictures, write_turntable
-from experiments.presets import Preset, inversion_config
+from experiments import compilation_cache
+from experiments.errors import explained
+from experiments.generators import disk_bytes
+from experiments.inversion_args import DEMO, Args
+from experiments.inversion_batches import Inverter
+from experiments.inversion_plan import Plan, Video, batches, prepare
+from experiments.outcomes import Outcome, Outcomes, table
+from experiments.preparation import prepare_fitter
+from experiments.processes import join_processes
 from experiments.progress import Progress
-from experiments.results import save_result
+from experiments.run_lock import RunLock
 from experiments.runs import RunFolder
-from inversion.config import InversionConfig, Regularizer
-from inversion.objectives import FeatureNetworks
 
-DEMO = Path(__file__).parent / "demo" / "demo_a"
+__all__ = ["DEMO", "Args", "main", "prepare"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Args:
-    """Fit one latent and a tuned generator to several views of a head.
+def main(args: Args) -> bool:
+    """Run the command; errors that a user can act on are `InputError`s.
 
-    Attributes:
-      frames: folder of square frames with EG3D's dataset.json; the demo head if not given
-      generator: folder made by `python -m convert_weights`; the embedded heads if not given
-      run: output folder
-      views: number of frames to fit, evenly spaced in yaw
-      latents: number of latents; with more than one, that many of the views get one each, and the
-        others see what lies between
-      regularise: what holds several latents together, of distance, interpolation and depth; all if
-        not given, none if empty
-      update: how the terms of several latents are minimised, see `InversionConfig.update`
-      preset: 'paper' or 'quick'; quick for the embedded generator, paper for others, if not given
-      latent_steps: instead of the preset's
-      latents_steps: instead of the preset's
-      tuning_steps: instead of the preset's
-      baseline: also invert the single most frontal view, to compare; by default with quick only
-      views_at_once: views rendered together; fewer need less memory
-      rays_at_once: rays of a view rendered together; must divide their number
-      identity: model_ir_se50.pth, whose face embeddings then join the losses; for generators of 256
-        pixels or more
-      crop: take the central square of frames that are not square
-      resume: go on with an interrupted run
-      overwrite: remove an earlier run from the folder
-      seed: of all draws
+    Returns:
+      Whether everything went as it should: no video failed, no stage ended early.
     """
-
-    frames: Path = DEMO
-    generator: Path = EMBEDDED
-    run: Path = Path("runs/demo")
-    views: int = 7
-    latents: int = 1
-    regularise: tuple[Regularizer, ...] | None = None
-    update: Literal["joint", "alternating"] = "joint"
-    preset: Preset | None = None
-    latent_steps: int | None = None
-    latents_steps: int | None = None
-    tuning_steps: int | None = None
-    baseline: bool | None = None
-    views_at_once: int | None = None
-    rays_at_once: int | None = None
-    identity: Path | None = None
-    crop: bool = False
-    resume: bool = False
-    overwrite: bool = False
-    seed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A run before it starts, its input checked.
-
-    Attributes:
-      generator, metadata: of the checkpoint.
-      networks: that the losses look through.
-      frames: all of them.
-      methods: what is fitted and compared.
-      config: schedules.
-      settings: all that the result depends on.
-    """
-
-    generator: TriPlaneGenerator
-    metadata: dict
-    networks: FeatureNetworks
-    frames: Frames
-    methods: list[Method]
-    config: InversionConfig
-    settings: dict
-
-
-def main(args: Args) -> None:
-    """Run the command; errors that a user can act on are `InputError`s."""
+    join_processes(args.coordinator, args.processes, args.process)
     progress, started = Progress(), time.perf_counter()
     with progress.task("reading generator and frames"):
         plan = prepare(args)
-    frames = plan.frames
-    create = partial(RunFolder.create, overwrite=args.overwrite, frames_folder=args.frames)
-    open_run = RunFolder.resume if args.resume else create
-    needed_bytes = disk_bytes(plan.generator, len(plan.methods))
-    with open_run(args.run, plan.settings, needed_bytes=needed_bytes) as run:
-        finished = fit_all(args, run, plan, progress)
-        best = finished[-1]
-        with progress.task("pictures, turntable and report"):
-            labels = np.asarray(to_label(frames.cameras))[best.method.frames]
-            save_result(run.result, best.fit.generator, best.fit.latents, labels, plan.metadata)
-            compared = write_metrics(run, frames, finished)
-            rows = write_pictures(run, frames, finished)
-            write_turntable(run, best.fit)
-            write_page(
-                run, frames, finished, compared, rows,
-                settings=plan.settings, seconds=progress.seconds,
-            )  # fmt: skip
-    for sentence in compared.sentences():
+    fine = (invert_several if plan.several else invert_one)(args, plan, progress)
+    where = args.run / ("index.html" if plan.several else "report.html")
+    progress.say(f"{where}: open it in a browser ({time.perf_counter() - started:.0f} s)")
+    return fine
+
+
+def invert_one(args: Args, plan: Plan, progress: Progress) -> bool:
+    """One video, in the run folder itself."""
+    outcomes: list[Outcome] = []
+    # The folder is taken before the long work begins.
+    with open_run(args, plan, plan.videos[0], resume=args.resume) as run:
+        fitter, _ = prepare_fitter(args, plan, progress)
+        inverter = Inverter(plan, fitter, progress, lambda video: run, outcomes.append)
+        compared = inverter.invert(plan.videos)
+    for sentence in compared[0].sentences():
         progress.say(sentence)
-    progress.say(f"{run.report}: open it in a browser ({time.perf_counter() - started:.0f} s)")
+    return outcomes[0].status == "done"
 
 
-def prepare(args: Args) -> Plan:
-    """Read and check everything that a run needs."""
-    generator, metadata = load_generator(args.generator)
-    networks = load_networks(generator.config.image_side, args.identity)
-    frames = read_frames(args, generator)
-    methods, config = plan_methods(args, frames), choose_config(args)
-    return Plan(
-        generator=generator,
-        metadata=metadata,
-        networks=networks,
-        frames=frames,
-        methods=methods,
-        config=config,
-        settings=describe(args, config, metadata, frames),
-    )
-
-
-def fit_all(args: Args, run: RunFolder, plan: Plan, progress: Progress) -> list[Finished]:
-    """Fit and measure every method, from where an earlier run left it."""
-    keep = steps_done(run.states, plan.methods) if args.resume else None
-    with progress.task("statistics of the latent space"):
-        statistics = mean_latent(plan.generator)
-    with EventLog(run.path, TERMS, keep=keep) as log:
-        fitter = Fitter(
-            generator=plan.generator,
-            networks=plan.networks,
-            w_statistics=statistics,
-            config=plan.config,
-            folder=run.states,
-            log=log,
-            progress=progress,
-            seed=args.seed,
-            max_views=args.views,
-        )
-        fits: dict[str, Fit] = {}
-        finished = []
-        for method in plan.methods:
-            start = None if method.start is None else fits[method.start.name]
-            finished.append(finish(fitter, plan.frames, method, start))
-            fits[method.name] = finished[-1].fit
-        return finished
-
-
-def read_frames(args: Args, generator: TriPlaneGenerator) -> Frames:
-    """The frames, all checked."""
-    return load_frames(
-        args.frames,
-        image_side=generator.config.image_side,
-        crop=args.crop,
-        min_frames=args.views,
-        box_side=generator.config.render.box_warp,
-        ray_range=ray_range(generator),
-    )
-
-
-def plan_methods(args: Args, frames: Frames) -> list[Method]:
-    """What is fitted and compared."""
-    baseline = choose_preset(args) == "quick" if args.baseline is None else args.baseline
-    angles = np.asarray(azimuth(frames.cameras))
-    return choose_methods(angles, views=args.views, latents=args.latents, baseline=baseline)
-
-
-def choose_preset(args: Args) -> Preset:
-    """The preset asked for, or the one that fits the generator."""
-    return args.preset or ("quick" if args.generator == EMBEDDED else "paper")
-
-
-def choose_config(args: Args) -> InversionConfig:
-    """Schedules of the run."""
+def invert_several(args: Args, plan: Plan, progress: Progress) -> bool:
+    """Several videos, batch by batch; those that an earlier run finished are left as they are."""
+    outcomes = Outcomes(args.run, plan.names)
+    args.run.mkdir(parents=True, exist_ok=True)
+    number = jax.process_index()
+    lock = RunLock(args.run / (f"run{number}.lock" if number else "run.lock"))
+    lock.acquire()
     try:
-        return inversion_config(
-            choose_preset(args),
-            latent_steps=args.latent_steps,
-            latents_steps=args.latents_steps,
-            tuning_steps=args.tuning_steps,
-            regularizers=args.regularise,
-            update=args.update,
-            views_at_once=args.views_at_once,
-            rays_at_once=args.rays_at_once,
-        )
-    except ValueError as error:
-        raise InputError(f"--latent-steps, --latents-steps or --tuning-steps: {error}") from None
+        if not number:
+            outcomes.claim(resume=args.resume, overwrite=args.overwrite)
+        for name, message in plan.refused.items():
+            progress.say(f"{name} refused: {message}")
+            outcomes.write(Outcome(video=name, status="failed", message=message))
+        waiting = [video for video in plan.videos if not is_done(args, outcomes, video)]
+        if waiting:
+            remaining = dataclasses.replace(plan, videos=waiting)
+            fitter, at_once = prepare_fitter(args, remaining, progress)
+            inverter = Inverter(
+                plan, fitter, progress,
+                lambda video: open_run(args, plan, video, resume=begun(args, video)),
+                outcomes.write,
+            )  # fmt: skip
+            done = len(plan.names) - len(waiting)
+            for batch in batches(waiting, at_once):
+                names = ", ".join(video.name for video in batch)
+                progress.say(f"videos {done + 1} to {done + len(batch)} of "
+                             f"{len(plan.names)}: {names}")  # fmt: skip
+                inverter.invert(batch)
+                done += len(batch)
+        ended = outcomes.summarise()
+    finally:
+        lock.release()
+    progress.say(table(ended))
+    mine = [o for o in ended if o.video in {v.name for v in plan.videos} | set(plan.refused)]
+    return all(outcome.status == "done" for outcome in mine)
 
 
-def describe(args: Args, config: InversionConfig, metadata: dict, frames: Frames) -> dict:
-    """All that the result depends on; a run is only resumed with the same."""
-    labels = np.asarray(to_label(frames.cameras))
-    return {
-        "frames": args.frames.name,
-        "frame_labels": states.fingerprint({"labels": labels}),
-        "num_frames": len(frames),
-        "generator": metadata["fingerprint"],
-        "views": args.views,
-        "latents": args.latents,
-        "identity": None if args.identity is None else sha256(args.identity),
-        "crop": args.crop,
-        "seed": args.seed,
-        "inversion": config,
-    }
+def open_run(args: Args, plan: Plan, video: Video, *, resume: bool) -> RunFolder:
+    """The video's run folder, new or continued."""
+    needed_bytes = disk_bytes(plan.generator, len(video.methods))
+    if resume:
+        return RunFolder.resume(video.run, video.settings, needed_bytes=needed_bytes)
+    return RunFolder.create(
+        video.run,
+        video.settings,
+        needed_bytes=needed_bytes,
+        overwrite=args.overwrite,
+        frames_folder=video.folder,
+    )
+
+
+def begun(args: Args, video: Video) -> bool:
+    """Whether an earlier run of several began this video."""
+    return args.resume and (video.run / "config.json").exists()
+
+
+def is_done(args: Args, outcomes: Outcomes, video: Video) -> bool:
+    """Whether an earlier run finished this video, with the same settings."""
+    if not begun(args, video) or outcomes.read(video.name).status != "done":
+        return False
+    RunFolder.resume(video.run, video.settings).close()
+    return True
 
 
 if __name__ == "__main__":
-    with explained():
+    with explained(interrupted="--resume continues from the last save"):
         compilation_cache.enable()
-        main(tyro.cli(Args))
+        sys.exit(0 if main(tyro.cli(Args)) else 1)

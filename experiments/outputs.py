@@ -133,8 +133,9 @@ def write_page(
     *,
     settings: dict,
     seconds: dict[str, float],
+    notes: Sequence[str] = (),
 ) -> None:
-    """Write report.html."""
+    """Write report.html, with further remarks if there are any."""
     near, far = depth_range(finished[-1].renders)
     many = finished[-1].method
     report = Report(
@@ -152,6 +153,6 @@ def write_page(
         settings=settings,
         versions=versions(),
         seconds=seconds,
-        notes=[f"Depth runs from {near:.2f} (bright) to {far:.2f} world units (dark)."],
+        notes=[*notes, f"Depth runs from {near:.2f} (bright) to {far:.2f} world units (dark)."],
     )
     write_report(run.report, report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -80,15 +80,25 @@ class Progress:
           num_steps: its length.
           done: steps that an interrupted run has done already.
         """
+        with self.stages([name], num_steps, done=[done]) as shown:
+            yield shown[0]
+
+    @contextmanager
+    def stages(
+        self, names: Sequence[str], num_steps: int, *, done: Sequence[int]
+    ) -> Iterator[list[Stage]]:
+        """The same for several at once, a line each; each counts its share of the seconds."""
         started = time.monotonic()
+        begun = list(zip(names, done, strict=True))
         try:
             if not self._live:
-                yield Stage(name, num_steps, done, self.console, None)
+                yield [Stage(name, num_steps, d, self.console, None) for name, d in begun]
                 return
             with self._bars() as bars:
-                yield Stage(name, num_steps, done, self.console, bars)
+                yield [Stage(name, num_steps, d, self.console, bars) for name, d in begun]
         finally:
-            self._count(name, started)
+            for name in names:
+                self._count(name, started, len(names))
 
     @contextmanager
     def task(self, name: str) -> Iterator[None]:
@@ -105,8 +115,9 @@ class Progress:
             self._count(name, started)
         self.say(f"{name}: {time.monotonic() - started:.1f} s")
 
-    def _count(self, name: str, started: float) -> None:
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+    def _count(self, name: str, started: float, shared_by: int = 1) -> None:
+        share = (time.monotonic() - started) / shared_by
+        self.seconds[name] = self.seconds.get(name, 0.0) + share
 
     def _bars(self) -> Bars:
         return Bars(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,10 +16,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments.errors import DiskFullError, InputError, is_disk_full
+from experiments.fingerprints import description, entries
 
-_MANIFEST = "manifest.json"
-_ARRAYS = "arrays"
-_UNFINISHED = ".saving-"
+_MANIFEST, _ARRAYS = "manifest", "arrays"
 
 
 class DamagedState(Exception):
@@ -44,52 +40,104 @@ class SavedState:
     tree: Any
 
 
-def fingerprint(tree: Any) -> str:
-    """Hexadecimal SHA-256 of a tree's leaves: names, types, shapes and bytes."""
-    entries = _entries(tree)
-    return hashlib.sha256(json.dumps([_described(*e) for e in entries]).encode()).hexdigest()
+class Saver:
+    """Saves states of a run into one folder while the run goes on; closed by `with`.
 
-
-def save(folder: Path, step: int, tree: Any, note: dict[str, Any] | None = None) -> Path:
-    """Save a tree of arrays as `folder`/STEP, which appears at once and complete, or not at all.
-
-    Args:
-      folder: of all states of a run; made if missing. All but the last two are removed.
-      step: non-negative; a state already saved under it is replaced.
-      tree: any pytree of arrays, numbers and random keys.
-      note: JSON values kept beside, e.g. the stage.
-
-    Raises:
-      DiskFullError: if the disk fills up; earlier states are left as they were.
+    A state appears as `folder`/STEP complete, or not at all, whenever the process dies. All but the
+    last two are removed.
     """
-    folder = folder.absolute()
-    final, unfinished = folder / f"{step:08d}", folder / f"{_UNFINISHED}{step:08d}"
-    try:
-        _discard_unfinished(folder)
-        unfinished.mkdir(parents=True)
-        entries = _entries(tree)
-        arrays = {_leaf_name(i): array for i, (_, _, array) in enumerate(entries)}
-        if arrays:
-            with _quiet() as checkpointer:
-                checkpointer.save(unfinished / _ARRAYS, args=ocp.args.PyTreeSave(arrays))
-        leaves = [_described(*entry) for entry in entries]
-        manifest = {"step": step, "note": note or {}, "leaves": leaves}
-        (unfinished / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-        if final.exists():
-            shutil.rmtree(final)
-        unfinished.rename(final)
-    except Exception as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        if not is_disk_full(error):
-            raise
-        kept = f"the state of step {steps(folder)[-1]}" if steps(folder) else "no earlier state"
-        raise DiskFullError(
-            f"the disk is full: the state of step {step} was not saved below {folder} ({kept} is "
-            "there); free some space and continue with --resume"
-        ) from error
-    for old in steps(folder)[:-2]:
-        shutil.rmtree(folder / f"{old:08d}", ignore_errors=True)
-    return final
+
+    def __init__(self, folder: Path):
+        self.folder = folder.absolute()
+        # Each process of several has folders of its own.
+        process = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=process, active_processes={process}, barrier_sync_key_prefix=str(process)
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=2,
+                step_format_fixed_length=8,
+                create=False,
+                cleanup_tmp_directories=True,
+                save_root_metadata=False,
+                multiprocessing_options=alone,
+            ),
+            item_handlers={
+                _ARRAYS: ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
+                _MANIFEST: ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+            },
+        )
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(self, kind: object, *_) -> None:
+        with _quiet():
+            try:
+                self.wait()
+            except DiskFullError:
+                if kind is None:  # else another error is on its way already
+                    raise
+            finally:
+                self._manager.close()
+
+    def save(self, step: int, tree: Any, note: dict[str, Any] | None = None) -> None:
+        """Save a tree of arrays; it is copied here, and written while the caller goes on.
+
+        Args:
+          step: non-negative; a state already saved under it is replaced.
+          tree: any pytree of arrays, numbers and random keys.
+          note: JSON values kept beside, e.g. the stage.
+
+        Raises:
+          DiskFullError: if the disk filled up, in this save or the one before; earlier states are
+            left as they were.
+        """
+        self.wait()
+        leaves = entries(tree)
+        # Copies: JAX's own buffers are given to the next step.
+        arrays = {_leaf_name(i): np.array(array) for i, (_, _, array) in enumerate(leaves)}
+        described = [description(*leaf) for leaf in leaves]
+        manifest = {"step": step, "note": note or {}, "leaves": described}
+        args = ocp.args.Composite(
+            **{_ARRAYS: ocp.args.PyTreeSave(arrays), _MANIFEST: ocp.args.JsonSave(manifest)}
+        )
+        with _quiet(), self._explained():
+            if step in self._manager.all_steps():
+                self._manager.delete(step)
+            self._manager.save(step, args=args, force=True)
+
+    def wait(self) -> None:
+        """Wait until the last save is complete.
+
+        Raises:
+          DiskFullError: see `save`.
+        """
+        with _quiet(), self._explained():
+            self._manager.wait_until_finished()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not is_disk_full(error):
+                raise
+            kept = steps(self.folder)
+            intact = f"the state of step {kept[-1]}" if kept else "no earlier state"
+            raise DiskFullError(
+                f"the disk is full: a state was not saved below {self.folder} ({intact} is there); "
+                "free some space and continue with --resume"
+            ) from error
+
+
+def save(folder: Path, step: int, tree: Any, note: dict[str, Any] | None = None) -> None:
+    """Save one state and wait until it is complete; see `Saver`."""
+    with Saver(folder) as saver:
+        saver.save(step, tree, note)
 
 
 def steps(folder: Path) -> list[int]:
@@ -97,7 +145,7 @@ def steps(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
     found = (path for path in folder.iterdir() if path.name.isdigit())
-    return sorted(int(path.name) for path in found if (path / _MANIFEST).is_file())
+    return sorted(int(path.name) for path in found if (path / _MANIFEST).is_dir())
 
 
 def load(folder: Path, abstract: Any | Callable[[dict[str, Any]], Any]) -> SavedState | None:
@@ -132,18 +180,18 @@ def load(folder: Path, abstract: Any | Callable[[dict[str, Any]], Any]) -> Saved
 
 def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
     try:
-        manifest = json.loads((path / _MANIFEST).read_text())
-        leaves = manifest["leaves"]
         as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-        wanted = {_leaf_name(i): as_numpy for i in range(len(leaves))}
-        restored = {}
-        if wanted:
+        with _quiet():
+            with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+                manifest = checkpointer.restore(path / _MANIFEST)
+            leaves = manifest["leaves"]
+            wanted = {_leaf_name(i): as_numpy for i in range(len(leaves))}
             args = ocp.args.PyTreeRestore(restore_args=wanted)
-            with _quiet() as checkpointer:
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
                 restored = checkpointer.restore(path / _ARRAYS, args=args)
         arrays = [restored[_leaf_name(i)] for i in range(len(leaves))]
         for leaf, array in zip(leaves, arrays, strict=True):
-            if leaf != _described(leaf["name"], leaf["key"], array):
+            if leaf != description(leaf["name"], leaf["key"], array):
                 raise DamagedState(f"{leaf['name']} has changed since it was saved")
     except DamagedState:
         raise
@@ -176,41 +224,17 @@ def _rebuilt(path: Path, abstract: Any, manifest: dict[str, Any], arrays: list[n
     return jax.tree_util.tree_unflatten(structure, leaves)
 
 
-def _entries(tree: Any) -> list[tuple[str, str | None, np.ndarray]]:
-    """Name, implementation if it is a random key, and host copy of each leaf."""
-    entries = []
-    for key, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        name, kind = jax.tree_util.keystr(key), None
-        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            kind, leaf = str(jax.random.key_impl(leaf)), jax.random.key_data(leaf)
-        entries.append((name, kind, np.asarray(leaf)))
-    return entries
-
-
-def _described(name: str, kind: str | None, array: np.ndarray) -> dict[str, Any]:
-    array = np.asarray(array)
-    digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-    shape, dtype = list(array.shape), str(array.dtype)
-    return {"name": name, "key": kind, "shape": shape, "dtype": dtype, "sha256": digest}
-
-
 @contextmanager
-def _quiet() -> Iterator[ocp.Checkpointer]:
-    """A checkpointer whose threads do not print the traceback of what it also raises."""
+def _quiet() -> Iterator[None]:
+    """Keeps orbax's threads from printing the traceback of what they also raise."""
     log = logging.getLogger("absl")
     level = log.level
     log.setLevel(logging.CRITICAL)
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            yield checkpointer
+        yield
     finally:
         log.setLevel(level)
 
 
 def _leaf_name(index: int) -> str:
     return f"leaf{index:05d}"
-
-
-def _discard_unfinished(folder: Path) -> None:
-    for path in folder.glob(f"{_UNFINISHED}*"):
-        shutil.rmtree(path)

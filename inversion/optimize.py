@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,42 +20,23 @@ from inversion.config import InversionConfig, StageConfig
 from inversion.latents import Latents, WStatistics
 from inversion.objectives import FeatureNetworks, Targets, Terms, reconstruct, weighted
 from inversion.schedules import latent_noise_schedule, learning_rate_schedule
-
-_ADAM = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
-class StageState:
-    """All that changes in a stage; saved and loaded whole.
-
-    Attributes:
-      variables: what is fitted: ws [L, D], or the parameters of a generator.
-      adam: moments.
-      step: [] int32, steps done.
-      key: random key of the stage; a step's draws depend on it and the step alone.
-    """
-
-    variables: Any
-    adam: optax.OptState
-    step: Array
-    key: Array
+from inversion.state import ADAM, StageState, start_state, step_taken
 
 
 def start_latent(w_statistics: WStatistics, num_ws: int, key: Array) -> StageState:
     """The first stage's beginning: the mean latent in every layer."""
-    return _start(jnp.tile(w_statistics.mean, (num_ws, 1)), key)
+    return start_state(jnp.tile(w_statistics.mean, (num_ws, 1)), key)
 
 
 def start_latents(latents: Latents, key: Array) -> StageState:
     """The beginning of the stage of several latents, as `repeat_latents` makes them."""
-    return _start(jnp.copy(latents.w_plus), key)
+    return start_state(jnp.copy(latents.w_plus), key)
 
 
 def start_tuning(generator: TriPlaneGenerator, key: Array) -> StageState:
     """The last stage's beginning: the parameters as they are; noise maps are not among them."""
     # Copies: the steps donate their buffers, and the generator's must survive.
-    return _start(jax.tree.map(jnp.copy, nnx.state(generator, nnx.Param)), key)
+    return start_state(jax.tree.map(jnp.copy, nnx.state(generator, nnx.Param)), key)
 
 
 def tuned_generator(generator: TriPlaneGenerator, state: StageState) -> TriPlaneGenerator:
@@ -189,15 +169,6 @@ def advance_pivots(
     return _advance(tuple(map(tuned, parts)), state, config, config.tuning, num_steps)
 
 
-def _start(variables: Any, key: Array) -> StageState:
-    return StageState(
-        variables=variables,
-        adam=_ADAM.init(variables),
-        step=jnp.zeros((), jnp.int32),
-        key=jnp.copy(key),  # steps donate their state, and the caller may use the key again
-    )
-
-
 def _advance(
     objectives: Sequence[Callable[[Any, Array, Array], Terms]],
     state: StageState,
@@ -224,12 +195,12 @@ def _advance(
                 return weighted(terms, config), terms
 
             grads, terms = jax.grad(loss, has_aux=True)(variables)
-            updates, adam = _ADAM.update(grads, adam)
+            updates, adam = ADAM.update(grads, adam)
             updates = jax.tree.map(lambda u: factor * u, updates)
             variables = optax.apply_updates(variables, updates)
             all_terms |= terms
-        new = dataclasses.replace(state, variables=variables, adam=adam, step=state.step + 1)
-        return new, all_terms
+        total = weighted(all_terms, config)
+        return step_taken(state, variables, adam, total, stage.num_steps), all_terms
 
     if num_steps == 1:  # without a loop, in which XLA's CPU code is slower
         state, terms = iteration(state, None)

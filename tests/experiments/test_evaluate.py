@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import states
 from experiments.errors import InputError
 from experiments.evaluate import Args, main
+from experiments.fingerprints import fingerprint
 from experiments.results import load_result, save_result
 
 
@@ -27,7 +27,7 @@ def run(visible_inputs, tmp_path):
     config = {
         "format": "eg3d_jax run 1",
         "frames_folder": str(visible_inputs / "frames"),
-        "settings": {"frame_labels": states.fingerprint({"labels": labels}), "identity": None},
+        "settings": {"frame_labels": fingerprint({"labels": labels}), "identity": None},
     }
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     return tmp_path / "run"

@@ -58,7 +58,7 @@ def test_the_identity_term_is_logged_and_falls(weights, small_network, tmp_path)
     label = np.asarray(to_label(camera)).tolist()
     (frames / "dataset.json").write_text(json.dumps({"labels": [["0.png", label]]}))
     args = Args(
-        frames=frames,
+        frames=(frames,),
         generator=tmp_path / "generator",
         run=tmp_path / "run",
         views=1,

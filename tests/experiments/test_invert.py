@@ -46,7 +46,7 @@ def inputs(tmp_path_factory):
 
 def arguments(inputs, run, **changes) -> Args:
     args = Args(
-        frames=inputs / "frames",
+        frames=(inputs / "frames",),
         generator=inputs / "generator",
         run=run,
         views=3,

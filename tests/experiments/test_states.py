@@ -1,6 +1,7 @@
 """States come back bit by bit, whole or not at all."""
 
 import errno
+import json
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 
 from experiments import states
 from experiments.errors import DiskFullError, InputError
+from experiments.fingerprints import fingerprint
 
 
 def _tree(value):
@@ -87,9 +89,9 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(tmp_path, damage):
         for path in files:
             path.unlink()
     elif damage == "manifest":
-        (newest / "manifest.json").write_text("{")
+        (newest / "manifest" / "metadata").write_text("{")
     else:  # a save that never ended
-        newest.rename(tmp_path / ".saving-00000002")
+        newest.rename(tmp_path / "00000002.orbax-checkpoint-tmp-0")
     if damage == "folder":
         found = states.load(tmp_path, _tree(0))
     else:
@@ -103,11 +105,11 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(tmp_path, damage):
 def test_a_changed_number_is_noticed(tmp_path):
     """Even where the storage format itself would not: the manifest has a digest of every leaf."""
     states.save(tmp_path, 1, {"x": jnp.zeros(3)})
-    manifest = tmp_path / "00000001" / "manifest.json"
-    other = states.fingerprint({"x": jnp.ones(3)})
-    text = manifest.read_text()
-    digest = text.split('"sha256": "')[1][:64]
-    manifest.write_text(text.replace(digest, other))
+    manifest = tmp_path / "00000001" / "manifest" / "metadata"
+    other = fingerprint({"x": jnp.ones(3)})
+    content = json.loads(manifest.read_text())
+    content["leaves"][0]["sha256"] = other
+    manifest.write_text(json.dumps(content))
     with pytest.warns(UserWarning, match="has changed"):
         assert states.load(tmp_path, {"x": jnp.zeros(3)}) is None
 
@@ -120,21 +122,39 @@ def test_a_state_of_another_generator_is_refused(tmp_path):
         states.load(tmp_path, {"x": jnp.zeros(3), "y": jnp.zeros(3)})
 
 
-def test_a_full_disk_leaves_the_state_before(tmp_path, monkeypatch):
+@pytest.mark.parametrize("late", [False, True])
+def test_a_full_disk_leaves_the_state_before(tmp_path, monkeypatch, late):
+    """Whether it shows at once or while the state is written behind the run's back."""
     states.save(tmp_path, 1, {"x": jnp.float32(1)})
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(states.ocp.Checkpointer, "save", full)
+    handler = states.ocp.PyTreeCheckpointHandler
+    monkeypatch.setattr(handler, "finalize" if late else "async_save", full)
     with pytest.raises(DiskFullError, match=r"the state of step 1 is there"):
         states.save(tmp_path, 2, {"x": jnp.float32(2)})
     assert states.steps(tmp_path) == [1]
-    assert [path.name for path in tmp_path.iterdir()] == ["00000001"]
+    monkeypatch.undo()
+    states.save(tmp_path, 2, {"x": jnp.float32(2)})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000001", "00000002"]
+
+
+def test_what_is_saved_is_the_tree_at_that_moment(tmp_path):
+    """Not what its donated buffers hold while it is written."""
+    forward = jax.jit(lambda tree: {"x": tree["x"] + 1}, donate_argnums=0)
+    tree = {"x": jnp.zeros(2_000_000)}
+    with states.Saver(tmp_path) as saver:
+        for step in range(4):
+            saver.save(step, tree)
+            tree = forward(tree)
+    found = states.load(tmp_path, {"x": jnp.zeros(2_000_000)})
+    assert found is not None
+    assert (np.asarray(found.tree["x"]) == 3).all()
 
 
 def test_a_fingerprint_tells_trees_apart():
     tree = {"x": np.zeros(3, np.float32)}
-    assert states.fingerprint(tree) == states.fingerprint({"x": jnp.zeros(3)})
+    assert fingerprint(tree) == fingerprint({"x": jnp.zeros(3)})
     for other in ({"y": tree["x"]}, {"x": np.zeros(4, np.float32)}, {"x": np.zeros(3, np.int32)}):
-        assert states.fingerprint(other) != states.fingerprint(tree)
+        assert fingerprint(other) != fingerprint(tree)

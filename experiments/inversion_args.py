@@ -1,0 +1,78 @@
+"""What `python -m experiments.invert` is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from experiments.generators import EMBEDDED
+from experiments.presets import Preset
+from inversion.config import Regularizer
+
+DEMO = Path(__file__).parent / "demo" / "demo_a"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Fit one latent and a tuned generator to several views of a head, or of each of several.
+
+    Attributes:
+      frames: folder of square frames with EG3D's dataset.json; the demo head if not given. Several
+        folders, a pattern in quotes or a .txt file with one folder a line invert them all
+      generator: folder made by `python -m convert_weights`; the embedded heads if not given
+      run: output folder; of several videos, of their run folders and the summary
+      views: number of frames to fit, evenly spaced in yaw; of several videos, those with fewer
+        frames take all they have
+      latents: number of latents; with more than one, that many of the views get one each, and the
+        others see what lies between
+      regularise: what holds several latents together, of distance, interpolation and depth; all if
+        not given, none if empty
+      update: how the terms of several latents are minimised, see `InversionConfig.update`
+      preset: 'paper' or 'quick'; quick for the embedded generator, paper for others, if not given
+      latent_steps: instead of the preset's
+      latents_steps: instead of the preset's
+      tuning_steps: instead of the preset's
+      baseline: also invert the single most frontal view, to compare; by default with quick only
+      videos_at_once: videos fitted together on a device; 1 on a CPU and up to 8 elsewhere, if not
+        given. In tuning each device takes one at a time
+      memory_budget: of each device, GB; all there is if not given. Fewer videos, views and rays at
+        once are taken until the steps fit
+      views_at_once: views rendered together; fewer need less memory
+      rays_at_once: rays of a view rendered together; must divide their number
+      identity: model_ir_se50.pth, whose face embeddings then join the losses; for generators of 256
+        pixels or more
+      crop: take the central square of frames that are not square
+      resume: go on with an interrupted run
+      overwrite: remove an earlier run from the folder
+      coordinator: HOST:PORT of the first of several processes, each of which takes its share of the
+        videos; they need one folder to write into
+      processes: how many there are
+      process: number of this one, from 0
+      seed: of all draws
+    """
+
+    frames: tuple[Path, ...] = (DEMO,)
+    generator: Path = EMBEDDED
+    run: Path = Path("runs/demo")
+    views: int = 7
+    latents: int = 1
+    regularise: tuple[Regularizer, ...] | None = None
+    update: Literal["joint", "alternating"] = "joint"
+    preset: Preset | None = None
+    latent_steps: int | None = None
+    latents_steps: int | None = None
+    tuning_steps: int | None = None
+    baseline: bool | None = None
+    videos_at_once: int | None = None
+    memory_budget: float | None = None
+    views_at_once: int | None = None
+    rays_at_once: int | None = None
+    identity: Path | None = None
+    crop: bool = False
+    resume: bool = False
+    overwrite: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+    seed: int = 0

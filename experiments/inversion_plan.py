@@ -1,0 +1,197 @@
+"""A run before it starts: everything that it needs, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from convert_weights.pickle_reader import sha256
+from eg3d_jax.cameras import azimuth, to_label
+from eg3d_jax.generator import TriPlaneGenerator
+from experiments.errors import InputError
+from experiments.fingerprints import fingerprint
+from experiments.frames_io import Frames, load_frames
+from experiments.generators import EMBEDDED, load_generator, ray_range
+from experiments.inversion_args import Args
+from experiments.methods import Method, choose_methods
+from experiments.networks import load_networks
+from experiments.presets import Preset, inversion_config
+from experiments.video_list import find_videos, is_one_folder
+from inversion.config import InversionConfig
+from inversion.objectives import FeatureNetworks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """One video, its frames checked.
+
+    Attributes:
+      name: of the video; empty if it is the only one.
+      folder: of its frames.
+      run: folder of its run.
+      frames: all of them.
+      methods: what is fitted and compared.
+      settings: all that the result depends on.
+    """
+
+    name: str
+    folder: Path
+    run: Path
+    frames: Frames
+    methods: list[Method]
+    settings: dict
+
+    @property
+    def shape(self) -> tuple:
+        """Equal for videos that can be fitted together."""
+        each = [(len(m.frames), None if m.knots is None else tuple(m.knots)) for m in self.methods]
+        return tuple(each)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All videos of a run and what they share.
+
+    Attributes:
+      generator: as loaded.
+      metadata: of its checkpoint.
+      networks: that the losses look through.
+      config: schedules.
+      videos: to be inverted, by this process if there are several.
+      several: whether the run is of several videos, in a folder each.
+      names: of all videos, other processes' and refused ones among them.
+      refused: why some videos cannot be, by name.
+    """
+
+    generator: TriPlaneGenerator
+    metadata: dict
+    networks: FeatureNetworks
+    config: InversionConfig
+    videos: list[Video]
+    several: bool = False
+    names: tuple[str, ...] = ("",)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def prepare(args: Args) -> Plan:
+    """Read and check everything that a run needs.
+
+    Raises:
+      InputError: if something cannot be used; of one video among several, it is noted instead.
+    """
+    generator, metadata = load_generator(args.generator)
+    networks = load_networks(generator.config.image_side, args.identity)
+    config = choose_config(args)
+    if args.videos_at_once is not None and args.videos_at_once < 1:
+        raise InputError(f"--videos-at-once {args.videos_at_once} must be at least 1")
+    if args.memory_budget is not None and not args.memory_budget > 0:
+        raise InputError(f"--memory-budget {args.memory_budget} must be positive, in GB")
+    shared = {"generator": generator, "metadata": metadata, "networks": networks, "config": config}
+    if is_one_folder(args.frames):
+        video = prepare_video(args, "", args.frames[0], args.run, generator, metadata, config)
+        return Plan(**shared, videos=[video])
+    videos, refused, found = [], {}, find_videos(args.frames)
+    for name in list(found)[jax.process_index() :: jax.process_count()]:
+        run = args.run / name
+        try:
+            videos.append(prepare_video(args, name, found[name], run, generator, metadata, config))
+        except InputError as error:
+            refused[name] = str(error)
+    return Plan(**shared, videos=videos, several=True, names=tuple(found), refused=refused)
+
+
+def prepare_video(
+    args: Args,
+    name: str,
+    folder: Path,
+    run: Path,
+    generator: TriPlaneGenerator,
+    metadata: dict,
+    config: InversionConfig,
+) -> Video:
+    """The same for one video."""
+    frames = load_frames(
+        folder,
+        image_side=generator.config.image_side,
+        crop=args.crop,
+        min_frames=1 if name else args.views,
+        box_side=generator.config.render.box_warp,
+        ray_range=ray_range(generator),
+    )
+    methods = plan_methods(args, frames)
+    settings = describe(args, config, metadata, folder, frames, methods)
+    return Video(
+        name=name, folder=folder, run=run, frames=frames, methods=methods, settings=settings
+    )
+
+
+def plan_methods(args: Args, frames: Frames) -> list[Method]:
+    """What is fitted and compared."""
+    baseline = choose_preset(args) == "quick" if args.baseline is None else args.baseline
+    angles = np.asarray(azimuth(frames.cameras))
+    views = min(args.views, len(frames))
+    latents = min(args.latents, views) if views < args.views else args.latents
+    return choose_methods(angles, views=views, latents=latents, baseline=baseline)
+
+
+def batches(videos: Sequence[Video], size: int) -> list[list[Video]]:
+    """Videos to be fitted together: of one shape, at most `size`, of as equal sizes as can be."""
+    shapes = list(dict.fromkeys(video.shape for video in videos))
+    found = []
+    for shape in shapes:
+        alike = [video for video in videos if video.shape == shape]
+        count = -(-len(alike) // size)
+        found += [alike[i * len(alike) // count : (i + 1) * len(alike) // count]
+                  for i in range(count)]  # fmt: skip
+    return found
+
+
+def choose_preset(args: Args) -> Preset:
+    """The preset asked for, or the one that fits the generator."""
+    return args.preset or ("quick" if args.generator == EMBEDDED else "paper")
+
+
+def choose_config(args: Args) -> InversionConfig:
+    """Schedules of the run."""
+    try:
+        return inversion_config(
+            choose_preset(args),
+            latent_steps=args.latent_steps,
+            latents_steps=args.latents_steps,
+            tuning_steps=args.tuning_steps,
+            regularizers=args.regularise,
+            update=args.update,
+            views_at_once=args.views_at_once,
+            rays_at_once=args.rays_at_once,
+        )
+    except ValueError as error:
+        raise InputError(f"--latent-steps, --latents-steps or --tuning-steps: {error}") from None
+
+
+def describe(
+    args: Args,
+    config: InversionConfig,
+    metadata: dict,
+    folder: Path,
+    frames: Frames,
+    methods: Sequence[Method],
+) -> dict:
+    """All that the result depends on; a run is only resumed with the same."""
+    labels = np.asarray(to_label(frames.cameras))
+    last = methods[-1]
+    return {
+        "frames": folder.name,
+        "frame_labels": fingerprint({"labels": labels}),
+        "num_frames": len(frames),
+        "generator": metadata["fingerprint"],
+        "views": len(last.frames),
+        "latents": 1 if last.knots is None else len(last.knots),
+        "identity": None if args.identity is None else sha256(args.identity),
+        "crop": args.crop,
+        "seed": args.seed,
+        "inversion": config,
+    }

@@ -1,0 +1,124 @@
+"""What the videos of a run share, made once: statistics, compiled steps, memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from experiments.fitting import Fit, Fitter
+from experiments.generators import mean_latent
+from experiments.inversion_args import Args
+from experiments.inversion_plan import Plan, Video
+from experiments.memory import Spread, device_memory, fit_in_memory
+from experiments.programs import Programs
+from experiments.progress import Progress
+from experiments.stage_runner import StageRunner
+from experiments.stages import Stage, tuning_stage
+from inversion.latents import repeat_latents
+from inversion.videos import video_mesh
+from inversion.views import Views
+
+_VIDEOS_AT_ONCE = {"cpu": 1}
+_OTHER_VIDEOS_AT_ONCE = 8
+
+
+def prepare_fitter(args: Args, plan: Plan, progress: Progress) -> tuple[Fitter, int]:
+    """The fitter, its steps compiled and within memory, and how many videos make a batch.
+
+    Raises:
+      InputError: if the steps do not fit in memory however little is done at once.
+    """
+    with progress.task("statistics of the latent space"):
+        statistics = mean_latent(plan.generator)
+    mesh = video_mesh()
+    largest = max(plan.videos, key=lambda video: len(video.methods[-1].frames))
+    wide, tried = widest(args, plan, mesh.size), []
+
+    def peak(spread: Spread) -> int:
+        # What need not be divided stays as it is: that is another, faster program.
+        config = dataclasses.replace(
+            plan.config,
+            views_at_once=spread.views if spread.views < wide.views else plan.config.views_at_once,
+            rays_at_once=spread.rays if spread.rays < wide.rays else plan.config.rays_at_once,
+        )
+        programs = Programs(plan.generator, plan.networks, config, mesh)
+        fitter = Fitter(
+            generator=plan.generator,
+            networks=plan.networks,
+            w_statistics=statistics,
+            config=config,
+            programs=programs,
+            runner=StageRunner(programs, progress),
+            seed=args.seed,
+            max_views=max(len(method.frames) for v in plan.videos for method in v.methods),
+        )
+        tried.append(fitter)
+        with progress.task("compiling the steps"):
+            return planned_bytes(fitter, largest, spread.videos)
+
+    budget = device_memory() if args.memory_budget is None else 1e9 * args.memory_budget
+    spread = fit_in_memory(peak, wide, budget, progress)
+    return tried[-1], spread.videos * mesh.size
+
+
+def widest(args: Args, plan: Plan, devices: int) -> Spread:
+    """All that the user allows at once."""
+    usual = _VIDEOS_AT_ONCE.get(jax.default_backend(), _OTHER_VIDEOS_AT_ONCE)
+    views = max(len(method.frames) for video in plan.videos for method in video.methods)
+    views = min(views, plan.config.views_per_step or views)
+    side = plan.generator.config.neural_side
+    return Spread(
+        videos=min(args.videos_at_once or usual, -(-len(plan.videos) // devices)),
+        views=min(args.views_at_once or views, views),
+        rays=args.rays_at_once or side * side,
+    )
+
+
+def planned_bytes(fitter: Fitter, video: Video, videos: int) -> int:
+    """Peak memory on each device while videos like the given one are inverted, so many at once.
+
+    Compiles every kind of step for it; they are used afterwards.
+    """
+    stages = planned_stages(fitter, video)
+    with ThreadPoolExecutor() as pool:
+        compiled = list(pool.map(lambda stage: _compile(fitter, stage, videos), stages))
+    tuned = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(fitter.generator))
+    return max(compiled, default=0) + videos * len(video.methods) * tuned
+
+
+def planned_stages(fitter: Fitter, video: Video) -> list[Stage]:
+    """All stages of a video's methods as shapes, without those that have no steps."""
+    config, found = fitter.generator.config, []
+    side, key = config.image_side, jax.random.key(0)
+    ws = jnp.zeros((config.num_ws, config.w_dim))
+    start = Fit(repeat_latents(ws, jnp.zeros(1)), fitter.generator)
+    for method in video.methods:
+        cameras = video.frames.cameras[method.frames]
+        images = jax.ShapeDtypeStruct((len(method.frames), side, side, 3), jnp.float32)
+
+        def first(images, method=method, cameras=cameras) -> Stage:
+            views = Views(images=images, cameras=cameras)
+            return fitter.first_stage(method, views, start, key)
+
+        def second(stage: Stage) -> Stage:
+            return tuning_stage(fitter.generator, fitter.config, stage, stage.state, key)
+
+        stage = jax.eval_shape(first, images)
+        found += [stage, jax.eval_shape(second, stage)]
+    return [stage for stage in found if stage.schedule.num_steps]
+
+
+def _compile(fitter: Fitter, stage: Stage, videos: int) -> int:
+    mesh = fitter.programs.mesh
+    count = mesh.size * (videos if stage.shares_generator else 1)
+    spread = NamedSharding(mesh, PartitionSpec("videos"))
+
+    def stacked(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype, sharding=spread)
+
+    state, own = jax.tree.map(stacked, (stage.state, stage.own))
+    return fitter.programs.compiled(stage, state, own).bytes

@@ -1,0 +1,175 @@
+"""Runs a stage of one or several videos to its end: shown, logged, saved and resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import states
+from experiments.errors import InputError
+from experiments.event_log import EventLog
+from experiments.interrupts import deferred_interrupt
+from experiments.programs import Programs, chunk_steps
+from experiments.progress import Progress
+from experiments.stages import Stage
+from inversion.state import StageState
+from inversion.videos import stack_videos, video
+
+_SAVE_STEPS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A stage of one video.
+
+    Attributes:
+      name: of the stage in logs.
+      shown: of the stage and video on the screen.
+      stage: what is done.
+      folder: for its states.
+      log: of its losses.
+    """
+
+    name: str
+    shown: str
+    stage: Stage
+    folder: Path
+    log: EventLog
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A stage at its end.
+
+    Attributes:
+      state: of the last step taken.
+      stopped: why it ended early, or None.
+    """
+
+    state: StageState
+    stopped: str | None = None
+
+
+@dataclass
+class _Way:
+    """How far a work is."""
+
+    work: Work
+    saver: states.Saver | None
+    step: int
+    stopped: str | None = None
+    saved: int = field(default=-1)
+
+    @property
+    def ended(self) -> bool:
+        return self.stopped is not None or self.step >= self.work.stage.schedule.num_steps
+
+
+class StageRunner:
+    """Runs stages; holds what all of them share."""
+
+    def __init__(self, programs: Programs, progress: Progress, save_steps: int = _SAVE_STEPS):
+        self._programs, self._progress, self._save_steps = programs, progress, save_steps
+
+    def run(self, works: Sequence[Work]) -> list[Ended]:
+        """Advance works of equal shape together, from where an interrupted run left them.
+
+        A work whose loss or result stops being finite, or whose loss explodes, ends there; the
+        others go on.
+
+        Raises:
+          KeyboardInterrupt: if the user asked to stop; all is saved then.
+          DiskFullError: if a state could not be saved.
+        """
+        schedule = works[0].stage.schedule
+        if not schedule.num_steps:
+            return [Ended(work.stage.state) for work in works]
+        found = [_newest(work) for work in works]
+        ways = [way for way, _ in found]
+        if all(way.ended for way in ways):
+            return [Ended(state, way.stopped) for way, state in found]
+        stages = [dataclasses.replace(way.work.stage, state=state) for way, state in found]
+        names, done = [work.shown for work in works], [way.step for way in ways]
+        with ExitStack() as stack:
+            for way in ways:
+                way.saver = stack.enter_context(states.Saver(way.work.folder))
+            shown = stack.enter_context(self._progress.stages(names, schedule.num_steps, done=done))
+            state = self._advance(ways, stages, shown)
+        return [Ended(video(state, i), way.stopped) for i, way in enumerate(ways)]
+
+    def _advance(self, ways: list[_Way], stages: list[Stage], shown: list) -> StageState:
+        """All steps of all ways: their states, stacked."""
+        mesh = self._programs.mesh
+        stages = stages + [_frozen(stages[-1])] * (-len(stages) % mesh.size)
+        state = stack_videos([stage.state for stage in stages], mesh)
+        own = stack_videos([stage.own for stage in stages], mesh)
+        program = self._programs.program(stages[0], state, own)
+        with deferred_interrupt() as interrupt:
+            while not all(way.ended for way in ways):
+                state, terms = program(state, own)
+                steps = np.asarray(state.step)
+                values = {name: np.asarray(value) for name, value in terms.items()}
+                for i, way in enumerate(ways):
+                    if not way.ended:
+                        self._tell(way, int(steps[i]), {k: v[i] for k, v in values.items()})
+                        shown[i].update(way.step, {k: v[i] for k, v in values.items()})
+                    if self._due(way) or interrupt.asked:
+                        self._save(way, video(state, i))
+                if interrupt.asked:
+                    break
+        if interrupt.asked:
+            for way in ways:
+                assert way.saver is not None
+                way.saver.wait()
+            raise KeyboardInterrupt("everything so far is saved; go on with --resume")
+        return state
+
+    def _tell(self, way: _Way, step: int, values: dict[str, np.ndarray]) -> None:
+        """Log the steps that were taken, and notice when one was not."""
+        schedule, taken = way.work.stage.schedule, step - way.step
+        way.work.log.scalars(way.work.name, way.step, {k: v[:taken] for k, v in values.items()})
+        way.step = step
+        if taken < chunk_steps(schedule) and step < schedule.num_steps:
+            bad = [name for name, value in values.items() if not np.isfinite(value[taken])]
+            what = f"the loss term {bad[0]} is not finite" if bad else "the loss has exploded"
+            way.stopped = f"{way.work.shown}: {what} after step {step}, where it ended"
+            self._progress.say(way.stopped)
+
+    def _due(self, way: _Way) -> bool:
+        """Whether the way's state should be saved now."""
+        if way.saved == way.step:
+            return False
+        return way.ended or way.step // self._save_steps > max(way.saved, 0) // self._save_steps
+
+    def _save(self, way: _Way, state: StageState) -> None:
+        if way.saved != way.step:
+            assert way.saver is not None
+            way.saver.save(way.step, state, {"stopped": way.stopped})
+            way.saved = way.step
+
+
+def _newest(work: Work) -> tuple[_Way, StageState]:
+    """Where a work begins, or goes on."""
+    saved = states.load(work.folder, jax.eval_shape(lambda: work.stage.state))
+    if saved is None:
+        return _Way(work, None, 0), work.stage.state
+    way = _Way(work, None, saved.step, saved.note.get("stopped"), saved.step)
+    if not 0 <= saved.step <= work.stage.schedule.num_steps:
+        raise InputError(
+            f"{work.folder} holds a state of step {saved.step}, but the stage has "
+            f"{work.stage.schedule.num_steps} steps; start a new run"
+        )
+    return way, saved.tree
+
+
+def _frozen(stage: Stage) -> Stage:
+    """A copy that takes no steps, to fill a place."""
+    past = jnp.asarray(stage.schedule.num_steps, jnp.int32)
+    return dataclasses.replace(stage, state=dataclasses.replace(stage.state, step=past))
