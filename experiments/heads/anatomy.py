@@ -26,6 +26,22 @@ IDENTITY, PHENOTYPE, EXPRESSION, APPEARANCE = (
     slice(27, 37),
 )
 Z_DIM = 37
+# The part of a head that each number changes, and what it does there.
+PARAMETERS: tuple[tuple[str, str], ...] = (
+    *(("identity", f"mix {i}") for i in range(16)),
+    *(("phenotype", name) for name in ("age", "gender", "weight")),
+    *(
+        ("expression", name)
+        for name in "jaw,smile,pucker,blink,brow,squint,lips apart,gaze".split(",")
+    ),
+    *(
+        ("appearance", name)
+        for name in (
+            "skin tone,skin warmth,hair darkness,hair tint,hair volume,hairline,lips,iris,"
+            "clothes hue,clothes shade"
+        ).split(",")
+    ),
+)
 
 _SHAPE_STRENGTH, _SHAPE_LIMIT = 0.40, 2.2
 # Labels whose full strength makes caricatures are held back.

@@ -6,6 +6,7 @@ hair volume, hairline, lips, iris, and two of the clothes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +80,12 @@ def hair_mask(template, hairline: float, *, softness: float, offset: float = 0.0
     return smoothstep(-softness / 2, softness / 2, y - line - offset) * (z < 0.17)
 
 
-def colours(hits: Hits, static: dict[str, np.ndarray], look: Appearance) -> np.ndarray:
+def colours(
+    hits: Hits,
+    static: dict[str, np.ndarray],
+    look: Appearance,
+    decorate: Callable[..., np.ndarray] | None = None,
+) -> np.ndarray:
     """[N, 3] sRGB in [0, 1] of surface hits.
 
     Args:
@@ -87,6 +93,8 @@ def colours(hits: Hits, static: dict[str, np.ndarray], look: Appearance) -> np.n
       static: per-vertex `template`, `lips`, `ears`, `occlusion` and per-triangle `eyeball`,
         `cavity`, `tongue`.
       look: the head's colours.
+      decorate: from albedo [N, 3], template [N, 3], lips and ears [N] to an albedo; of all but
+        eyes and mouth, before light.
     """
     at = hits.interpolate(static["packed"])
     template, lips, ears, occlusion = at[:, :3], at[:, 3], at[:, 4], at[:, 5]
@@ -101,15 +109,23 @@ def colours(hits: Hits, static: dict[str, np.ndarray], look: Appearance) -> np.n
     hair = hair_mask(template, look.hairline, softness=0.007) * (1 - ears)
     albedo = mix(albedo, look.hair * _strands(template)[:, None], hair)
     albedo = mix(albedo, look.clothes, _clothes_mask(x, y, z))
+    if decorate is not None:
+        albedo = decorate(albedo, template, lips, ears)
     for part, colour in (("cavity", _CAVITY), ("tongue", _TONGUE)):
         albedo = np.where(static[part][hits.triangle][:, None], colour, albedo)
     eye = static["eyeball"][hits.triangle]
     albedo[eye] = _eye_colour(x[eye], y[eye], look.iris)
-    return np.clip(albedo * _illumination(hits.normal, occlusion, eye)[:, None], 0, 1)
+    return np.clip(albedo * illumination(hits.normal, occlusion, eye)[:, None], 0, 1)
 
 
-def _illumination(normal, occlusion, eye) -> np.ndarray:
-    """Wrapped sun and hemisphere sky, both fixed to the world."""
+def illumination(normal, occlusion, eye) -> np.ndarray:
+    """[N] light on normals [N, 3]: wrapped sun and hemisphere sky, both fixed to the world.
+
+    Args:
+      normal: unit normals.
+      occlusion: share of the sky that is seen, in [0, 1].
+      eye: whether it is an eyeball, which is lit more evenly.
+    """
     sun = np.maximum((normal @ _LIGHT + 0.4) / 1.4, 0)
     sky = 0.62 + 0.38 * normal[:, 1]
     light = 0.52 * sun * (0.5 + 0.5 * occlusion) + 0.80 * sky * (0.2 + 0.8 * occlusion)

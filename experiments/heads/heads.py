@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from experiments.heads.anatomy import Z_DIM, HeadModel
-from experiments.heads.appearance import Appearance, colours, raise_hair
-from experiments.heads.scene import Scene, make_scene
+from experiments.heads.appearance import Appearance, colours, illumination, raise_hair
+from experiments.heads.extras import Extra, Place
+from experiments.heads.glasses import Anchors, Solid
+from experiments.heads.scene import Hits, Scene, make_scene
 
 
 @dataclass(frozen=True)
@@ -27,18 +29,39 @@ class HeadMaker:
         """The maker from the cached basis."""
         return cls(HeadModel.load())
 
-    def scene(self, z: np.ndarray) -> Scene:
-        """The head of latent z [37] in EG3D's box."""
+    def scene(self, z: np.ndarray, extra: Extra | None = None) -> Scene:
+        """The head of latent z [37] in EG3D's box, with something on it that heads do not have."""
         basis = self.model.basis
         look = Appearance.from_latent(z)
         vertices, scale = self.model.mesh(z)
         normals = self.vertex_normals(vertices)
         vertices = raise_hair(vertices, normals, basis.template, basis.ears, look, scale)
-        return make_scene(
-            vertices,
-            basis.faces,
-            self.vertex_normals(vertices),
-            lambda hits: colours(hits, self._static, look),
+        if extra is None:
+            extra = Extra()
+        if extra.thickness is not None:
+            place = Place(template=basis.template, lips=basis.lips, ears=basis.ears)
+            vertices = vertices + (scale * extra.thickness(place))[:, None] * normals
+        solid = None if extra.solid is None else extra.solid(self.anchors(z))
+        decorate = None if extra.paint is None else partial(_painted, extra.paint, look)
+        shade = lambda hits: colours(hits, self._static, look, decorate)  # noqa: E731
+        normals = self.vertex_normals(vertices)
+        if solid is None:
+            return make_scene(vertices, basis.faces, normals, shade)
+        return _with_solid(vertices, basis.faces, normals, shade, solid)
+
+    def anchors(self, z: np.ndarray) -> Anchors:
+        """Where glasses rest on the head of latent z [37]; no expression moves them."""
+        basis, neutral = self.model.basis, self.model.neutral(z)
+        scale, shift = self.model.framing(neutral)
+        vertices, template = neutral * scale + shift, basis.template
+        eyeball = np.isin(np.arange(len(template)), basis.faces[basis.eyeball])
+        root = (basis.ears > 0.5) & (template[:, 1] > 0.722) & (np.abs(template[:, 0]) < 0.079)
+        bridge = (np.abs(template[:, 0]) < 0.006) & (np.abs(template[:, 1] - 0.732) < 0.008)
+        sides = (template[:, 0] > 0, template[:, 0] < 0)
+        return Anchors(
+            eyes=np.stack([vertices[eyeball & side].mean(0) for side in sides]),
+            ears=np.stack([vertices[root & side].mean(0) for side in sides]),
+            nose=float(vertices[bridge, 2].max()),
         )
 
     def vertex_normals(self, vertices: np.ndarray) -> np.ndarray:
@@ -82,3 +105,25 @@ class HeadMaker:
         found = scene.caster.run(*rays, output=1)
         free = (found["primID"] < 0) | (found["tfar"] > 0.3)
         return free.reshape(96, -1).mean(0)
+
+
+def _painted(paint, look: Appearance, albedo, template, lips, ears) -> np.ndarray:
+    return paint(albedo, Place(template=template, lips=lips, ears=ears), look)
+
+
+def _with_solid(vertices, faces, normals, shade, solid: Solid) -> Scene:
+    """The scene of a head and of a mesh of one colour beside it."""
+
+    def shade_both(hits: Hits) -> np.ndarray:
+        of_head = hits.triangle < len(faces)
+        light = illumination(hits.normal, np.ones(len(of_head)), np.zeros(len(of_head), bool))
+        colour = np.clip(solid.colour * light[:, None], 0, 1)
+        colour[of_head] = shade(hits.select(of_head))
+        return colour
+
+    return make_scene(
+        np.concatenate([vertices, solid.vertices]),
+        np.concatenate([faces, solid.faces + len(vertices)]),
+        np.concatenate([normals, solid.normals]),
+        shade_both,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
@@ -31,6 +31,10 @@ class Hits:
     def interpolate(self, attribute: np.ndarray) -> np.ndarray:
         """[N, C] values of a per-vertex attribute [V, C]."""
         return interpolate(attribute, self.corners, self.barycentric)
+
+    def select(self, chosen: np.ndarray) -> Hits:
+        """The hits that `chosen` [N] is true of."""
+        return Hits(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)

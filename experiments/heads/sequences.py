@@ -1,24 +1,46 @@
 """Short videos of heads that no generator was trained on, in EG3D's folder format.
 
-`python -m experiments.heads.sequences --folder experiments/demo` writes `demo_a` (mild speech) and
-`demo_b` (strong expressions). Each holds `frame0000.png` ..., EG3D's `dataset.json`, and the true
-`depth.npz` (key `depth`, float16 [T, S, S], 0 where empty) and `mask.npz` (key `mask`, uint8
-[T, S, S], 255 times the opacity).
+`python -m experiments.heads.sequences --folder experiments/demo` writes the two shipped demos,
+`--folder data/benchmark --set benchmark` six heads that each have something no training head has,
+three of them with strong expressions. Beside `frame0000.png` ... and EG3D's `dataset.json` lie
+
+| file | key | shape, type | meaning |
+|---|---|---|---|
+| depth.npz | depth | [T, S, S] float16 | true distance from the camera, 0 where empty |
+| mask.npz | mask | [T, S, S] uint8 | 255 times the opacity |
+| parameters.npz | z | [T, 37] float32 | true parameters: frames differ in expression alone |
+| | part | [37] text | what each belongs to: identity, phenotype, expression, appearance |
+| | name | [37] text | what it does there |
+| | extra | [] text | what the head has that training heads have not; empty if nothing |
+
+z is a latent as drawn with the expression put in its place: unlike those of training data it has
+not mean square one.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import tyro
 from PIL import Image
 
 from eg3d_jax.cameras import Cameras, to_label, yaw_pitch_camera
-from experiments.heads.anatomy import EXPRESSION, sample_latents
+from experiments.errors import InputError, explained
+from experiments.heads.anatomy import EXPRESSION, PARAMETERS, sample_latents
+from experiments.heads.expressions import (
+    grimaces,
+    mild_attention,
+    mild_speech,
+    strong_expressions,
+    strong_reversed,
+)
+from experiments.heads.extras import EXTRAS, Extra
 from experiments.heads.heads import HeadMaker
 from experiments.heads.scene import Pictures, render
 
@@ -27,64 +49,109 @@ SEED_STREAM = 2_000_000  # no training shard or held-out file draws from it
 
 @dataclass(frozen=True, kw_only=True)
 class Args:
-    """Write the demo sequences.
+    """Write sequences of moving heads with their true depth, mask and parameters.
 
     Attributes:
       folder: gets one folder per sequence
+      set: the two shipped demos, or the six heads of the benchmark
       frames: frames a sequence
       side: pixels a side
     """
 
-    folder: Path = Path("experiments/demo")
+    folder: Path
+    set: Literal["demo", "benchmark"] = "demo"
     frames: int = 60
     side: int = 128
 
 
-def sweep(frames: int) -> Cameras:
-    """[T] cameras: yaw from -75 to 75 degrees while the pitch sways by 8 degrees."""
-    time = np.linspace(0, 1, frames, dtype=np.float32)
-    return yaw_pitch_camera(
-        np.radians(-75 + 150 * time), np.radians(8) * np.sin(2 * np.pi * time).astype(np.float32)
-    )
+def sweep(frames: int, *, first_yaw: float = -75.0, pitch_phase: float = 0.0) -> Cameras:
+    """[T] cameras: yaw from `first_yaw` degrees to its negative, the pitch sways by 8 degrees."""
+    turned = np.linspace(0, 1, frames, dtype=np.float32)
+    sway = np.sin(2 * np.pi * (turned + pitch_phase)).astype(np.float32)
+    return yaw_pitch_camera(np.radians(first_yaw - 2 * first_yaw * turned), np.radians(8) * sway)
 
 
-def mild_speech(time: np.ndarray) -> np.ndarray:
-    """[T, 8] expression latents at time in [0, 1]: talking, smiling a little, one blink."""
-    jaw = 0.3 + 0.6 * np.sin(2 * np.pi * 5 * time) * np.sin(np.pi * time)
-    smile = 0.6 - 0.5 * np.cos(2 * np.pi * time)
-    lips = 0.4 * np.sin(2 * np.pi * 3 * time)
-    return _stack(jaw, smile, lips, 1.9 * _pulse(time, 0.42), 0.3 * lips, gaze=0.4 * lips)
+@dataclass(frozen=True, kw_only=True)
+class Sequence:
+    """What is filmed, and how.
+
+    Attributes:
+      seed: of the head's latent.
+      expression: from time [T] in [0, 1] to expression latents [T, 8].
+      extra: name of what it has that no training head has, one of `EXTRAS`; empty for nothing.
+      first_yaw: degrees; the last frame's is its negative.
+      pitch_phase: of the camera's sway, turns.
+    """
+
+    seed: int
+    expression: Callable[[np.ndarray], np.ndarray]
+    extra: str = ""
+    first_yaw: float = -75.0
+    pitch_phase: float = 0.0
 
 
-def strong_expressions(time: np.ndarray) -> np.ndarray:
-    """[T, 8] expression latents at time in [0, 1]: a frown, surprise, then a broad smile."""
-    surprise, laugh = _pulse(time, 0.45, 0.16), _pulse(time, 0.85, 0.22)
-    frown = _pulse(time, 0.08, 0.18)
-    return _stack(
-        1.8 * surprise + 0.9 * laugh,
-        2.0 * laugh - 1.5 * frown,
-        1.2 * _pulse(time, 0.25, 0.08),
-        1.9 * (_pulse(time, 0.2) + _pulse(time, 0.66)) - 1.2 * surprise,
-        1.8 * surprise - 1.8 * frown,
-        gaze=0.7 * np.sin(2 * np.pi * time),
-    )
-
-
-# Name: the head's seed, its expression over time.
-SEQUENCES: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
-    "demo_a": (1, mild_speech),
-    "demo_b": (2, strong_expressions),
+SETS: dict[str, dict[str, Sequence]] = {
+    "demo": {
+        "demo_a": Sequence(seed=1, expression=mild_speech),
+        "demo_b": Sequence(seed=2, expression=strong_expressions),
+    },
+    "benchmark": {
+        "birthmark": Sequence(seed=42, expression=mild_speech, extra="birthmark"),
+        "headband": Sequence(
+            seed=22, expression=grimaces, extra="headband", first_yaw=75, pitch_phase=0.25
+        ),
+        "glasses": Sequence(seed=39, expression=mild_attention, extra="glasses", pitch_phase=0.5),
+        "scar": Sequence(seed=40, expression=strong_reversed, extra="scar", pitch_phase=0.75),
+        "beard": Sequence(seed=28, expression=strong_expressions, extra="beard", first_yaw=75),
+        "tattoo": Sequence(
+            seed=34, expression=mild_speech, extra="tattoo", first_yaw=75, pitch_phase=0.5
+        ),
+    },
 }
 
 
 def main(args: Args) -> None:
+    """Run the command.
+
+    Raises:
+      InputError: if nothing would be left of the pictures, or a longer sequence lies there.
+    """
+    check(args)
     maker = HeadMaker.load()
-    for name, (seed, expression) in SEQUENCES.items():
-        z = latents(seed, expression(np.linspace(0, 1, args.frames)))
-        cameras = sweep(args.frames)
-        save(args.folder / name, film(maker, z, cameras, args.side), cameras)
+    for name, sequence in SETS[args.set].items():
+        start = time.perf_counter()
+        write(args.folder / name, maker, sequence, frames=args.frames, side=args.side)
         size = sum(f.stat().st_size for f in (args.folder / name).iterdir())
-        print(f"{args.folder / name}: {args.frames} frames, {size / 1e6:.2f} MB")
+        seconds = time.perf_counter() - start
+        print(f"{args.folder / name}: {args.frames} frames, {size / 1e6:.2f} MB, {seconds:.0f} s")
+
+
+def check(args: Args) -> None:
+    """Refuse what would write no pictures, or leave a folder with frames of two sequences.
+
+    Raises:
+      InputError: naming the option or the frame, and what to do.
+    """
+    for option, value in (("--frames", args.frames), ("--side", args.side)):
+        if value < 1:
+            raise InputError(f"{option} is {value}; give 1 or more")
+    written = {frame_name(i) for i in range(args.frames)}
+    for name in SETS[args.set]:
+        for path in sorted((args.folder / name).glob("frame*.png")):
+            if path.name not in written:
+                raise InputError(
+                    f"{path} is none of the {args.frames} frames to be written; remove its folder "
+                    "or give another --folder"
+                )
+
+
+def write(folder: Path, maker: HeadMaker, sequence: Sequence, *, frames: int, side: int) -> None:
+    """Film a sequence and write its folder."""
+    z = latents(sequence.seed, sequence.expression(np.linspace(0, 1, frames)))
+    cameras = sweep(frames, first_yaw=sequence.first_yaw, pitch_phase=sequence.pitch_phase)
+    extra = EXTRAS[sequence.extra] if sequence.extra else None
+    save(folder, film(maker, z, cameras, side, extra), cameras)
+    save_parameters(folder, z, sequence.extra)
 
 
 def latents(seed: int, expression: np.ndarray) -> np.ndarray:
@@ -95,11 +162,13 @@ def latents(seed: int, expression: np.ndarray) -> np.ndarray:
     return z
 
 
-def film(maker: HeadMaker, z: np.ndarray, cameras: Cameras, side: int) -> Pictures:
+def film(
+    maker: HeadMaker, z: np.ndarray, cameras: Cameras, side: int, extra: Extra | None = None
+) -> Pictures:
     """One picture of each latent [T, 37] from its own camera, four by four rays a pixel."""
     poses, lens = np.asarray(cameras.cam2world), np.asarray(cameras.intrinsics[0])
     frames = [
-        render(maker.scene(latent), pose[None], lens, side, supersampling=4)
+        render(maker.scene(latent, extra), pose[None], lens, side, supersampling=4)
         for latent, pose in zip(z, poses, strict=True)
     ]
     return Pictures(
@@ -113,7 +182,7 @@ def save(folder: Path, pictures: Pictures, cameras: Cameras) -> None:
     """Write frames, labels, depth and mask."""
     folder.mkdir(parents=True, exist_ok=True)
     labels = np.asarray(to_label(cameras), np.float64).tolist()
-    names = [f"frame{i:04d}.png" for i in range(len(labels))]
+    names = [frame_name(i) for i in range(len(labels))]
     for name, image in zip(names, pictures.image, strict=True):
         Image.fromarray(image).save(folder / name, optimize=True)
     (folder / "dataset.json").write_text(
@@ -123,14 +192,17 @@ def save(folder: Path, pictures: Pictures, cameras: Cameras) -> None:
     np.savez_compressed(folder / "mask.npz", mask=pictures.opacity)
 
 
-def _pulse(time: np.ndarray, centre: float, width: float = 0.035) -> np.ndarray:
-    return np.exp(-(((time - centre) / width) ** 2))
+def frame_name(index: int) -> str:
+    """File name of a frame, counted from 0."""
+    return f"frame{index:04d}.png"
 
 
-def _stack(jaw, smile, pucker, blink, brow, *, gaze) -> np.ndarray:
-    still = np.zeros_like(jaw)
-    return np.stack([jaw, smile, pucker, blink, brow, still, still, gaze], -1).astype(np.float32)
+def save_parameters(folder: Path, z: np.ndarray, extra: str) -> None:
+    """Write the true parameters z [T, 37] with their names."""
+    part, name = np.array(PARAMETERS).T
+    np.savez_compressed(folder / "parameters.npz", z=z, part=part, name=name, extra=np.array(extra))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    with explained():
+        main(tyro.cli(Args))

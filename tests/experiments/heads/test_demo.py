@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 from eg3d_jax.cameras import to_label
-from experiments.heads.sequences import SEQUENCES, sweep
+from experiments.heads.anatomy import EXPRESSION, PARAMETERS
+from experiments.heads.sequences import SETS, latents, sweep
 
 DEMO = Path(__file__).parents[3] / "experiments" / "demo"
+SEQUENCES = SETS["demo"]
 
 
 @pytest.mark.parametrize("name", list(SEQUENCES))
@@ -34,6 +36,20 @@ def test_demo_depth_and_mask_belong_to_the_frames(name):
         frame = np.asarray(Image.open(DEMO / name / f"frame{i:04d}.png"))
         assert frame.shape == (128, 128, 3)
         assert np.all(frame[mask[i] == 0] == 255)
+
+
+@pytest.mark.parametrize("name", list(SEQUENCES))
+def test_demo_parameters_are_those_of_its_head(name):
+    sequence = SEQUENCES[name]
+    with np.load(DEMO / name / "parameters.npz") as file:
+        z = file["z"]
+        assert list(zip(file["part"], file["name"], strict=True)) == list(PARAMETERS)
+        assert str(file["extra"]) == ""
+    # sines may differ in their last digit between machines
+    expected = latents(sequence.seed, sequence.expression(np.linspace(0, 1, 60)))
+    np.testing.assert_allclose(z, expected, atol=1e-6)
+    still = np.delete(z, np.r_[EXPRESSION], axis=1)
+    np.testing.assert_array_equal(still, np.broadcast_to(still[0], still.shape))
 
 
 def test_demo_is_small():
