@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -32,9 +31,11 @@ class FrameScores:
     depth_error: np.ndarray | None
 
 
+_distance = jax.jit(metrics.lpips)
+
+
 def score(lpips: Lpips, frames: Frames, renders: Renders) -> FrameScores:
     """Compare renderings of all frames' cameras with the frames."""
-    distance = jax.jit(partial(metrics.lpips))
     side = frames.image_side
     masks = (
         frames.mask if frames.mask is not None and frames.mask.shape[1:] == (side, side) else None
@@ -44,7 +45,7 @@ def score(lpips: Lpips, frames: Frames, renders: Renders) -> FrameScores:
     for i in range(len(frames)):
         image, target = jnp.asarray(renders.image[i]), jnp.asarray(read_image(frames, i))
         rows["psnr"].append(float(metrics.psnr(image, target)))
-        rows["lpips"].append(float(distance(lpips, image, target)))
+        rows["lpips"].append(float(_distance(lpips, image, target)))
         if masks is not None:
             rows["head"].append(float(metrics.psnr(image, target, jnp.asarray(masks[i]))))
         if truth is not None:

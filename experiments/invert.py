@@ -82,11 +82,10 @@ def invert_several(args: Args, plan: Plan, progress: Progress) -> bool:
                 lambda video: open_run(args, plan, video, resume=begun(args, video)),
                 outcomes.write,
             )  # fmt: skip
-            done = len(plan.names) - len(waiting)
+            done = 0
             for batch in batches(waiting, at_once):
                 names = ", ".join(video.name for video in batch)
-                progress.say(f"videos {done + 1} to {done + len(batch)} of "
-                             f"{len(plan.names)}: {names}")  # fmt: skip
+                progress.say(f"{done} of {len(waiting)} videos done; now {names}")
                 inverter.invert(batch)
                 done += len(batch)
         ended = outcomes.summarise()

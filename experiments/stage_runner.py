@@ -102,7 +102,11 @@ class StageRunner:
                 way.saver = stack.enter_context(states.Saver(way.work.folder))
             shown = stack.enter_context(self._progress.stages(names, schedule.num_steps, done=done))
             state = self._advance(ways, stages, shown)
-        return [Ended(video(state, i), way.stopped) for i, way in enumerate(ways)]
+        # On one device, where what follows is computed.
+        ends = jax.device_put(
+            [video(state, i) for i in range(len(ways))], self._programs.mesh.devices[0]
+        )
+        return [Ended(end, way.stopped) for end, way in zip(ends, ways, strict=True)]
 
     def _advance(self, ways: list[_Way], stages: list[Stage], shown: list) -> StageState:
         """All steps of all ways: their states, stacked."""

@@ -57,11 +57,17 @@ def prepare_targets(networks: FeatureNetworks, views: Views) -> Targets:
     """Compute the target features of all views, once."""
     embeddings = None
     if networks.identity is not None:
-        embeddings = jax.jit(lambda net, x: jax.lax.map(net, x))(networks.identity, views.images)
-    features = jax.jit(lambda net, x: jax.lax.map(net.features, x))(networks.lpips, views.images)
+        embeddings = _embed(networks.identity, views.images)
     return Targets(
-        images=views.images, cameras=views.cameras, features=features, embeddings=embeddings
+        images=views.images,
+        cameras=views.cameras,
+        features=_describe(networks.lpips, views.images),
+        embeddings=embeddings,
     )
+
+
+_embed = jax.jit(lambda network, images: jax.lax.map(network, images))
+_describe = jax.jit(lambda network, images: jax.lax.map(network.features, images))
 
 
 def view_terms(networks: FeatureNetworks, image: Array, target: Targets) -> Terms:
