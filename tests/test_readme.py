@@ -102,7 +102,7 @@ def test_its_python_example_renders_three_views(folder):
 
 def test_its_options_and_folders_exist():
     modules = sorted(set(re.findall(r"-m ((?:convert_weights|experiments)[.\w]*)", README)))
-    assert len(modules) == 10
+    assert len(modules) == 11
     helps = [run([sys.executable, "-m", module, "--help"], ROOT).stdout for module in modules]
     for option in sorted(set(re.findall(r"`(--[a-z-]+)", README)) - {"--help"}):
         assert any(option in text for text in helps), option

@@ -25,7 +25,15 @@ IDENTITY, PHENOTYPE, EXPRESSION, APPEARANCE = (
     slice(19, 27),
     slice(27, 37),
 )
-Z_DIM = 37
+# Names of the entries of z; gender grows from male to female.
+PARAMETERS = (
+    *(f"identity_{i}" for i in range(16)),
+    *("age", "gender", "weight"),
+    *("jaw", "smile", "pucker", "blink", "brow", "squint", "lips_apart", "gaze"),
+    *("skin_tone", "skin_warmth", "hair_darkness", "hair_tint", "hair_volume", "hairline"),
+    *("lip_colour", "iris", "clothes_hue", "clothes_shade"),
+)
+Z_DIM = len(PARAMETERS)
 
 _SHAPE_STRENGTH, _SHAPE_LIMIT = 0.40, 2.2
 # Labels whose full strength makes caricatures are held back.
