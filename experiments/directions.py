@@ -1,8 +1,9 @@
-"""Files of directions in W: a generator's principal ones, or any that a user brings."""
+"""Files of directions in W: a generator's principal ones, named ones, or any that a user brings."""
 
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from experiments.generators import frontal_mapping
 from inversion.editing import Directions, principal_directions, sample_w
 
 _ARRAYS = ("components", "std", "mean")
+# They go into names of files; a word of digits would be a direction's number.
+_NAME = re.compile(r"(?!\d+$)[\w-]+")
 
 
 def generator_directions(
@@ -34,8 +37,9 @@ def save_directions(path: Path, directions: Directions, metadata: dict[str, Any]
     """Write an npz, with the fingerprint of the generator whose W they are of."""
     arrays = {name: getattr(directions, name) for name in _ARRAYS}
     fingerprint = np.array(original_fingerprint(metadata) or "")
+    names = np.array(directions.names, np.str_)
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, fingerprint=fingerprint, **arrays)
+    np.savez(buffer, allow_pickle=False, fingerprint=fingerprint, names=names, **arrays)
     return write_atomically(path, buffer.getvalue())
 
 
@@ -58,11 +62,12 @@ def load_directions(path: Path, width: int, metadata: dict[str, Any]) -> Directi
             components = np.atleast_2d(read).astype(np.float32)
             spread = np.ones(len(components), np.float32)
             arrays = {"components": components, "std": spread, "mean": np.zeros(width, np.float32)}
-            made_for = ""
+            made_for, names = "", ()
         else:
             with read:
                 arrays = {name: read[name] for name in _ARRAYS}
                 made_for = str(read["fingerprint"])
+                names = tuple(map(str, read["names"].ravel())) if "names" in read else ()
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             f"cannot read directions from {path} ({error}); give an npy of [n, {width}], or an npz "
@@ -76,13 +81,36 @@ def load_directions(path: Path, width: int, metadata: dict[str, Any]) -> Directi
         )
     if not all(np.all(np.isfinite(array)) for array in arrays.values()):
         raise InputError(f"{path} holds numbers that are not finite; make it again")
+    if names and (len(set(names)) != count or not all(_NAME.fullmatch(n) for n in names)):
+        raise InputError(
+            f"{path} does not name its {count} directions by a word each; make it again"
+        )
     ours = original_fingerprint(metadata)
     if made_for and ours and made_for != ours:
         raise InputError(
             f"{path} holds directions of generator {made_for}, not of {ours}; leave --directions "
             "out to find this one's own"
         )
-    return Directions(**arrays)
+    return Directions(**arrays, names=names)
+
+
+def number_of(directions: Directions, which: int | str) -> int:
+    """Number of a direction given by number or name.
+
+    Raises:
+      InputError: if there is none such.
+    """
+    if which in directions.names:
+        return directions.names.index(str(which))
+    if isinstance(which, int) and 0 <= which < len(directions):
+        return which
+    named = f"and the names {', '.join(directions.names)}" if directions.names else "without names"
+    raise InputError(f"--which {which}: there are directions 0 to {len(directions) - 1} {named}")
+
+
+def label_of(directions: Directions, number: int) -> str:
+    """A direction's name, or its number in three digits, for a file's name."""
+    return directions.names[number] if directions.names else f"{number:03d}"
 
 
 def original_fingerprint(metadata: dict[str, Any]) -> str | None:

@@ -3,6 +3,8 @@
 `python -m experiments.edit` shows the first principal directions of the generator behind runs/demo,
 each as a strip: one row a strength, one column a yaw. `python -m experiments.edit runs/video
 --which 3 --strengths 2 --save` also keeps the edited head, as a run that the other commands read.
+`--directions directions.npz --which smile jaw` takes directions that were fitted to parameters of
+synthetic heads by `python -m experiments.heads.directions`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,13 @@ import tyro
 from eg3d_jax.cameras import Cameras, yaw_pitch_camera
 from experiments import compilation_cache, output_folder
 from experiments.batches import render_views
-from experiments.directions import generator_directions, load_directions, save_directions
+from experiments.directions import (
+    generator_directions,
+    label_of,
+    load_directions,
+    number_of,
+    save_directions,
+)
 from experiments.disk import write_json
 from experiments.errors import InputError, explained
 from experiments.pictures import grid, save_png, to_uint8
@@ -40,11 +48,11 @@ class Args:
       generator: instead of a run: folder made by `python -m convert_weights`, or 'embedded'
       seed: head of the generator
       truncation: of the generator's head; 1 as sampled, 0 the mean head
-      directions: npy of directions [n, D] or directions.npz of an earlier call; the generator's
-        principal ones if not given
-      which: numbers of the directions, 0 is the widest
-      strengths: how far to go, in standard deviations of mapped latents along the direction, or in
-        units of W for directions of an npy
+      directions: npy of directions [n, D], directions.npz of an earlier call or of
+        `python -m experiments.heads.directions`; the generator's principal ones if not given
+      which: numbers of the directions, 0 is the widest, or their names if the file has names
+      strengths: how far to go, in standard deviations of mapped latents along the direction, for
+        named ones in those of the parameter, or in units of W for directions of an npy
       layers: which latents of W+ move; all if not given
       yaws: columns of the strips, degrees
       samples: of W, to find principal directions
@@ -58,7 +66,7 @@ class Args:
     seed: int | None = None
     truncation: float = 0.7
     directions: Path | None = None
-    which: tuple[int, ...] = (0, 1, 2, 3)
+    which: tuple[int | str, ...] = (0, 1, 2, 3)
     strengths: tuple[float, ...] = (-2.0, -1.0, 0.0, 1.0, 2.0)
     layers: tuple[int, ...] | None = None
     yaws: tuple[float, ...] = (-60.0, -30.0, 0.0, 30.0, 60.0)
@@ -83,26 +91,23 @@ def main(args: Args) -> None:
     else:
         width = subjects.generator.config.w_dim
         directions = load_directions(args.directions, width, subjects.metadata)
-    if max(args.which) >= len(directions):
-        raise InputError(
-            f"--which {max(args.which)}: there are directions 0 to {len(directions) - 1}"
-        )
+    numbers = [number_of(directions, which) for which in args.which]
     folder = subjects.home / "edit" if args.output is None else args.output
     output_folder.claim(folder, _MARK, _FILES, overwrite=args.overwrite)
     save_directions(folder / "directions.npz", directions, subjects.metadata)
-    with progress.stage("directions", len(args.which)) as stage:
-        for done, number in enumerate(args.which):
+    with progress.stage("directions", len(numbers)) as stage:
+        for done, number in enumerate(numbers):
             picture = strip(subjects, directions, number, args)
-            save_png(folder / f"direction_{number:03d}.png", picture)
+            save_png(folder / f"direction_{label_of(directions, number)}.png", picture)
             stage.update(done + 1)
     if args.save:
-        latents = edited(subjects.latents[0], directions, args.which[0], args.strengths[0], args)
+        latents = edited(subjects.latents[0], directions, numbers[0], args.strengths[0], args)
         (folder / "result").mkdir(exist_ok=True)
         save_result(
             folder / "result", subjects.generator, latents, subjects.labels, subjects.metadata
         )
     write_numbers(folder / _MARK, args, subjects, directions)
-    progress.say(f"{folder}: strips of {len(args.which)} directions")
+    progress.say(f"{folder}: strips of {len(numbers)} directions")
 
 
 def check(args: Args) -> None:
@@ -111,7 +116,7 @@ def check(args: Args) -> None:
     problems: list[tuple[bool, str]] = [
         (not args.which or not args.strengths or not args.yaws,
          "--which, --strengths and --yaws need one number each at least"),
-        (any(number < 0 for number in args.which),
+        (any(isinstance(which, int) and which < 0 for which in args.which),
          f"--which {args.which} counts directions from 0"),
         (not np.all(np.isfinite(numbers)), "--strengths and --yaws must be finite numbers"),
         (args.samples < 2, f"--samples {args.samples} must be 2 or more, usually a million"),
@@ -133,7 +138,7 @@ def check_layers(args: Args, subjects: Subjects) -> None:
 def edited(
     latents: Latents, directions: Directions, number: int, strength: float, args: Args
 ) -> Latents:
-    """Latents moved along a direction by so many of its standard deviations."""
+    """Latents moved along a direction by so many times its strength 1."""
     return shift(latents, strength * directions.steps[number], args.layers)
 
 
@@ -165,7 +170,9 @@ def write_numbers(path: Path, args: Args, subjects: Subjects, directions: Direct
         "settings": args,
         "generator": subjects.provenance,
         "head": subjects.names[0],
-        "standard_deviations": {str(number): directions.std[number] for number in args.which},
+        "standard_deviations": {
+            str(which): directions.std[number_of(directions, which)] for which in args.which
+        },
         "versions": versions(),
     }
     write_json(path, content)

@@ -1,4 +1,4 @@
-"""Principal directions of W and edits along them (GANSpace; spec inversion 9)."""
+"""Directions of W, principal (GANSpace; spec inversion 9) or of known parameters, and edits."""
 
 from __future__ import annotations
 
@@ -15,20 +15,26 @@ from jax.typing import ArrayLike
 
 from inversion.latents import Latents
 
+# Least eigenvalue of the correlation of parameters that count as independent.
+_INDEPENDENT = 1e-9
+
 
 @dataclass(frozen=True, kw_only=True)
 class Directions:
     """Directions of W with the spread of mapped latents along each.
 
     Attributes:
-      components: [C, D] float32, of length one; the entry of largest magnitude is positive.
-      std: [C] float32, standard deviation of mapped latents along each, units of W.
+      components: [C, D] float32, of length one.
+      std: [C] float32, how far strength 1 goes along each, units of W: the standard deviation of
+        mapped latents, or the change of their mean with a standard deviation of the parameter.
       mean: [D] float32, of mapped latents.
+      names: of the C directions, or none.
     """
 
     components: np.ndarray
     std: np.ndarray
     mean: np.ndarray
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of directions C."""
@@ -36,7 +42,7 @@ class Directions:
 
     @property
     def steps(self) -> np.ndarray:
-        """[C, D] offsets of one standard deviation along each."""
+        """[C, D] offsets of strength 1 along each."""
         return self.std[:, None] * self.components
 
 
@@ -74,33 +80,21 @@ def sample_w(
 def principal_directions(batches: Iterable[ArrayLike], num_components: int = 100) -> Directions:
     """Directions of greatest variance, by the exact decomposition of the covariance.
 
-    Mean and covariance are accumulated in float64, about the first batch's mean so that nothing
-    cancels; the samples themselves are never held together.
+    Mean and covariance are accumulated in float64; the samples are never held together.
 
     Args:
       batches: of samples [n, D], n may differ; see `sample_w`.
       num_components: C, at most D.
 
     Returns:
-      C directions, the widest first.
+      C directions, the widest first; the entry of largest magnitude is positive.
 
     Raises:
       ValueError: if there are fewer than two samples, or not so many components.
     """
-    batches = iter(batches)
-    first = np.asarray(next(batches, np.zeros((0, 1))), np.float64)
-    origin = first.sum(axis=0) / max(len(first), 1)
-    count, total, products = 0, np.zeros_like(origin), np.zeros((len(origin), len(origin)))
-    for batch in itertools.chain([first], batches):
-        w = np.asarray(batch, np.float64) - origin
-        count += len(w)
-        total += w.sum(axis=0)
-        products += w.T @ w
-    if count < 2:
-        raise ValueError(f"{count} samples have no variance; give 2 or more")
-    if not 1 <= num_components <= len(origin):
-        raise ValueError(f"{num_components=} must be from 1 to {len(origin)}, the length of w")
-    covariance = (products - np.outer(total, total) / count) / (count - 1)
+    mean, covariance = _moments(batches)
+    if not 1 <= num_components <= len(mean):
+        raise ValueError(f"{num_components=} must be from 1 to {len(mean)}, the length of w")
     variances, vectors = np.linalg.eigh(covariance)  # ascending
     components = vectors.T[::-1][:num_components]
     largest = np.abs(components).argmax(axis=1, keepdims=True)
@@ -109,8 +103,83 @@ def principal_directions(batches: Iterable[ArrayLike], num_components: int = 100
     return Directions(
         components=components.astype(np.float32),
         std=np.sqrt(variances).astype(np.float32),
-        mean=(origin + total / count).astype(np.float32),
+        mean=mean.astype(np.float32),
     )
+
+
+def parameter_directions(
+    batches: Iterable[tuple[ArrayLike, ArrayLike]], names: Sequence[str]
+) -> Directions:
+    """Directions in which mapped latents move, on average, as one known parameter grows.
+
+    The least-squares fit w = mean + sum_k (p_k - mean_k) slope_k, solved exactly: slope_k is how
+    the mean of w depends on parameter k while the others stay. Strength 1 is one standard deviation
+    of the parameter. The normal of the best linear predictor of p_k from w (InterFaceGAN's
+    boundary) is another direction: the one that changes the prediction most, not the one along
+    which latents differ when only p_k does.
+
+    Args:
+      batches: of parameters [n, P] and the latents [n, D] mapped from the same heads; n may differ.
+      names: of the P parameters.
+
+    Returns:
+      P directions with these names.
+
+    Raises:
+      ValueError: if there are fewer than two samples, a parameter is constant or follows linearly
+        from the others, or shapes do not fit the names or each other.
+    """
+    count = len(names)
+    mean, covariance = _moments(_joined(*pair, count) for pair in batches)
+    spread = np.sqrt(covariance.diagonal()[:count])
+    if not np.all(spread > 0):
+        still = names[int(spread.argmin())]
+        raise ValueError(f"{still} is the same in all samples; leave it out, or let it vary")
+    correlation = covariance[:count, :count] / np.outer(spread, spread)
+    if np.linalg.eigvalsh(correlation)[0] < _INDEPENDENT:
+        raise ValueError(
+            "a parameter follows from the others, so that none can change alone; leave it out, or "
+            f"give more samples than the {count} parameters"
+        )
+    steps = np.linalg.solve(correlation, covariance[:count, count:] / spread[:, None])
+    length = np.linalg.norm(steps, axis=1)
+    return Directions(
+        components=(steps / np.where(length > 0, length, 1.0)[:, None]).astype(np.float32),
+        std=length.astype(np.float32),
+        mean=mean[count:].astype(np.float32),
+        names=tuple(names),
+    )
+
+
+def _joined(parameters: ArrayLike, w: ArrayLike, count: int) -> np.ndarray:
+    """[n, P + D] float64 of parameters [n, P], P being `count`, and latents [n, D]."""
+    shapes = np.shape(parameters), np.shape(w)
+    if [len(shape) for shape in shapes] != [2, 2] or shapes[0] != (shapes[1][0], count):
+        raise ValueError(
+            f"parameters {shapes[0]} and latents {shapes[1]} must be [n, {count}], one column a "
+            "name, and [n, D]"
+        )
+    return np.concatenate([np.asarray(x, np.float64) for x in (parameters, w)], axis=1)
+
+
+def _moments(batches: Iterable[ArrayLike]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [D] and covariance [D, D], float64, of samples that come in batches [n, D].
+
+    Accumulated about the first batch's mean so that nothing cancels.
+    """
+    batches = iter(batches)
+    first = np.asarray(next(batches, np.zeros((0, 1))), np.float64)
+    origin = first.sum(axis=0) / max(len(first), 1)
+    count, total, products = 0, np.zeros_like(origin), np.zeros((len(origin), len(origin)))
+    for batch in itertools.chain([first], batches):
+        samples = np.asarray(batch, np.float64) - origin
+        count += len(samples)
+        total += samples.sum(axis=0)
+        products += samples.T @ samples
+    if count < 2:
+        raise ValueError(f"{count} samples have no variance; give 2 or more")
+    covariance = (products - np.outer(total, total) / count) / (count - 1)
+    return origin + total / count, covariance
 
 
 def shift(latents: Latents, offset: ArrayLike, layers: Sequence[int] | None = None) -> Latents:

@@ -25,23 +25,17 @@ IDENTITY, PHENOTYPE, EXPRESSION, APPEARANCE = (
     slice(19, 27),
     slice(27, 37),
 )
-Z_DIM = 37
-# The part of a head that each number changes, and what it does there.
-PARAMETERS: tuple[tuple[str, str], ...] = (
-    *(("identity", f"mix {i}") for i in range(16)),
-    *(("phenotype", name) for name in ("age", "gender", "weight")),
-    *(
-        ("expression", name)
-        for name in "jaw,smile,pucker,blink,brow,squint,lips apart,gaze".split(",")
-    ),
-    *(
-        ("appearance", name)
-        for name in (
-            "skin tone,skin warmth,hair darkness,hair tint,hair volume,hairline,lips,iris,"
-            "clothes hue,clothes shade"
-        ).split(",")
-    ),
+# Names of the entries of z; gender grows from male to female.
+PARAMETERS = (
+    *(f"identity_{i}" for i in range(16)),
+    *("age", "gender", "weight"),
+    *("jaw", "smile", "pucker", "blink", "brow", "squint", "lips_apart", "gaze"),
+    *("skin_tone", "skin_warmth", "hair_darkness", "hair_tint", "hair_volume", "hairline"),
+    *("lip_colour", "iris", "clothes_hue", "clothes_shade"),
 )
+Z_DIM = len(PARAMETERS)
+# The part of a head that each of them changes.
+PARTS = (*["identity"] * 16, *["phenotype"] * 3, *["expression"] * 8, *["appearance"] * 10)
 
 _SHAPE_STRENGTH, _SHAPE_LIMIT = 0.40, 2.2
 # Labels whose full strength makes caricatures are held back.

@@ -32,7 +32,7 @@ from PIL import Image
 
 from eg3d_jax.cameras import Cameras, to_label, yaw_pitch_camera
 from experiments.errors import InputError, explained
-from experiments.heads.anatomy import EXPRESSION, PARAMETERS, sample_latents
+from experiments.heads.anatomy import EXPRESSION, PARAMETERS, PARTS, sample_latents
 from experiments.heads.expressions import (
     grimaces,
     mild_attention,
@@ -199,7 +199,7 @@ def frame_name(index: int) -> str:
 
 def save_parameters(folder: Path, z: np.ndarray, extra: str) -> None:
     """Write the true parameters z [T, 37] with their names."""
-    part, name = np.array(PARAMETERS).T
+    part, name = np.array(PARTS), np.array(PARAMETERS)
     np.savez_compressed(folder / "parameters.npz", z=z, part=part, name=name, extra=np.array(extra))
 
 

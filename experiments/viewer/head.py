@@ -80,6 +80,7 @@ class Head:
         config = self.generator.config
         none = np.zeros((0, config.w_dim), np.float32)
         self._steps = none if directions is None else directions.steps[:_DIRECTIONS_SHOWN]
+        self._names = () if directions is None else directions.names
         self.still_side = config.neural_side
         self.moving_side = moving_side or max(1, config.neural_side // 2)
         reach = _DEPTH_PART * config.render.box_warp / 2
@@ -88,9 +89,10 @@ class Head:
         self._planes = functools.lru_cache(maxsize=_LATENTS_KEPT)(self._compute_planes)
 
     @property
-    def num_directions(self) -> int:
-        """How many edits `Look.edits` may have."""
-        return len(self._steps)
+    def directions(self) -> tuple[str, ...]:
+        """Names of the edits that `Look.edits` may have."""
+        names = self._names or [f"Direction {i}" for i in range(len(self._steps))]
+        return tuple(names[: len(self._steps)])
 
     def latents(self, look: Look) -> Latents:
         """The latents that the controls ask for: K, or one if its yaw is fixed."""

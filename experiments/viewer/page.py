@@ -111,11 +111,11 @@ class Page:
             )
             controls += [self._follows, self._yaw]
         self._edits = []
-        if self._exhibit.head.num_directions:
+        if self._exhibit.head.directions:
             with gui.add_folder("Edit"):
                 self._edits = [
-                    gui.add_slider(f"Direction {i}", -_FARTHEST, _FARTHEST, 0.1, 0.0)
-                    for i in range(self._exhibit.head.num_directions)
+                    gui.add_slider(name, -_FARTHEST, _FARTHEST, 0.1, 0.0)
+                    for name in self._exhibit.head.directions
                 ]
         for control in controls + self._edits:
             control.on_update(lambda _: self._controls_changed())

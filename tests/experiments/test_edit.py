@@ -5,13 +5,15 @@ import json
 
 import numpy as np
 import pytest
+import tyro
 from PIL import Image
 
-from experiments.directions import load_directions
+from experiments.directions import load_directions, save_directions
 from experiments.edit import Args, main
 from experiments.errors import InputError
 from experiments.results import load_result
 from experiments.subjects import load_subjects
+from inversion.editing import Directions
 
 
 def arguments(inputs, output, **changes) -> Args:
@@ -64,6 +66,48 @@ def test_directions_of_others_count_in_units_of_w(inputs, tmp_path):
     np.testing.assert_allclose(change, np.broadcast_to(0.5 * boundary, change.shape), atol=2e-6)
 
 
+def save_named(path, result, names=("jaw", "smile")):
+    """Two directions of these names, as `python -m experiments.heads.directions` writes."""
+    width = result.generator.config.w_dim
+    components = np.eye(width, dtype=np.float32)[:2]
+    std, mean = np.float32([1.5, 0.5]), np.zeros(width, np.float32)
+    found = Directions(components=components, std=std, mean=mean, names=names)
+    return save_directions(path, found, result.metadata)
+
+
+def test_directions_with_names_are_found_by_them(inputs, tmp_path):
+    before = load_result(inputs / "run" / "result")
+    path = save_named(tmp_path / "named.npz", before)
+    args = arguments(inputs, tmp_path / "edit", directions=path, strengths=(2.0,), yaws=(0.0,))
+    main(dataclasses.replace(args, which=("smile",), save=True))
+    assert (tmp_path / "edit" / "direction_smile.png").is_file()
+    change = load_result(tmp_path / "edit" / "result").latents.w_plus - before.latents.w_plus
+    # 2 * 0.5 along the second axis, added to latents of order 1.
+    np.testing.assert_allclose(change, np.broadcast_to(np.eye(16)[1], change.shape), atol=1e-6)
+    assert json.loads((tmp_path / "edit" / "edit.json").read_text())["standard_deviations"] == {
+        "smile": 0.5
+    }
+    # The copy beside the strips keeps the names, and numbers are as good.
+    copy = tmp_path / "edit" / "directions.npz"
+    main(dataclasses.replace(args, which=(1, "jaw"), directions=copy, output=tmp_path / "again"))
+    assert sorted(path.name for path in (tmp_path / "again").glob("*.png")) == [
+        "direction_jaw.png", "direction_smile.png",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="--which grin.*0 to 1 and the names jaw, smile"):
+        main(dataclasses.replace(args, which=("grin",), output=tmp_path / "none"))
+
+
+def test_numbers_and_names_are_told_apart_on_the_command_line():
+    assert tyro.cli(Args, args=["--which", "1", "smile", "0"]).which == (1, "smile", 0)
+
+
+@pytest.mark.parametrize("names", [("jaw", "jaw"), ("jaw",), ("jaw", "../smile"), ("jaw", "12")])
+def test_names_that_are_no_words_or_not_one_each_are_refused(inputs, tmp_path, names):
+    path = save_named(tmp_path / "named.npz", load_result(inputs / "run" / "result"), names)
+    with pytest.raises(InputError, match="by a word each"):
+        main(arguments(inputs, tmp_path / "edit", directions=path))
+
+
 def test_directions_of_another_generator_are_refused(inputs, tmp_path):
     main(arguments(inputs, tmp_path / "first"))
     path, spoiled = tmp_path / "first" / "directions.npz", tmp_path / "other.npz"
@@ -96,6 +140,7 @@ def test_files_that_hold_no_directions_are_refused(inputs, tmp_path, content):
         ({"which": ()}, "one number each"),
         ({"which": (-1,)}, "from 0"),
         ({"which": (10_000,)}, "directions 0 to"),
+        ({"which": ("smile",)}, "without names"),
         ({"strengths": (float("nan"),)}, "finite"),
         ({"samples": 1}, "--samples 1"),
         ({"layers": (0, 99)}, "--layers"),

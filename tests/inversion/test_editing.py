@@ -9,7 +9,7 @@ from golden_rule import generator_config, normal
 from golden_rule import weight as rule
 
 from eg3d_jax.stylegan2 import MappingNetwork
-from inversion.editing import principal_directions, sample_w, shift
+from inversion.editing import parameter_directions, principal_directions, sample_w, shift
 from inversion.latents import Latents, latents_at
 
 
@@ -69,6 +69,42 @@ def test_too_few_samples_are_refused(count):
 def test_more_components_than_dimensions_are_refused():
     with pytest.raises(ValueError, match="from 1 to 4"):
         principal_directions([np.eye(4)], 5)
+
+
+def test_directions_of_parameters_are_the_slopes_whatever_the_batches_and_their_correlation():
+    rng = np.random.default_rng(0)
+    slopes = rng.standard_normal((3, 5))
+    # Parameters of other spreads that depend on each other, and noise without correlation to them.
+    mixed = rng.standard_normal((1000, 3)) @ [[2.0, 1.0, 0.0], [0.0, 0.1, 0.0], [0.5, 0.0, 30.0]]
+    drawn = np.linalg.qr(np.column_stack([np.ones(1000), mixed, rng.standard_normal((1000, 5))]))[0]
+    parameters, w = mixed + 7, 1e3 + mixed @ slopes + 20 * drawn[:, 4:]
+    cuts = [1, 400]
+    found = parameter_directions(
+        zip(np.split(parameters, cuts), np.split(w, cuts), strict=True), ["a", "b", "c"]
+    )
+    # Strength 1 is one standard deviation of the parameter. Values near 1e3 are held in float64.
+    want = slopes * parameters.std(0, ddof=1)[:, None]
+    np.testing.assert_allclose(found.steps, want, rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(found.components, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(found.mean, w.mean(0), rtol=1e-6)
+    assert found.names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "w", "message"),
+    [
+        (np.eye(4)[:, :1], np.eye(4), "one column a name"),
+        (np.eye(4)[:, :3], np.eye(4), "one column a name"),
+        (np.eye(3)[:, :2], np.eye(4), "one column a name"),
+        (np.zeros(4), np.eye(4), "one column a name"),
+        (np.eye(4)[:, [0, 0]], np.eye(4), "follows from the others"),
+        (np.eye(4)[:, :2] * [1, 0], np.eye(4), "still is the same"),
+        (np.eye(4)[:1, :2], np.eye(4)[:1], "2 or more"),
+    ],
+)
+def test_parameters_that_fix_no_direction_are_refused(parameters, w, message):
+    with pytest.raises(ValueError, match=message):
+        parameter_directions([(parameters, w)], ["moves", "still"])
 
 
 def test_a_shift_moves_the_chosen_layers_at_every_angle_by_the_same():

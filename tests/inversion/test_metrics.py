@@ -113,7 +113,7 @@ def ms_ssim_slowly(a, b):
     return np.mean(values)
 
 
-@pytest.mark.parametrize(("height", "width"), [(164, 176), (175, 181)])
+@pytest.mark.parametrize(("height", "width"), [(161, 161), (175, 181)])
 def test_ms_ssim_equals_its_slow_definition(height, width):
     a, b = images(height, width, noise=0.05)
     a, b = jnp.clip(a, -1, 1), jnp.clip(b, -1, 1)
@@ -125,7 +125,7 @@ def test_ms_ssim_equals_its_slow_definition(height, width):
 
 def test_ms_ssim_of_equal_images_is_one_and_falls_with_noise():
     compiled = jax.jit(metrics.ms_ssim)
-    values = [float(compiled(*images(164, noise=noise))) for noise in (0.0, 0.1, 0.4)]
+    values = [float(compiled(*images(161, noise=noise))) for noise in (0.0, 0.1, 0.4)]
     assert values[0] == pytest.approx(1.0, abs=1e-6)
     assert values[0] > values[1] > values[2]
 

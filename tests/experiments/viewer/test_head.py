@@ -1,5 +1,6 @@
 """What the viewer draws, and the files it writes, without a browser."""
 
+import dataclasses
 import json
 import math
 
@@ -79,7 +80,9 @@ def test_truncation_goes_from_the_head_to_the_mean(head, subjects):
 
 def test_edits_move_every_latent_along_their_directions(subjects, directions, camera):
     head = Head(subjects, directions=directions)
-    assert (head.num_directions, Head(subjects).num_directions) == (2, 0)
+    named = Head(subjects, directions=dataclasses.replace(directions, names=("jaw", "smile")))
+    assert head.directions == ("Direction 0", "Direction 1")
+    assert (named.directions, Head(subjects).directions) == (("jaw", "smile"), ())
     moved = head.latents(Look(edits=(-1.0, 0.5))).w_plus - head.latents(Look()).w_plus
     wanted = 1.0 * directions.components[1] - 4.0 * directions.components[0]
     np.testing.assert_allclose(moved, np.broadcast_to(wanted, moved.shape), atol=2e-6)
