@@ -2,27 +2,28 @@
 
 `python -m experiments.compare` inverts both demo heads by each method and measures all on every
 frame; `--frames DIR1 DIR2 --generator DIR` does it for videos of your own. Every inversion is an
-ordinary run below OUTPUT/runs. Stopped and started again, it goes on; finished runs are kept.
+ordinary run, OUTPUT/runs/METHOD/HEAD. Stopped and started again, it goes on; finished runs are
+kept. Several latents start from what 'multi-view' found, if that is among the methods.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
 from experiments import compilation_cache, evaluate, invert, output_folder
 from experiments.compare_files import FILES, MARK, Compared, write_comparison
+from experiments.compare_jobs import Job, invert_all, run_state, start_from, videos_of
 from experiments.disk import check_writable
 from experiments.errors import InputError, explained
 from experiments.evaluation_files import Evaluated
-from experiments.frames_io import Frames
 from experiments.generators import EMBEDDED
 from experiments.presets import Preset
 from experiments.progress import Progress
-from experiments.runs import RunFolder
 
+_ONE_LATENT = "multi-view"
 DEMOS = tuple(invert.DEMO.parent / name for name in ("demo_a", "demo_b"))
 
 
@@ -75,21 +76,32 @@ def main(args: Args) -> None:
     """Run the command; errors that a user can act on are `InputError`s."""
     progress = Progress()
     with progress.task("checking heads and methods"):
-        jobs = runs_of(args)
+        jobs = jobs_of(args)
         check_writable(args.output, option="--output")
-        checked = {key: settings_and_frames(job) for key, job in jobs.items()}
-    for number, ((head, method), job) in enumerate(jobs.items()):
-        where = f"{number + 1} of {len(jobs)}: {head}, {method}"
-        state = run_state(job, checked[head, method][0])
-        progress.say(f"{where}: {state}")
-        if state != "finished":
-            invert.main(replace(job, resume=state == "begun"))
+        planned = {method: videos_of(job) for method, job in jobs.items()}
+    for number, (method, job) in enumerate(jobs.items()):
+        states = {head: run_state(video) for head, video in planned[method].items()}
+        shown = ", ".join(f"{head} {state}" for head, state in states.items())
+        progress.say(f"{number + 1} of {len(jobs)}: {method} ({shown})")
+        if set(states.values()) == {"finished"}:
+            continue
+        if job.several_latents and _ONE_LATENT in jobs:
+            for head, video in planned[method].items():
+                if states[head] == "new":
+                    start_from(video, planned[_ONE_LATENT][head].run)
+        invert_all(job, planned[method])
     compared = Compared(
         heads=tuple(_names(args.frames)),
-        methods=args.methods,
-        evaluated={key: measure(job, args, progress) for key, job in jobs.items()},
-        runs={key: job.run for key, job in jobs.items()},
-        frames={head: checked[head, args.methods[0]][1] for head in _names(args.frames)},
+        methods=tuple(jobs),
+        evaluated={
+            (head, method): measure(run, folder, args, progress)
+            for method, job in jobs.items()
+            for (head, run), folder in zip(job.runs.items(), args.frames, strict=True)
+        },
+        runs={
+            (head, method): run for method, job in jobs.items() for head, run in job.runs.items()
+        },
+        frames={head: video.frames for head, video in planned[next(iter(jobs))].items()},
     )
     # Made of the runs alone, so that an earlier call's may always be replaced.
     output_folder.claim(args.output, MARK, FILES, overwrite=True)
@@ -99,8 +111,8 @@ def main(args: Args) -> None:
     progress.say(f"{args.output}: {', '.join(FILES)}")
 
 
-def runs_of(args: Args) -> dict[tuple[str, str], invert.Args]:
-    """The runs by head and method.
+def jobs_of(args: Args) -> dict[str, Job]:
+    """What is inverted, by method in the usual order.
 
     Raises:
       InputError: if heads share a name, or a method is unknown or named twice.
@@ -113,23 +125,27 @@ def runs_of(args: Args) -> dict[tuple[str, str], invert.Args]:
     names = _names(args.frames)
     if not names or len(set(names)) < len(names):
         raise InputError(f"--frames: {', '.join(names) or 'none'}; name folders of different names")
-    return {
-        (head, method): invert.Args(
-            frames=(folder,),
-            generator=args.generator,
-            run=args.output / "runs" / head / _folder_name(method),
-            preset=args.preset,
-            latent_steps=args.latent_steps,
-            latents_steps=args.latents_steps,
-            tuning_steps=args.tuning_steps,
-            baseline=False,
-            crop=args.crop,
-            seed=args.seed,
-            **ways[method],
+    jobs = {}
+    for method in (method for method in ways if method in args.methods):
+        home = args.output / "runs" / _folder_name(method)
+        runs = {head: home / head for head in names}
+        jobs[method] = Job(
+            args=invert.Args(
+                frames=args.frames,
+                generator=args.generator,
+                run=home if len(names) > 1 else runs[names[0]],
+                preset=args.preset,
+                latent_steps=args.latent_steps,
+                latents_steps=args.latents_steps,
+                tuning_steps=args.tuning_steps,
+                baseline=False,
+                crop=args.crop,
+                seed=args.seed,
+                **ways[method],
+            ),
+            runs=runs,
         )
-        for head, folder in zip(names, args.frames, strict=True)
-        for method in args.methods
-    }
+    return jobs
 
 
 def method_settings(args: Args) -> dict[str, dict]:
@@ -146,29 +162,11 @@ def method_settings(args: Args) -> dict[str, dict]:
     }
 
 
-def settings_and_frames(job: invert.Args) -> tuple[dict, Frames]:
-    """Of a run before it starts; its generator and networks are let go."""
-    plan = invert.prepare(job)
-    return plan.videos[0].settings, plan.videos[0].frames
-
-
-def run_state(job: invert.Args, settings: dict) -> str:
-    """'new', 'begun' or 'finished'.
-
-    Raises:
-      InputError: if the folder holds a run with other settings, or something else.
-    """
-    if not (job.run / "config.json").exists():
-        return "new"
-    with RunFolder.resume(job.run, settings) as run:
-        return "finished" if run.report.exists() else "begun"
-
-
-def measure(job: invert.Args, args: Args, progress: Progress) -> Evaluated:
+def measure(run: Path, frames: Path, args: Args, progress: Progress) -> Evaluated:
     """Measure a finished run on all its frames."""
-    settings = evaluate.Args(identity=args.identity, frames=job.frames[0], crop=args.crop)
-    with progress.task(f"measuring {job.run}"):
-        return evaluate.evaluate(evaluate.prepare(job.run, settings), settings)
+    settings = evaluate.Args(identity=args.identity, frames=frames, crop=args.crop)
+    with progress.task(f"measuring {run}"):
+        return evaluate.evaluate(evaluate.prepare(run, settings), settings)
 
 
 def _names(folders: tuple[Path, ...]) -> list[str]:

@@ -68,6 +68,11 @@ class Outcomes:
     def __init__(self, folder: Path, names: Sequence[str]):
         self.folder, self.names = folder, tuple(names)
 
+    @staticmethod
+    def begun(folder: Path) -> bool:
+        """Whether a folder holds a run of several videos."""
+        return (folder / _MARK).exists()
+
     def claim(self, *, resume: bool, overwrite: bool) -> None:
         """Note the videos in the folder.
 

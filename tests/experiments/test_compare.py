@@ -3,13 +3,16 @@
 import csv
 import dataclasses
 import json
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.compare import Args, main, run_state, runs_of
+from experiments.compare import Args, jobs_of, main
 from experiments.compare_files import FILES, Compared
+from experiments.compare_jobs import run_state
 from experiments.errors import InputError
 from experiments.evaluation_files import Evaluated
 from experiments.runs import RunFolder
@@ -29,7 +32,7 @@ def test_tables_curves_pictures_and_what_is_kept(visible_inputs, tmp_path):
     main(args)
     assert all((args.output / name).stat().st_size > 0 for name in FILES)
     found = json.loads((args.output / "comparison.json").read_text())
-    run = args.output / "runs" / "frames" / "single_view"
+    run = args.output / "runs" / "single_view" / "frames"
     measured = json.loads((run / "metrics.json").read_text())
     frames = measured["frames"]["1 view, latent"]["psnr"]
     everything = found["methods"]["single view"]["psnr"]["all"]
@@ -79,21 +82,21 @@ def test_every_number_stands_below_its_heading(identity):
 
 
 def test_a_run_without_its_report_goes_on(tmp_path):
-    job = runs_of(Args(output=tmp_path))["demo_a", "multi-view"]
-    assert run_state(job, {"views": 7}) == "new"
-    RunFolder.create(job.run, {"views": 7}).close()
-    assert run_state(job, {"views": 7}) == "begun"
-    (job.run / "report.html").write_text("all of it")
-    assert run_state(job, {"views": 7}) == "finished"
+    video = SimpleNamespace(run=tmp_path / "run", settings={"views": 7})
+    assert run_state(video) == "new"
+    RunFolder.create(video.run, video.settings).close()
+    assert run_state(video) == "begun"
+    (video.run / "report.html").write_text("all of it")
+    assert run_state(video) == "finished"
+    video.settings = {"views": 3}
     with pytest.raises(InputError, match="views was 7, is 3"):
-        run_state(job, {"views": 3})
+        run_state(video)
 
 
 def test_every_method_differs_in_the_settings_that_its_name_says(tmp_path):
-    jobs = runs_of(Args(output=tmp_path))
-    assert len(jobs) == 14
-    assert len({job.run for job in jobs.values()}) == 14
-    ways = {m: (j.views, j.latents, j.regularise) for (h, m), j in jobs.items() if h == "demo_a"}
+    jobs = jobs_of(Args(output=tmp_path))
+    assert len({run for job in jobs.values() for run in job.runs.values()}) == 14
+    ways = {m: (j.args.views, j.args.latents, j.args.regularise) for m, j in jobs.items()}
     assert ways == {
         "single view": (1, 1, None),
         "multi-view": (7, 1, None),
@@ -103,6 +106,29 @@ def test_every_method_differs_in_the_settings_that_its_name_says(tmp_path):
         "+ depth": (7, 4, ("depth",)),
         "+ all": (7, 4, None),
     }
+
+
+@pytest.mark.slow
+def test_several_latents_of_several_heads_start_from_what_multi_view_found(
+    visible_inputs, tmp_path
+):
+    other = tmp_path / "other"
+    shutil.copytree(visible_inputs / "frames", other)
+    frames = (visible_inputs / "frames", other)
+    args = arguments(visible_inputs, tmp_path / "compare", frames=frames, latent_steps=2,
+                     methods=("+ distance", "multi-view"))  # fmt: skip
+    main(args)
+    found = json.loads((args.output / "comparison.json").read_text())
+    assert list(found["methods"]) == ["multi-view", "+ distance"]
+    runs = args.output / "runs"
+    for head in ("frames", "other"):
+        one, several = (runs / m / head / "state" for m in ("multi-view", "with_distance"))
+        name = "3-views-latent"
+        copied = (several / name / "00000002" / "manifest" / "metadata").read_text()
+        assert copied == (one / name / "00000002" / "manifest" / "metadata").read_text()
+        with (runs / "with_distance" / head / "log.csv").open(newline="") as file:
+            stages = [row["stage"] for row in csv.DictReader(file)]
+        assert stages == ["3 views, latent"] * 2 + ["3 views, 2 latents, latents"]
 
 
 @pytest.mark.parametrize(
