@@ -43,6 +43,7 @@ class Args:
       identity: model_ir_se50.pth, whose face embeddings then join the losses; for generators of 256
         pixels or more
       crop: take the central square of frames that are not square
+      save_steps: steps from one saved state to the next
       resume: go on with an interrupted run
       overwrite: remove an earlier run from the folder
       coordinator: HOST:PORT of the first of several processes, each of which takes its share of the
@@ -70,6 +71,7 @@ class Args:
     rays_at_once: int | None = None
     identity: Path | None = None
     crop: bool = False
+    save_steps: int = 50
     resume: bool = False
     overwrite: bool = False
     coordinator: str | None = None

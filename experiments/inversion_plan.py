@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from convert_weights.pickle_reader import sha256
@@ -20,6 +19,7 @@ from experiments.inversion_args import Args
 from experiments.methods import Method, choose_methods
 from experiments.networks import load_networks
 from experiments.presets import Preset, inversion_config
+from experiments.processes import ALONE, Share
 from experiments.video_list import find_videos, is_one_folder
 from inversion.config import InversionConfig
 from inversion.objectives import FeatureNetworks
@@ -62,6 +62,7 @@ class Plan:
       networks: that the losses look through.
       config: schedules.
       videos: to be inverted, by this process if there are several.
+      share: which of several processes this one is.
       several: whether the run is of several videos, in a folder each.
       names: of all videos, other processes' and refused ones among them.
       refused: why some videos cannot be, by name.
@@ -72,12 +73,13 @@ class Plan:
     networks: FeatureNetworks
     config: InversionConfig
     videos: list[Video]
+    share: Share = ALONE
     several: bool = False
     names: tuple[str, ...] = ("",)
     refused: dict[str, str] = field(default_factory=dict)
 
 
-def prepare(args: Args) -> Plan:
+def prepare(args: Args, share: Share = ALONE) -> Plan:
     """Read and check everything that a run needs.
 
     Raises:
@@ -86,22 +88,28 @@ def prepare(args: Args) -> Plan:
     generator, metadata = load_generator(args.generator)
     networks = load_networks(generator.config.image_side, args.identity)
     config = choose_config(args)
-    if args.videos_at_once is not None and args.videos_at_once < 1:
-        raise InputError(f"--videos-at-once {args.videos_at_once} must be at least 1")
+    for name in ("videos_at_once", "views_at_once", "rays_at_once", "save_steps"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} {value} must be at least 1")
     if args.memory_budget is not None and not args.memory_budget > 0:
         raise InputError(f"--memory-budget {args.memory_budget} must be positive, in GB")
     shared = {"generator": generator, "metadata": metadata, "networks": networks, "config": config}
     if is_one_folder(args.frames):
+        if share.count > 1:
+            raise InputError(f"{share.count} processes cannot share one video; name several")
         video = prepare_video(args, "", args.frames[0], args.run, generator, metadata, config)
-        return Plan(**shared, videos=[video])
+        return Plan(**shared, videos=[video], share=share)
     videos, refused, found = [], {}, find_videos(args.frames)
-    for name in list(found)[jax.process_index() :: jax.process_count()]:
+    for name in list(found)[share.number :: share.count]:
         run = args.run / name
         try:
             videos.append(prepare_video(args, name, found[name], run, generator, metadata, config))
         except InputError as error:
             refused[name] = str(error)
-    return Plan(**shared, videos=videos, several=True, names=tuple(found), refused=refused)
+    return Plan(
+        **shared, videos=videos, share=share, several=True, names=tuple(found), refused=refused
+    )
 
 
 def prepare_video(

@@ -12,7 +12,6 @@ import dataclasses
 import sys
 import time
 
-import jax
 import tyro
 
 from experiments import compilation_cache
@@ -37,10 +36,10 @@ def main(args: Args) -> bool:
     Returns:
       Whether everything went as it should: no video failed, no stage ended early.
     """
-    join_processes(args.coordinator, args.processes, args.process)
+    share = join_processes(args.coordinator, args.processes, args.process)
     progress, started = Progress(), time.perf_counter()
     with progress.task("reading generator and frames"):
-        plan = prepare(args)
+        plan = prepare(args, share)
     fine = (invert_several if plan.several else invert_one)(args, plan, progress)
     where = args.run / ("index.html" if plan.several else "report.html")
     progress.say(f"{where}: open it in a browser ({time.perf_counter() - started:.0f} s)")
@@ -64,7 +63,7 @@ def invert_several(args: Args, plan: Plan, progress: Progress) -> bool:
     """Several videos, batch by batch; those that an earlier run finished are left as they are."""
     outcomes = Outcomes(args.run, plan.names)
     args.run.mkdir(parents=True, exist_ok=True)
-    number = jax.process_index()
+    number = plan.share.number
     lock = RunLock(args.run / (f"run{number}.lock" if number else "run.lock"))
     lock.acquire()
     try:

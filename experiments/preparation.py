@@ -52,7 +52,7 @@ def prepare_fitter(args: Args, plan: Plan, progress: Progress) -> tuple[Fitter, 
             w_statistics=statistics,
             config=config,
             programs=programs,
-            runner=StageRunner(programs, progress),
+            runner=StageRunner(programs, progress, args.save_steps),
             seed=args.seed,
             max_views=max(len(method.frames) for v in plan.videos for method in v.methods),
         )

@@ -22,8 +22,6 @@ from experiments.stages import Stage
 from inversion.state import StageState
 from inversion.videos import stack_videos, video
 
-_SAVE_STEPS = 50
-
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
@@ -75,7 +73,7 @@ class _Way:
 class StageRunner:
     """Runs stages; holds what all of them share."""
 
-    def __init__(self, programs: Programs, progress: Progress, save_steps: int = _SAVE_STEPS):
+    def __init__(self, programs: Programs, progress: Progress, save_steps: int):
         self._programs, self._progress, self._save_steps = programs, progress, save_steps
 
     def run(self, works: Sequence[Work]) -> list[Ended]:

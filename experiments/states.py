@@ -49,11 +49,6 @@ class Saver:
 
     def __init__(self, folder: Path):
         self.folder = folder.absolute()
-        # Each process of several has folders of its own.
-        process = jax.process_index()
-        alone = ocp.options.MultiprocessingOptions(
-            primary_host=process, active_processes={process}, barrier_sync_key_prefix=str(process)
-        )
         self.folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self.folder,
@@ -63,11 +58,10 @@ class Saver:
                 create=False,
                 cleanup_tmp_directories=True,
                 save_root_metadata=False,
-                multiprocessing_options=alone,
             ),
             item_handlers={
-                _ARRAYS: ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
-                _MANIFEST: ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+                _ARRAYS: ocp.PyTreeCheckpointHandler(),
+                _MANIFEST: ocp.JsonCheckpointHandler(),
             },
         )
 

@@ -1,0 +1,150 @@
+"""Several videos in one run, as a user starts it, on a generator small enough for a test."""
+
+import dataclasses
+import json
+import socket
+
+import numpy as np
+import pytest
+from video_runs import STEPS, arrays, command, finish, make_videos, start
+
+from experiments.errors import InputError
+from experiments.invert import Args, main
+from experiments.outcomes import Outcome, Outcomes, table
+from experiments.video_list import find_videos, is_one_folder
+
+
+def arguments(inputs, videos, run, **changes) -> Args:
+    args = Args(frames=tuple(videos), generator=inputs / "generator", run=run, views=3,
+                preset="quick", baseline=False, latent_steps=2, tuning_steps=2)  # fmt: skip
+    return dataclasses.replace(args, **changes)
+
+
+@pytest.fixture(scope="module")
+def videos(visible_inputs, tmp_path_factory):
+    return make_videos(visible_inputs, tmp_path_factory.mktemp("videos"), "abc")
+
+
+@pytest.fixture(scope="module")
+def whole(visible_inputs, videos, tmp_path_factory):
+    """A run of three videos, of which the second is broken."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    picture = videos[1] / "1.png"
+    content = picture.read_bytes()
+    picture.write_bytes(content[:50])
+    assert not main(arguments(visible_inputs, videos, run))
+    picture.write_bytes(content)
+    return run
+
+
+def statuses(run):
+    found = json.loads((run / "summary.json").read_text())["videos"]
+    return {outcome["video"]: outcome["status"] for outcome in found}
+
+
+@pytest.mark.slow
+def test_a_broken_video_is_reported_and_the_others_finish(whole):
+    assert statuses(whole) == {"a": "done", "b": "failed", "c": "done"}
+    assert "cannot be decoded" in (whole / "summary.md").read_text() + str(
+        json.loads((whole / "summary.json").read_text())
+    )
+    page = (whole / "index.html").read_text()
+    assert 'href="a/report.html"' in page
+    assert 'href="c/report.html"' in page
+    assert 'href="b/report.html"' not in page
+    assert "cannot be decoded" in page
+    assert (whole / "a" / "report.html").is_file()
+    assert not (whole / "b").exists()
+
+
+@pytest.mark.slow
+def test_resuming_takes_up_what_failed_and_leaves_what_is_done(visible_inputs, videos, whole):
+    before = {name: (whole / name / "report.html").stat().st_mtime_ns for name in "ac"}
+    with pytest.raises(InputError, match="--resume"):
+        main(arguments(visible_inputs, videos, whole))
+    with pytest.raises(InputError, match="seed was 0, is 1"):
+        main(arguments(visible_inputs, videos, whole, resume=True, seed=1))
+    assert main(arguments(visible_inputs, videos, whole, resume=True))
+    assert statuses(whole) == dict.fromkeys("abc", "done")
+    after = {name: (whole / name / "report.html").stat().st_mtime_ns for name in "ac"}
+    assert after == before
+
+
+@pytest.mark.slow
+def test_a_video_of_many_is_the_same_as_alone(visible_inputs, videos, whole, tmp_path):
+    assert main(arguments(visible_inputs, videos[:1], tmp_path / "alone"))
+    one, many = arrays(tmp_path / "alone"), arrays(whole / "a")
+    assert set(one) == set(many)
+    assert all(np.array_equal(one[name], many[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_batches_over_four_devices_give_what_one_gives(visible_inputs, videos, whole, tmp_path):
+    """Three videos: one device is idle. Two steps of Adam at a rate of 0.1 and 0.004."""
+    line = command(visible_inputs, [videos[0], videos[2]], tmp_path / "four", *STEPS)
+    said = finish(start(line, devices=4))
+    assert "a, c" in said  # together
+    assert_close(tmp_path / "four", whole, "ac")
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_videos(visible_inputs, videos, whole, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    pair = [videos[0], videos[2]]
+    workers = [
+        start(command(visible_inputs, pair, tmp_path / "two", *STEPS, "--coordinator", address,
+                      "--processes", "2", "--process", str(number)))
+        for number in range(2)
+    ]  # fmt: skip
+    said = [finish(worker) for worker in workers]
+    assert "now a" in said[0]
+    assert "now c" in said[1]
+    assert statuses(tmp_path / "two") == {"a": "done", "c": "done"}
+    assert_close(tmp_path / "two", whole, "ac")
+
+
+def assert_close(run, other, names):
+    for name in names:
+        ours, theirs = arrays(run / name), arrays(other / name)
+        for key, value in theirs.items():
+            np.testing.assert_allclose(ours[key], value, atol=1e-5, err_msg=f"{name}: {key}")
+
+
+def test_videos_come_from_folders_patterns_and_lists(tmp_path):
+    for name in ("x/head", "y/head", "z"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "list.txt").write_text("x/head  # the first\n\nz\n")
+    assert is_one_folder([tmp_path / "z"])
+    assert not is_one_folder([tmp_path / "*"])
+    assert not is_one_folder([tmp_path / "list.txt"])
+    assert list(find_videos([tmp_path / "*" / "head"])) == ["x-head", "y-head"]
+    assert find_videos([tmp_path / "list.txt"]) == {
+        "head": tmp_path / "x" / "head",
+        "z": tmp_path / "z",
+    }
+    for sources, message in (
+        ([tmp_path / "q*"], "matches no folder"),
+        ([tmp_path / "no.txt"], "cannot be read"),
+        ([tmp_path / "z", tmp_path / "z"], "twice"),
+    ):
+        with pytest.raises(InputError, match=message):
+            find_videos(sources)
+
+
+def test_outcomes_are_summed_up_as_they_come(tmp_path):
+    outcomes = Outcomes(tmp_path, ("a", "<b>"))
+    outcomes.claim(resume=False, overwrite=False)
+    outcomes.write(Outcome(video="<b>", status="failed", message="no <frames>"))
+    assert [o.status for o in outcomes.summarise()] == ["waiting", "failed"]
+    assert "&lt;b&gt;" in (tmp_path / "index.html").read_text()
+    groups = {"fitted": {"psnr": 21.25}, "not fitted": {"psnr": 20.0, "lpips": 0.5}}
+    outcomes.write(Outcome(video="a", status="done", seconds=61.0, result={"groups": groups}))
+    assert "| a | done | 21.25 | 20.00 | 0.500 | 1:01 |" in table(outcomes.summarise())
+    with pytest.raises(InputError, match="--resume"):
+        Outcomes(tmp_path, ("c",)).claim(resume=False, overwrite=False)
+    Outcomes(tmp_path, ("a", "<b>")).claim(resume=False, overwrite=True)
+    assert {o.status for o in outcomes.summarise()} == {"waiting"}
+    with pytest.raises(InputError, match="no run of several"):
+        Outcomes(tmp_path / "new", ("a",)).claim(resume=True, overwrite=False)
