@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-STEPS = ("--latent-steps", "2", "--tuning-steps", "2")
+STEPS = ("--latent-steps", "2", "--tuning-steps", "0")
 
 
 def make_videos(inputs: Path, folder: Path, names: str) -> list[Path]:
@@ -38,8 +38,9 @@ def command(inputs: Path, videos: list[Path], run: Path, *more: str) -> list[str
 
 def start(line: list[str], *, devices: int = 1, seen: object = subprocess.PIPE):
     """Start a command that sees so many devices."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    if devices > 1:  # else what other tests compiled serves here, too
+        environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         line, env=environment, stdout=seen, stderr=subprocess.STDOUT, text=True
     )  # fmt: skip

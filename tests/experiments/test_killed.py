@@ -1,6 +1,7 @@
 """A run that is killed at any moment goes on to the very numbers of one that was not."""
 
 import csv
+import multiprocessing
 import os
 import random
 import signal
@@ -9,107 +10,146 @@ import time
 
 import numpy as np
 import pytest
+import toy_inversion
+from toy_inversion import STAGES, STEPS, result
 from video_runs import arrays, command, finish, make_videos, start
 
 from experiments import states
 
-# In the suite a few; the figure in the closing notes is of KILLS=20.
-KILLS = int(os.environ.get("KILLS", "4"))
-STEPS = 40
-OPTIONS = ("--latent-steps", str(STEPS), "--latents-steps", str(STEPS), "--tuning-steps",
-           str(STEPS), "--latents", "2", "--save-steps", "5")  # fmt: skip
+LONG_ASKED = bool(os.environ.get("EG3D_JAX_LONG_TESTS"))
+# Twenty take a minute and a half.
+KILLS, TOTAL = 20 if LONG_ASKED else 8, 2 * STAGES * STEPS
+LONG = pytest.mark.skipif(
+    not LONG_ASKED,
+    reason="takes minutes; set EG3D_JAX_LONG_TESTS=1 to kill the command itself",
+)
 
 
 @pytest.fixture(scope="module")
-def videos(visible_inputs, tmp_path_factory):
-    return make_videos(visible_inputs, tmp_path_factory.mktemp("videos"), "ab")
+def toys():
+    """Starts `toy_inversion.main` in processes that have imported everything already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["toy_inversion"])
+
+    def begin(*arguments):
+        process = context.Process(target=toy_inversion.main, args=tuple(map(str, arguments)))
+        process.start()
+        return process
+
+    return begin
 
 
 @pytest.fixture(scope="module")
-def whole(visible_inputs, videos, tmp_path_factory):
-    """A run that nobody disturbed."""
-    run = tmp_path_factory.mktemp("runs") / "whole"
-    finish(start(command(visible_inputs, videos, run, *OPTIONS)))
-    return {video.name: arrays(run / video.name) for video in videos}
+def undisturbed(toys, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toys")
+    ended(toys(folder, "12"))
+    return {name: result(folder, name) for name in "12"}
 
 
-def rows(run, video) -> int:
-    """Steps logged so far."""
-    try:
-        with (run / video / "log.csv").open(newline="") as file:
-            return sum(1 for _ in csv.reader(file)) - 1
-    except OSError:
-        return 0
+def ended(*processes):
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
 
 
-def kill_after(process, run, moment: int, delay: float) -> bool:
-    """Kill it once so many steps of both videos are logged; whether it was still there."""
-    while process.poll() is None and rows(run, "a") + rows(run, "b") < moment:
+def rows(run, names) -> int:
+    """Steps of these videos that are logged."""
+    found = 0
+    for name in names:
+        try:
+            with (run / name / "log.csv").open(newline="") as file:
+                found += max(sum(1 for _ in csv.reader(file)) - 1, 0)
+        except OSError:
+            pass
+    return found
+
+
+def kill_after(process, run, names, moment: int, delay: float = 0.0) -> bool:
+    """Kill a process once so many steps are logged; whether it was still there."""
+    while process.is_alive() and rows(run, names) < moment:
         time.sleep(0.002)
     time.sleep(delay)
-    alive = process.poll() is None
+    alive = process.is_alive()
     process.kill()
-    process.communicate()
+    process.join()
     return alive
 
 
+def assert_same(found, wanted):
+    assert set(found) == set(wanted)
+    assert all(np.array_equal(found[key], value) for key, value in wanted.items())
+
+
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_ends_with_the_same_numbers(
-    visible_inputs, videos, whole, tmp_path
+def test_killed_at_random_moments_of_every_stage_it_ends_with_the_same_numbers(
+    toys, undisturbed, tmp_path
 ):
-    """Moments spread over all stages of both videos: each has four, of STEPS steps."""
-    draw, total = random.Random(0), 2 * 4 * STEPS
-    moments = sorted(draw.randrange(total) for _ in range(KILLS))
-    run, killed = tmp_path / "killed", 0
-    for moment in moments:
-        resume = ["--resume"] if (run / "videos.json").exists() else []
-        process = start(command(visible_inputs, videos, run, *OPTIONS, *resume))
-        killed += kill_after(process, run, moment, draw.uniform(0, 0.05))
+    """A state is saved every four steps, so that many a kill meets a save on its way."""
+    draw, killed, unfinished = random.Random(0), 0, 0
+    for number in range(KILLS):
+        moment = int(TOTAL * (number + draw.random()) / (KILLS + 1))
+        killed += kill_after(toys(tmp_path, "12"), tmp_path, "12", moment, draw.uniform(0, 0.03))
+        unfinished += any(tmp_path.rglob("*.orbax-checkpoint-tmp*"))
     assert killed == KILLS
-    finish(start(command(visible_inputs, videos, run, *OPTIONS, "--resume")))
-    assert_same(run, whole)
+    assert unfinished > 0  # else no save was met
+    ended(toys(tmp_path, "12"))
+    for name, wanted in undisturbed.items():
+        assert_same(result(tmp_path, name), wanted)
 
 
 @pytest.mark.slow
-def test_one_of_two_workers_may_die(visible_inputs, videos, whole, tmp_path):
+def test_one_of_two_workers_may_die(toys, undisturbed, tmp_path):
     """The other finishes its video, and both resume to the same numbers."""
-    run, workers = tmp_path / "workers", []
-    for more in ([], ["--resume"]):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
-        workers = [
-            start(command(visible_inputs, videos, run, *OPTIONS, "--coordinator", address,
-                          "--processes", "2", "--process", str(number), *more))
-            for number in range(2)
-        ]  # fmt: skip
-        if not more:
-            assert kill_after(workers[1], run, STEPS // 2 + rows(run, "a"), 0.0)
-            finish(workers[0])
-        else:
-            for worker in workers:
-                finish(worker)
-    assert_same(run, whole)
+    workers = [toys(tmp_path, "12", address, number) for address in [free_address()]
+               for number in range(2)]  # fmt: skip
+    assert kill_after(workers[1], tmp_path, "2", STEPS + STEPS // 2)
+    ended(workers[0])
+    assert_same(result(tmp_path, "1"), undisturbed["1"])
+    address = free_address()
+    ended(*(toys(tmp_path, "12", address, number) for number in range(2)))
+    assert_same(result(tmp_path, "2"), undisturbed["2"])
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_says_how_to_go_on(visible_inputs, videos, whole, tmp_path):
-    run = tmp_path / "stopped"
-    process = start(command(visible_inputs, videos, run, *OPTIONS))
-    while process.poll() is None and rows(run, "a") < STEPS // 2 + 2:
+def test_ctrl_c_saves_the_last_step(toys, undisturbed, tmp_path):
+    process = toys(tmp_path, "12")
+    while process.is_alive() and rows(tmp_path, "1") < 2:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 1  # of KeyboardInterrupt in a bare process
+    done = states.steps(tmp_path / "1" / "state" / "3-views-latent")[-1]
+    assert done == rows(tmp_path, "1") < STEPS
+    ended(toys(tmp_path, "12"))
+    assert_same(result(tmp_path, "1"), undisturbed["1"])
+
+
+def free_address() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+@LONG
+def test_the_command_killed_at_random_moments_ends_with_the_same_numbers(visible_inputs, tmp_path):
+    options = ("--latent-steps", "40", "--latents-steps", "40", "--tuning-steps", "40",
+               "--latents", "2", "--save-steps", "5")  # fmt: skip
+    videos = make_videos(visible_inputs, tmp_path, "ab")
+    finish(start(command(visible_inputs, videos, tmp_path / "whole", *options)))
+    draw, run = random.Random(0), tmp_path / "killed"
+    for number in range(KILLS):
+        more = ["--resume"] if (run / "videos.json").exists() else []
+        process = start(command(visible_inputs, videos, run, *options, *more))
+        while process.poll() is None and rows(run, "ab") < int(320 * (number + draw.random()) / 21):
+            time.sleep(0.002)
+        assert process.poll() is None
+        process.kill()
+        process.communicate()
+    process = start(command(visible_inputs, videos, run, *options, "--resume"))
+    while process.poll() is None and rows(run, "b") < 158:
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
-    said = finish(process, status=130)
-    assert "saved; go on with --resume" in said
-    done = states.steps(run / "a" / "state" / "3-views-latent")[-1]
-    assert done == rows(run, "a")  # not only every fifth step
-    finish(start(command(visible_inputs, videos, run, *OPTIONS, "--resume")))
-    assert_same(run, whole)
-
-
-def assert_same(run, whole):
-    for name, wanted in whole.items():
-        found = arrays(run / name)
-        assert set(found) == set(wanted)
-        for key, value in wanted.items():
-            assert np.array_equal(found[key], value), f"{name}: {key}"
+    assert "saved; go on with --resume" in finish(process, status=130)
+    finish(start(command(visible_inputs, videos, run, *options, "--resume")))
+    for name in "ab":
+        assert_same(arrays(run / name), arrays(tmp_path / "whole" / name))

@@ -16,7 +16,7 @@ from experiments.video_list import find_videos, is_one_folder
 
 def arguments(inputs, videos, run, **changes) -> Args:
     args = Args(frames=tuple(videos), generator=inputs / "generator", run=run, views=3,
-                preset="quick", baseline=False, latent_steps=2, tuning_steps=2)  # fmt: skip
+                preset="quick", baseline=False, latent_steps=2, tuning_steps=0)  # fmt: skip
     return dataclasses.replace(args, **changes)
 
 

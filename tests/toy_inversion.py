@@ -1,0 +1,120 @@
+"""An inversion of videos whose pictures are one number, in processes that a test may kill."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from one_number import Brightness
+
+from eg3d_jax.cameras import yaw_pitch_camera
+from experiments.event_log import EventLog
+from experiments.fingerprints import entries
+from experiments.fitting import TERMS, Fitter, Job, steps_done
+from experiments.methods import choose_methods
+from experiments.processes import join_processes
+from experiments.programs import Programs
+from experiments.progress import Progress
+from experiments.stage_runner import StageRunner
+from inversion.config import InversionConfig, StageConfig
+from inversion.latents import WStatistics
+from inversion.objectives import FeatureNetworks
+from inversion.videos import video_mesh
+from inversion.views import Views
+
+STEPS, SAVE_STEPS, STAGES = 40, 4, 4
+VIEWS = 3
+
+
+class Painter(nnx.Module):
+    """Every pixel and every depth is `gain` times the first number of the latent."""
+
+    def __init__(self):
+        self.gain = nnx.Param(jnp.asarray(1.0))
+        self.config = SimpleNamespace(num_ws=2)
+
+    def frontal_camera(self):
+        return yaw_pitch_camera(0.0, 0.0)
+
+    def random_draws(self, key, side=None):
+        return jax.random.uniform(key)
+
+    def tri_planes(self, ws):
+        return self.gain[...] * ws[0, 0]
+
+    def render(self, planes, camera, *, draws, rays_at_once, side=None):
+        return SimpleNamespace(value=planes + 0.1 * draws, depth=jnp.full((2, 2), planes))
+
+    def superresolve(self, rendered, ws):
+        return SimpleNamespace(image=jnp.full((4, 4, 3), rendered.value))
+
+
+def invert(folder: Path, names: str) -> None:
+    """Fit one latent, then two, each with tuning, to videos named by digits; go on if begun."""
+    generator, progress = Painter(), Progress()
+    stages = {name: StageConfig(num_steps=STEPS, learning_rate=0.03)
+              for name in ("latent", "latents", "tuning")}  # fmt: skip
+    config = InversionConfig(**stages, w_noise=0.5)
+    networks = FeatureNetworks(lpips=Brightness(jnp.asarray(1.0)))
+    programs = Programs(generator, networks, config, video_mesh())
+    fitter = Fitter(
+        generator=generator,
+        networks=networks,
+        w_statistics=WStatistics(mean=jnp.zeros(2), std=jnp.asarray(1.0)),
+        config=config,
+        programs=programs,
+        runner=StageRunner(programs, progress, SAVE_STEPS),
+        seed=0,
+        max_views=VIEWS,
+    )
+    cameras = yaw_pitch_camera(np.linspace(0.5, -0.5, VIEWS), np.zeros(VIEWS))
+    methods = choose_methods(np.linspace(-0.5, 0.5, VIEWS), views=VIEWS, latents=2)
+    logs, fits = {}, dict.fromkeys(names)
+    for name in names:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        keep = steps_done(folder / name / "state", methods)
+        logs[name] = EventLog(folder / name, TERMS, keep=keep)
+    for method in methods:
+        jobs = [
+            Job(
+                method=method,
+                views=Views(images=jnp.full((VIEWS, 4, 4, 3), 0.1 * int(name)), cameras=cameras),
+                start=fits[name],
+                folder=folder / name / "state",
+                log=logs[name],
+                prefix=f"{name}: ",
+            )
+            for name in names
+        ]
+        fits = dict(zip(names, fitter.fit(jobs), strict=True))
+    for name, fit in fits.items():
+        logs[name].close()
+        found = {key: array for key, _, array in entries((fit.latents, fit.generator))}
+        np.savez(folder / name / "result.npz", **found)
+
+
+def result(folder: Path, name: str) -> dict[str, np.ndarray]:
+    """What `invert` found."""
+    with np.load(folder / name / "result.npz") as file:
+        return dict(file)
+
+
+# Nothing here takes long to compile, but it is compiled in many processes.
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def main(folder: str, names: str, coordinator: str = "", process: str = "0") -> None:
+    share = join_processes(
+        coordinator or None, *((2, int(process)) if coordinator else (None,) * 2)
+    )
+    invert(Path(folder), names[share.number :: share.count])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
