@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from experiments.fitting import Fit, Fitter
+from experiments.fitting import Fit, Fitter, steps_done
 from experiments.generators import mean_latent
 from experiments.inversion_args import Args
 from experiments.inversion_plan import Plan, Video
 from experiments.memory import Spread, device_memory, fit_in_memory
 from experiments.programs import Programs
 from experiments.progress import Progress
+from experiments.runs import STATES
 from experiments.stage_runner import StageRunner
 from experiments.stages import Stage, tuning_stage
 from inversion.latents import repeat_latents
@@ -36,6 +38,7 @@ def prepare_fitter(args: Args, plan: Plan, progress: Progress) -> tuple[Fitter, 
         statistics = mean_latent(plan.generator)
     mesh = video_mesh()
     largest = max(plan.videos, key=lambda video: len(video.methods[-1].frames))
+    done = finished_stages(plan) if args.resume else set()
     wide, tried = widest(args, plan, mesh.size), []
 
     def peak(spread: Spread) -> int:
@@ -58,7 +61,7 @@ def prepare_fitter(args: Args, plan: Plan, progress: Progress) -> tuple[Fitter, 
         )
         tried.append(fitter)
         with progress.task("compiling the steps"):
-            return planned_bytes(fitter, largest, spread.videos)
+            return planned_bytes(fitter, largest, spread.videos, done)
 
     budget = device_memory() if args.memory_budget is None else 1e9 * args.memory_budget
     spread = fit_in_memory(peak, wide, budget, progress)
@@ -78,20 +81,31 @@ def widest(args: Args, plan: Plan, devices: int) -> Spread:
     )
 
 
-def planned_bytes(fitter: Fitter, video: Video, videos: int) -> int:
+def finished_stages(plan: Plan) -> set[str]:
+    """Names of the stages that an earlier run has finished for all videos."""
+    methods = [method for video in plan.videos for method in video.methods]
+    steps = {method.tuning_stage: plan.config.tuning.num_steps for method in methods}
+    for method in methods:
+        found = plan.config.latent if method.knots is None else plan.config.latents
+        steps[method.latent_stage] = found.num_steps
+    done = [steps_done(video.run / STATES, video.methods) for video in plan.videos]
+    return {name for name, wanted in steps.items() if all(d.get(name) == wanted for d in done)}
+
+
+def planned_bytes(fitter: Fitter, video: Video, videos: int, done: Collection[str]) -> int:
     """Peak memory on each device while videos like the given one are inverted, so many at once.
 
-    Compiles every kind of step for it; they are used afterwards.
+    Compiles every kind of step for it but the stages already done; they are used afterwards.
     """
-    stages = planned_stages(fitter, video)
+    stages = [stage for name, stage in planned_stages(fitter, video) if name not in done]
     with ThreadPoolExecutor() as pool:
         compiled = list(pool.map(lambda stage: _compile(fitter, stage, videos), stages))
     tuned = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(fitter.generator))
     return max(compiled, default=0) + videos * len(video.methods) * tuned
 
 
-def planned_stages(fitter: Fitter, video: Video) -> list[Stage]:
-    """All stages of a video's methods as shapes, without those that have no steps."""
+def planned_stages(fitter: Fitter, video: Video) -> list[tuple[str, Stage]]:
+    """All stages of a video's methods as shapes, by name, without those that have no steps."""
     config, found = fitter.generator.config, []
     side, key = config.image_side, jax.random.key(0)
     ws = jnp.zeros((config.num_ws, config.w_dim))
@@ -108,8 +122,9 @@ def planned_stages(fitter: Fitter, video: Video) -> list[Stage]:
             return tuning_stage(fitter.generator, fitter.config, stage, stage.state, key)
 
         stage = jax.eval_shape(first, images)
-        found += [stage, jax.eval_shape(second, stage)]
-    return [stage for stage in found if stage.schedule.num_steps]
+        found.append((method.latent_stage, stage))
+        found.append((method.tuning_stage, jax.eval_shape(second, stage)))
+    return [(name, stage) for name, stage in found if stage.schedule.num_steps]
 
 
 def _compile(fitter: Fitter, stage: Stage, videos: int) -> int:

@@ -23,9 +23,10 @@ from experiments.errors import InputError
 from experiments.run_lock import RunLock
 from experiments.versions import versions
 
+STATES = "state"
 _LOCK = "run.lock"
 _FORMAT = "eg3d_jax run 1"
-_OWN_FOLDERS = ("state", "result", "pictures", "tensorboard")
+_OWN_FOLDERS = (STATES, "result", "pictures", "tensorboard")
 # What other commands make of the result.
 _LATER_FOLDERS = ("render", "mesh", "edit", "evaluation", "view")
 _OWN_FILES = ("config.json", "log.csv", "metrics.json", "turntable.mp4", "report.html")
@@ -142,7 +143,7 @@ class RunFolder:
     @property
     def states(self) -> Path:
         """Folder of the states to go on from, one folder a stage."""
-        return self.path / "state"
+        return self.path / STATES
 
     def write_json(self, name: str, content: Any) -> Path:
         """Write plain values, dataclasses, paths and arrays; the file changes at once or not."""

@@ -15,7 +15,7 @@ from one_number import Brightness
 from eg3d_jax.cameras import yaw_pitch_camera
 from experiments.event_log import EventLog
 from experiments.fingerprints import entries
-from experiments.fitting import TERMS, Fitter, Job, steps_done
+from experiments.fitting import TERMS, Fit, Fitter, Job, steps_done
 from experiments.methods import choose_methods
 from experiments.processes import join_processes
 from experiments.programs import Programs
@@ -54,8 +54,11 @@ class Painter(nnx.Module):
         return SimpleNamespace(image=jnp.full((4, 4, 3), rendered.value))
 
 
-def invert(folder: Path, names: str) -> None:
-    """Fit one latent, then two, each with tuning, to videos named by digits; go on if begun."""
+def invert(folder: Path, names: str) -> dict[str, Fit]:
+    """Fit one latent, then two, each with tuning, to videos named by digits; go on if begun.
+
+    Their brightness is a tenth of their name, but that of 0 is no number.
+    """
     generator, progress = Painter(), Progress()
     stages = {name: StageConfig(num_steps=STEPS, learning_rate=0.03)
               for name in ("latent", "latents", "tuning")}  # fmt: skip
@@ -79,11 +82,12 @@ def invert(folder: Path, names: str) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
         keep = steps_done(folder / name / "state", methods)
         logs[name] = EventLog(folder / name, TERMS, keep=keep)
+    shown = {name: 0.1 * int(name) or np.nan for name in names}
     for method in methods:
         jobs = [
             Job(
                 method=method,
-                views=Views(images=jnp.full((VIEWS, 4, 4, 3), 0.1 * int(name)), cameras=cameras),
+                views=Views(images=jnp.full((VIEWS, 4, 4, 3), shown[name]), cameras=cameras),
                 start=fits[name],
                 folder=folder / name / "state",
                 log=logs[name],
@@ -96,6 +100,7 @@ def invert(folder: Path, names: str) -> None:
         logs[name].close()
         found = {key: array for key, _, array in entries((fit.latents, fit.generator))}
         np.savez(folder / name / "result.npz", **found)
+    return fits
 
 
 def result(folder: Path, name: str) -> dict[str, np.ndarray]:

@@ -38,7 +38,7 @@ def command(inputs: Path, videos: list[Path], run: Path, *more: str) -> list[str
 
 def start(line: list[str], *, devices: int = 1, seen: object = subprocess.PIPE):
     """Start a command that sees so many devices."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     if devices > 1:  # else what other tests compiled serves here, too
         environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(

@@ -2,16 +2,21 @@
 
 import dataclasses
 import json
+import os
 import socket
+import sys
 
 import numpy as np
 import pytest
-from video_runs import STEPS, arrays, command, finish, make_videos, start
+import toy_inversion
+from video_runs import ROOT, STEPS, arrays, command, finish, make_videos, start
 
 from experiments.errors import InputError
 from experiments.invert import Args, main
 from experiments.outcomes import Outcome, Outcomes, table
 from experiments.video_list import find_videos, is_one_folder
+
+LONG = bool(os.environ.get("EG3D_JAX_LONG_TESTS"))
 
 
 def arguments(inputs, videos, run, **changes) -> Args:
@@ -79,8 +84,20 @@ def test_a_video_of_many_is_the_same_as_alone(visible_inputs, videos, whole, tmp
 
 
 @pytest.mark.slow
-def test_batches_over_four_devices_give_what_one_gives(visible_inputs, videos, whole, tmp_path):
-    """Three videos: one device is idle. Two steps of Adam at a rate of 0.1 and 0.004."""
+def test_batches_over_four_devices_give_what_one_gives(tmp_path):
+    """Three videos, all stages of a toy: one of four devices is idle."""
+    line = [sys.executable, str(ROOT / "tests" / "toy_inversion.py")]
+    for devices in (1, 4):
+        finish(start([*line, str(tmp_path / str(devices)), "123"], devices=devices))
+    for name in "123":
+        one, four = (toy_inversion.result(tmp_path / folder, name) for folder in "14")
+        assert set(one) == set(four)
+        for key, value in one.items():
+            np.testing.assert_allclose(four[key], value, atol=1e-5, err_msg=f"{name}: {key}")
+
+
+@pytest.mark.skipif(not LONG, reason="half a minute; set EG3D_JAX_LONG_TESTS=1")
+def test_the_command_uses_four_devices(visible_inputs, videos, whole, tmp_path):
     line = command(visible_inputs, [videos[0], videos[2]], tmp_path / "four", *STEPS)
     said = finish(start(line, devices=4))
     assert "a, c" in said  # together

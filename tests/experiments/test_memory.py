@@ -1,0 +1,78 @@
+"""Less is done at once until a plan fits, and what does not fit is said before the start."""
+
+import io
+
+import jax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from experiments.errors import InputError, explained
+from experiments.memory import Spread, device_memory, fit_in_memory, narrower
+from experiments.progress import Progress
+
+WIDE = Spread(videos=8, views=7, rays=4096)
+
+
+def quiet():
+    return Progress(console=Console(file=io.StringIO()))
+
+
+def peak(spread):
+    """A gigabyte that is always there, and a kilobyte for each ray at once."""
+    return 10**9 + 1000 * spread.videos * spread.views * spread.rays
+
+
+def test_all_is_done_at_once_where_it_fits():
+    assert fit_in_memory(peak, WIDE, None, quiet()) == WIDE
+    assert fit_in_memory(peak, WIDE, 2e9, quiet()) == WIDE
+
+
+@pytest.mark.parametrize("budget", [1.1e9, 1.02e9, 1.001e9, 1.00007e9])
+def test_what_is_done_at_once_fits_the_budget(budget):
+    spread = fit_in_memory(peak, WIDE, budget, quiet())
+    assert peak(spread) <= budget
+    assert WIDE.rays % spread.rays == 0
+    assert (spread.views == WIDE.views) or spread.videos == 1  # videos are the first to wait
+    assert (spread.rays == WIDE.rays) or spread.views == 1
+
+
+def test_what_never_fits_is_refused():
+    with pytest.raises(InputError, match=r"need 1\.00 GB of memory, more than the 0\.90 GB"):
+        fit_in_memory(peak, WIDE, 0.9e9, quiet())
+
+
+@given(
+    st.builds(Spread, videos=st.integers(1, 9), views=st.integers(1, 9), rays=st.integers(1, 5000)),
+    st.floats(0.01, 0.99),
+)
+def test_narrower_is_smaller_until_nothing_is_left(spread, ratio):
+    size, left = spread.videos * spread.views * spread.rays, narrower(spread, ratio)
+    if left is None:
+        assert spread.videos == spread.views == 1
+    else:
+        assert 0 < left.videos * left.views * left.rays < size
+        assert spread.rays % left.rays == 0
+
+
+def test_this_machine_tells_its_memory():
+    assert (device_memory() or 1e9) > 1e8
+
+
+def test_out_of_memory_becomes_advice(capsys):
+    with pytest.raises(SystemExit) as stop, explained():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert "--memory-budget" in said
+    assert "--views-at-once" in said
+    with pytest.raises(jax.errors.JaxRuntimeError), explained():
+        raise jax.errors.JaxRuntimeError("INTERNAL: of another kind")
+
+
+def test_ctrl_c_tells_how_to_go_on(capsys):
+    with pytest.raises(SystemExit) as stop, explained(interrupted="use --resume"):
+        raise KeyboardInterrupt
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "interrupted: use --resume\n"

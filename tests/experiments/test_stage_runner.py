@@ -1,0 +1,56 @@
+"""A video whose loss is no number ends alone, and its last sound state is kept."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import toy_inversion
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments import states
+from experiments.errors import InputError
+from experiments.inversion_plan import batches
+from experiments.processes import join_processes
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_ends_one_video_of_a_batch(tmp_path):
+    fits = toy_inversion.invert(tmp_path, "03")
+    assert fits["0"].unusable
+    assert "is not finite after step 0" in fits["0"].stopped[0]
+    assert not fits["3"].unusable
+    assert not fits["3"].stopped
+    assert np.isfinite(fits["0"].latents.w_plus).all()
+    folder = tmp_path / "0" / "state" / "3-views-latent"
+    assert states.steps(folder) == [0]
+    again = toy_inversion.invert(tmp_path, "03")  # it does not begin anew
+    np.testing.assert_array_equal(again["3"].latents.w_plus, fits["3"].latents.w_plus)
+    assert again["0"].stopped == fits["0"].stopped
+
+
+@given(st.lists(st.sampled_from("xyz"), min_size=1, max_size=12), st.integers(1, 5))
+def test_batches_hold_every_video_once_and_are_alike(shapes, size):
+    videos = [SimpleNamespace(name=i, shape=shape) for i, shape in enumerate(shapes)]
+    found = batches(videos, size)
+    assert sorted(video.name for batch in found for video in batch) == list(range(len(videos)))
+    for batch in found:
+        assert 1 <= len(batch) <= size
+        assert len({video.shape for video in batch}) == 1
+    for shape in set(shapes):
+        sizes = [len(batch) for batch in found if batch[0].shape == shape]
+        assert max(sizes) - min(sizes) <= 1
+        assert len(sizes) == -(-shapes.count(shape) // size)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((None, 2, 0), "need --coordinator"),
+        (("127.0.0.1:1", 2, 2), "from 0 to 1"),
+        (("nowhere", 1, 0), "did not meet"),
+    ],
+)
+def test_processes_that_cannot_meet_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        join_processes(*options)
