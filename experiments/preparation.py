@@ -59,7 +59,7 @@ def prepare_fitter(args: Args, plan: Plan, progress: Progress) -> tuple[Fitter, 
             seed=args.seed,
             max_views=max(len(method.frames) for v in plan.videos for method in v.methods),
         )
-        tried.append(fitter)
+        tried[:] = [fitter]  # the compiled steps of earlier tries are let go
         with progress.task("compiling the steps"):
             return planned_bytes(fitter, largest, spread.videos, done)
 

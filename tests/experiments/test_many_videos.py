@@ -12,8 +12,10 @@ import toy_inversion
 from video_runs import ROOT, STEPS, arrays, command, finish, make_videos, start
 
 from experiments.errors import InputError
-from experiments.invert import Args, main
+from experiments.invert import Args, main, prepare
 from experiments.outcomes import Outcome, Outcomes, table
+from experiments.processes import Share
+from experiments.run_lock import RunLock
 from experiments.video_list import find_videos, is_one_folder
 
 LONG = bool(os.environ.get("EG3D_JAX_LONG_TESTS"))
@@ -120,6 +122,29 @@ def test_two_processes_share_the_videos(visible_inputs, videos, whole, tmp_path)
     assert "now c" in said[1]
     assert statuses(tmp_path / "two") == {"a": "done", "c": "done"}
     assert_close(tmp_path / "two", whole, "ac")
+
+
+def test_a_folder_in_use_is_refused(visible_inputs, videos, tmp_path):
+    lock = RunLock(tmp_path / "run.lock")
+    lock.acquire()
+    try:
+        with pytest.raises(InputError, match="in use by process"):
+            main(arguments(visible_inputs, videos, tmp_path))
+    finally:
+        lock.release()
+    assert not (tmp_path / "videos.json").exists()
+
+
+def test_one_video_is_not_shared(visible_inputs, videos):
+    with pytest.raises(InputError, match="2 processes cannot share one video"):
+        prepare(arguments(visible_inputs, videos[:1], videos[0] / "run"), Share(0, 2))
+
+
+@pytest.mark.parametrize("option", ["videos_at_once", "views_at_once", "save_steps"])
+def test_numbers_below_one_are_refused(visible_inputs, videos, tmp_path, option):
+    with pytest.raises(InputError, match=f"--{option.replace('_', '-')} 0"):
+        main(arguments(visible_inputs, videos, tmp_path / "run", **{option: 0}))
+    assert not (tmp_path / "run").exists()
 
 
 def assert_close(run, other, names):
