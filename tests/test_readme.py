@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -58,8 +59,24 @@ def run(command, folder):
     )
 
 
+def run_here(command, folder, monkeypatch, capsys) -> str:
+    """Run a module as `python -m` does, in this process: what one compiles serves the next."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", list(command))
+    for name in (command[0], f"{command[0]}.__main__"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    status = None
+    try:
+        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        status = end.code
+    said = capsys.readouterr()
+    assert not status, f"{command}: {status}\n{said.err}"
+    return said.out
+
+
 @pytest.mark.slow
-def test_its_commands_run_one_after_another(folder):
+def test_its_commands_run_one_after_another(folder, monkeypatch, capsys):
     assert [command[2] for command in COMMANDS] == [
         "convert_weights",
         "experiments.invert",
@@ -72,8 +89,7 @@ def test_its_commands_run_one_after_another(folder):
         "experiments.edit",
     ]
     for _, *arguments in COMMANDS:
-        finished = run([sys.executable, *arguments, *SHORT[arguments[1]]], folder)
-        assert finished.returncode == 0, finished.stderr
+        run_here([*arguments[1:], *SHORT[arguments[1]]], folder, monkeypatch, capsys)
     assert (folder / "weights" / "ffhq512-128" / "checkpoint.json").is_file()
     for name in ("report.html", "turntable.mp4", "metrics.json", "log.csv"):
         assert (folder / "runs" / "video" / name).stat().st_size > 0
@@ -100,10 +116,10 @@ def test_its_python_example_renders_three_views(folder):
     assert " ".join(promised.groups()).replace("[", "(").replace("]", ")") == shapes
 
 
-def test_its_options_and_folders_exist():
+def test_its_options_and_folders_exist(monkeypatch, capsys):
     modules = sorted(set(re.findall(r"-m ((?:convert_weights|experiments)[.\w]*)", README)))
-    assert len(modules) == 11
-    helps = [run([sys.executable, "-m", module, "--help"], ROOT).stdout for module in modules]
+    assert len(modules) == 12
+    helps = [run_here([module, "--help"], ROOT, monkeypatch, capsys) for module in modules]
     for option in sorted(set(re.findall(r"`(--[a-z-]+)", README)) - {"--help"}):
         assert any(option in text for text in helps), option
     for name in re.findall(r"^\| `([\w/]+)/` \|", README, re.MULTILINE):

@@ -27,7 +27,7 @@ from inversion.objectives import FeatureNetworks
 from inversion.videos import video_mesh
 from inversion.views import Views
 
-STEPS, SAVE_STEPS, STAGES = 40, 4, 4
+STEPS, SAVE_STEPS, STAGES = 24, 4, 4
 VIEWS = 3
 
 

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -108,7 +109,10 @@ def test_every_method_differs_in_the_settings_that_its_name_says(tmp_path):
     }
 
 
-@pytest.mark.slow
+@pytest.mark.skipif(
+    not os.environ.get("EG3D_JAX_LONG_TESTS"),
+    reason="half a minute; set EG3D_JAX_LONG_TESTS=1",
+)
 def test_several_latents_of_several_heads_start_from_what_multi_view_found(
     visible_inputs, tmp_path
 ):

@@ -18,7 +18,7 @@ from experiments import states
 
 LONG_ASKED = bool(os.environ.get("EG3D_JAX_LONG_TESTS"))
 # Twenty take a minute and a half.
-KILLS, TOTAL = 20 if LONG_ASKED else 8, 2 * STAGES * STEPS
+KILLS, TOTAL = 20 if LONG_ASKED else 5, 2 * STAGES * STEPS
 LONG = pytest.mark.skipif(
     not LONG_ASKED,
     reason="takes minutes; set EG3D_JAX_LONG_TESTS=1 to kill the command itself",

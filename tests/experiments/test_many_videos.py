@@ -106,7 +106,7 @@ def test_the_command_uses_four_devices(visible_inputs, videos, whole, tmp_path):
     assert_close(tmp_path / "four", whole, "ac")
 
 
-@pytest.mark.slow
+@pytest.mark.skipif(not LONG, reason="half a minute; set EG3D_JAX_LONG_TESTS=1")
 def test_two_processes_share_the_videos(visible_inputs, videos, whole, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
