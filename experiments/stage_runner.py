@@ -118,20 +118,21 @@ class StageRunner:
                 state, terms = program(state, own)
                 steps = np.asarray(state.step)
                 values = {name: np.asarray(value) for name, value in terms.items()}
+                stop = interrupt.asked  # once: it may change while the states are saved
                 for i, way in enumerate(ways):
                     if not way.ended:
                         self._tell(way, int(steps[i]), {k: v[i] for k, v in values.items()})
                         shown[i].update(way.step, {k: v[i] for k, v in values.items()})
-                    if self._due(way) or interrupt.asked:
+                    if self._due(way) or stop:
                         self._save(way, video(state, i))
-                if interrupt.asked:
+                if stop:
                     break
-        if interrupt.asked:
-            for way in ways:
-                assert way.saver is not None
-                way.saver.wait()
-            raise KeyboardInterrupt("everything so far is saved; go on with --resume")
-        return state
+            if not interrupt.asked:
+                return state
+        for way in ways:
+            assert way.saver is not None
+            way.saver.wait()
+        raise KeyboardInterrupt("everything so far is saved; go on with --resume")
 
     def _tell(self, way: _Way, step: int, values: dict[str, np.ndarray]) -> None:
         """Log the steps that were taken, and notice when one was not."""
