@@ -1,4 +1,4 @@
-"""Everything that prints, parses flags, decodes video or names a run folder."""
+"""Commands: everything that prints, parses flags, reads frames or names a run folder."""
 
 import os
 

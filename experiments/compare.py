@@ -15,13 +15,15 @@ import tyro
 
 from experiments import compilation_cache, evaluate, invert, output_folder
 from experiments.compare_files import FILES, MARK, Compared, write_comparison
-from experiments.compare_jobs import Job, invert_all, run_state, start_from, videos_of
+from experiments.compare_jobs import Job, run_jobs
 from experiments.disk import check_writable
 from experiments.errors import InputError, explained
 from experiments.evaluation_files import Evaluated
 from experiments.generators import EMBEDDED
+from experiments.inversion_plan import Video
 from experiments.presets import Preset
 from experiments.progress import Progress
+from experiments.video_list import find_videos
 
 _ONE_LATENT = "multi-view"
 DEMOS = tuple(invert.DEMO.parent / name for name in ("demo_a", "demo_b"))
@@ -32,7 +34,8 @@ class Args:
     """Invert heads by several methods and compare.
 
     Attributes:
-      frames: folders of frames, one a head; the demo heads if not given
+      frames: folders of frames, one a head, or patterns and lists of them as in
+        `experiments.invert`; the demo heads if not given
       generator: folder made by `python -m convert_weights`; the embedded heads if not given
       output: folder for the tables, curves and pictures, and below it the runs
       methods: which of 'single view', 'multi-view', 'multi-latent', '+ distance',
@@ -75,33 +78,17 @@ class Args:
 def main(args: Args) -> None:
     """Run the command; errors that a user can act on are `InputError`s."""
     progress = Progress()
-    with progress.task("checking heads and methods"):
-        jobs = jobs_of(args)
-        check_writable(args.output, option="--output")
-        planned = {method: videos_of(job) for method, job in jobs.items()}
-    for number, (method, job) in enumerate(jobs.items()):
-        states = {head: run_state(video) for head, video in planned[method].items()}
-        shown = ", ".join(f"{head} {state}" for head, state in states.items())
-        progress.say(f"{number + 1} of {len(jobs)}: {method} ({shown})")
-        if set(states.values()) == {"finished"}:
-            continue
-        if job.several_latents and _ONE_LATENT in jobs:
-            for head, video in planned[method].items():
-                if states[head] == "new":
-                    start_from(video, planned[_ONE_LATENT][head].run)
-        invert_all(job, planned[method])
+    jobs = jobs_of(args)
+    check_writable(args.output, option="--output")
+    planned = run_jobs(jobs, _ONE_LATENT, progress)
+    heads = planned[next(iter(jobs))]
+    videos = {(head, method): planned[method][head] for head in heads for method in jobs}
     compared = Compared(
-        heads=tuple(_names(args.frames)),
+        heads=tuple(heads),
         methods=tuple(jobs),
-        evaluated={
-            (head, method): measure(run, folder, args, progress)
-            for method, job in jobs.items()
-            for (head, run), folder in zip(job.runs.items(), args.frames, strict=True)
-        },
-        runs={
-            (head, method): run for method, job in jobs.items() for head, run in job.runs.items()
-        },
-        frames={head: video.frames for head, video in planned[next(iter(jobs))].items()},
+        evaluated={key: measure(video, args, progress) for key, video in videos.items()},
+        runs={key: video.run for key, video in videos.items()},
+        frames={head: video.frames for head, video in heads.items()},
     )
     # Made of the runs alone, so that an earlier call's may always be replaced.
     output_folder.claim(args.output, MARK, FILES, overwrite=True)
@@ -122,18 +109,19 @@ def jobs_of(args: Args) -> dict[str, Job]:
     if unknown or not args.methods or len(set(args.methods)) < len(args.methods):
         problem = f"{unknown[0]!r} is unknown" if unknown else "name each once, and one at least"
         raise InputError(f"--methods: {problem}; there are {', '.join(ways)}")
-    names = _names(args.frames)
+    names = [folder.resolve().name for folder in args.frames]
     if not names or len(set(names)) < len(names):
         raise InputError(f"--frames: {', '.join(names) or 'none'}; name folders of different names")
+    heads = find_videos(args.frames)
     jobs = {}
     for method in (method for method in ways if method in args.methods):
         home = args.output / "runs" / _folder_name(method)
-        runs = {head: home / head for head in names}
+        runs = {head: home / head for head in heads}
         jobs[method] = Job(
             args=invert.Args(
-                frames=args.frames,
+                frames=tuple(heads.values()),
                 generator=args.generator,
-                run=home if len(names) > 1 else runs[names[0]],
+                run=home if len(heads) > 1 else next(iter(runs.values())),
                 preset=args.preset,
                 latent_steps=args.latent_steps,
                 latents_steps=args.latents_steps,
@@ -162,15 +150,11 @@ def method_settings(args: Args) -> dict[str, dict]:
     }
 
 
-def measure(run: Path, frames: Path, args: Args, progress: Progress) -> Evaluated:
+def measure(video: Video, args: Args, progress: Progress) -> Evaluated:
     """Measure a finished run on all its frames."""
-    settings = evaluate.Args(identity=args.identity, frames=frames, crop=args.crop)
-    with progress.task(f"measuring {run}"):
-        return evaluate.evaluate(evaluate.prepare(run, settings), settings)
-
-
-def _names(folders: tuple[Path, ...]) -> list[str]:
-    return [folder.resolve().name for folder in folders]
+    settings = evaluate.Args(identity=args.identity, frames=video.folder, crop=args.crop)
+    with progress.task(f"measuring {video.run}"):
+        return evaluate.evaluate(evaluate.prepare(video.run, settings), settings)
 
 
 def _folder_name(method: str) -> str:

@@ -11,7 +11,10 @@ from experiments import invert
 from experiments.errors import InputError
 from experiments.inversion_plan import Video
 from experiments.outcomes import Outcomes
+from experiments.progress import Progress
 from experiments.runs import RunFolder
+
+Videos = dict[str, Video]  # by head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +29,39 @@ class Job:
     args: invert.Args
     runs: dict[str, Path]
 
-    @property
-    def several_latents(self) -> bool:
-        """Whether it starts from the latent that 'multi-view' finds."""
-        return self.args.latents > 1
+
+def run_jobs(jobs: Mapping[str, Job], one_latent: str, progress: Progress) -> dict[str, Videos]:
+    """Run or continue all jobs, all of them checked before the first.
+
+    Args:
+      jobs: by method.
+      one_latent: the method, if it is among them, whose latent several latents start from.
+      progress: told what is done.
+
+    Returns:
+      The heads by method.
+
+    Raises:
+      InputError: if a head cannot be inverted so, or failed.
+    """
+    with progress.task("checking heads and methods"):
+        planned = {method: videos_of(job) for method, job in jobs.items()}
+    for number, (method, job) in enumerate(jobs.items()):
+        videos = planned[method]
+        states = {head: run_state(video) for head, video in videos.items()}
+        shown = ", ".join(f"{head} {state}" for head, state in states.items())
+        progress.say(f"{number + 1} of {len(jobs)}: {method} ({shown})")
+        if set(states.values()) == {"finished"}:
+            continue
+        new = [head for head, state in states.items() if state == "new"]
+        if job.args.latents > 1 and one_latent in jobs:
+            for head in new:
+                start_from(videos[head], planned[one_latent][head].run)
+        invert_all(job, videos)
+    return planned
 
 
-def videos_of(job: Job) -> dict[str, Video]:
+def videos_of(job: Job) -> Videos:
     """The heads of a job, checked; its generator and networks are let go.
 
     Raises:
@@ -51,7 +80,7 @@ def run_state(video: Video) -> str:
     Raises:
       InputError: if the folder holds a run with other settings, or something else.
     """
-    if not (video.run / "config.json").exists():
+    if not RunFolder.begun(video.run):
         return "new"
     with RunFolder.resume(video.run, video.settings) as run:
         return "finished" if run.report.exists() else "begun"
@@ -67,7 +96,7 @@ def start_from(video: Video, done: Path) -> None:
         shutil.copy(done / "log.csv", run.path / "log.csv")
 
 
-def invert_all(job: Job, videos: Mapping[str, Video]) -> None:
+def invert_all(job: Job, videos: Videos) -> None:
     """Run or continue a job.
 
     Raises:
@@ -76,7 +105,7 @@ def invert_all(job: Job, videos: Mapping[str, Video]) -> None:
     several = len(videos) > 1
     if several and not Outcomes.begun(job.args.run):
         Outcomes(job.args.run, tuple(videos)).claim(resume=False, overwrite=False)
-    begun = any((video.run / "config.json").exists() for video in videos.values())
+    begun = any(RunFolder.begun(video.run) for video in videos.values())
     invert.main(replace(job.args, resume=several or begun))
     missing = [head for head, video in videos.items() if run_state(video) != "finished"]
     if missing:

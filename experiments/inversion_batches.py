@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eg3d_jax.cameras import to_label
-from experiments.errors import DiskFullError, InputError, is_disk_full, is_out_of_memory
+from experiments.errors import InputError, is_disk_full, is_out_of_memory
 from experiments.event_log import EventLog
 from experiments.finished import Finished, measure
 from experiments.fitting import TERMS, Fit, Fitter, Job, steps_done
@@ -136,7 +136,7 @@ class Inverter:
             if not video.name or is_disk_full(error) or is_out_of_memory(error):
                 raise
             self._failed.add(video.name)
-            expected = isinstance(error, InputError | DiskFullError)
+            expected = isinstance(error, InputError)
             message = str(error) if expected else f"{type(error).__name__}: {error}"
             if not expected:  # a defect of ours: keep where it happened
                 self._progress.say("".join(traceback.format_exception(error)))

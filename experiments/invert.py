@@ -111,7 +111,7 @@ def open_run(args: Args, plan: Plan, video: Video, *, resume: bool) -> RunFolder
 
 def begun(args: Args, video: Video) -> bool:
     """Whether an earlier run of several began this video."""
-    return args.resume and (video.run / "config.json").exists()
+    return args.resume and RunFolder.begun(video.run)
 
 
 def is_done(args: Args, outcomes: Outcomes, video: Video) -> bool:

@@ -16,6 +16,7 @@ from experiments.disk import plain, write_atomically, write_json
 from experiments.errors import InputError
 from experiments.progress import clock
 from experiments.report_style import STYLE
+from experiments.runs import RunFolder
 from experiments.summary import GROUPS, Comparison
 from experiments.tables import markdown
 
@@ -80,7 +81,7 @@ class Outcomes:
           InputError: if it holds another run that is neither to be continued nor overwritten.
         """
         mark = self.folder / _MARK
-        if (self.folder / "config.json").exists():
+        if RunFolder.begun(self.folder):
             raise InputError(f"{self.folder} holds a run of one video; choose another --run")
         if mark.exists() and not (resume or overwrite):
             raise InputError(
@@ -94,7 +95,7 @@ class Outcomes:
         if overwrite:
             for name in self.names:
                 self._file(name).unlink(missing_ok=True)
-        (self.folder / _FOLDER).mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         write_json(mark, {"format": _FORMAT, "videos": self.names})
 
     def read(self, name: str) -> Outcome:
@@ -124,6 +125,8 @@ class Outcomes:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
+        # Here, as a process may have something to write before the first one claims the folder.
+        (self.folder / _FOLDER).mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.folder / _FOLDER / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -24,12 +24,12 @@ from experiments.run_lock import RunLock
 from experiments.versions import versions
 
 STATES = "state"
-_LOCK = "run.lock"
+_LOCK, _CONFIG = "run.lock", "config.json"
 _FORMAT = "eg3d_jax run 1"
 _OWN_FOLDERS = (STATES, "result", "pictures", "tensorboard")
 # What other commands make of the result.
 _LATER_FOLDERS = ("render", "mesh", "edit", "evaluation", "view")
-_OWN_FILES = ("config.json", "log.csv", "metrics.json", "turntable.mp4", "report.html")
+_OWN_FILES = (_CONFIG, "log.csv", "metrics.json", "turntable.mp4", "report.html")
 
 
 class RunFolder:
@@ -66,7 +66,7 @@ class RunFolder:
         run = cls(Path(path))
         run._prepare(needed_bytes)
         with _release_on_error(run):
-            earlier = (run.path / "config.json").exists()
+            earlier = cls.begun(run.path)
             if earlier and not overwrite:
                 raise InputError(
                     f"{run.path} holds a run already; continue it with --resume, or choose another "
@@ -87,7 +87,7 @@ class RunFolder:
                 "frames_folder": None if frames_folder is None else frames_folder.resolve(),
                 "versions": versions(),
             }
-            run.write_json("config.json", content)
+            run.write_json(_CONFIG, content)
             run._make_folders()
         return run
 
@@ -102,13 +102,18 @@ class RunFolder:
             folder is in use or cannot be written.
         """
         run = cls(Path(path))
-        if not (run.path / "config.json").is_file():
+        if not cls.begun(run.path):
             raise InputError(f"{run.path} holds no run to resume; start it without --resume")
         run._prepare(needed_bytes)
         with _release_on_error(run):
             run._check_settings(settings)
             run._make_folders()
         return run
+
+    @staticmethod
+    def begun(path: Path) -> bool:
+        """Whether a folder holds a run, finished or not."""
+        return (path / _CONFIG).exists()
 
     def __enter__(self) -> RunFolder:
         return self
@@ -165,7 +170,7 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def _check_format(self) -> dict[str, Any]:
-        path = self.path / "config.json"
+        path = self.path / _CONFIG
         try:
             config = json.loads(path.read_text())
         except (OSError, ValueError) as error:

@@ -121,8 +121,9 @@ class StageRunner:
                 stop = interrupt.asked  # once: it may change while the states are saved
                 for i, way in enumerate(ways):
                     if not way.ended:
-                        self._tell(way, int(steps[i]), {k: v[i] for k, v in values.items()})
-                        shown[i].update(way.step, {k: v[i] for k, v in values.items()})
+                        own_values = {name: value[i] for name, value in values.items()}
+                        self._tell(way, int(steps[i]), own_values)
+                        shown[i].update(way.step, own_values)
                     if self._due(way) or stop:
                         self._save(way, video(state, i))
                 if stop:

@@ -159,6 +159,16 @@ def test_heads_of_one_name_are_refused(visible_inputs, tmp_path):
         main(arguments(visible_inputs, tmp_path, frames=(folder, folder)))
 
 
+def test_a_pattern_stands_for_the_heads_that_it_matches(tmp_path):
+    for name in ("x", "y"):
+        (tmp_path / "heads" / name).mkdir(parents=True)
+    args = Args(output=tmp_path, frames=(tmp_path / "heads" / "*",), methods=("multi-view",))
+    job = jobs_of(args)["multi-view"]
+    home = tmp_path / "runs" / "multi-view"
+    assert job.runs == {"x": home / "x", "y": home / "y"}
+    assert job.args.frames == (tmp_path / "heads" / "x", tmp_path / "heads" / "y")
+
+
 def test_latex_escapes_what_it_would_read():
     text = latex(["a & b", "100 %"], [["x_y", "1"]])
     assert r"a \& b & 100 \%" in text

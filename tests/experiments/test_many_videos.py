@@ -175,6 +175,13 @@ def test_videos_come_from_folders_patterns_and_lists(tmp_path):
             find_videos(sources)
 
 
+def test_a_process_may_write_before_the_first_claims_the_folder(tmp_path):
+    outcomes = Outcomes(tmp_path, ("a", "b"))
+    outcomes.write(Outcome(video="b", status="failed", message="no frames"))
+    outcomes.claim(resume=False, overwrite=False)
+    assert [o.status for o in outcomes.summarise()] == ["waiting", "failed"]
+
+
 def test_outcomes_are_summed_up_as_they_come(tmp_path):
     outcomes = Outcomes(tmp_path, ("a", "<b>"))
     outcomes.claim(resume=False, overwrite=False)
