@@ -76,17 +76,23 @@ def invert_several(args: Args, plan: Plan, progress: Progress) -> bool:
         if waiting:
             remaining = dataclasses.replace(plan, videos=waiting)
             fitter, at_once = prepare_fitter(args, remaining, progress)
+
+            def report(outcome: Outcome) -> None:
+                outcomes.write(outcome)
+                progress.end_row(outcome.video, outcome.status)
+
             inverter = Inverter(
                 plan, fitter, progress,
                 lambda video: open_run(args, plan, video, resume=begun(args, video)),
-                outcomes.write,
+                report,
             )  # fmt: skip
             done = 0
-            for batch in batches(waiting, at_once):
-                names = ", ".join(video.name for video in batch)
-                progress.say(f"{done} of {len(waiting)} videos done; now {names}")
-                inverter.invert(batch)
-                done += len(batch)
+            with progress.table([video.name for video in waiting]):
+                for batch in batches(waiting, at_once):
+                    names = ", ".join(video.name for video in batch)
+                    progress.say(f"{done} of {len(waiting)} videos done; now {names}")
+                    inverter.invert(batch)
+                    done += len(batch)
         ended = outcomes.summarise()
     finally:
         lock.release()

@@ -1,4 +1,4 @@
-"""Progress of a command: a live bar on a terminal, a plain line now and then anywhere else."""
+"""Progress of a command: live bars on a terminal, a plain line now and then anywhere else."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -23,16 +25,27 @@ from rich.progress import Progress as Bars
 _PLAIN_SECONDS = 10.0
 
 
+class Bar(NamedTuple):
+    """A line of live bars."""
+
+    bars: Bars
+    id: TaskID
+
+    def show(self, text: str, *, total: int | None, completed: int = 0) -> None:
+        """Begin anew with another text; without `total` no one knows how long it takes."""
+        self.bars.reset(self.id, description=text, total=total, completed=completed, losses="")
+
+
 class Stage:
     """One stage on its way; `update` after each chunk of steps."""
 
-    def __init__(self, name: str, num_steps: int, done: int, console: Console, bars: Bars | None):
+    def __init__(self, name: str, num_steps: int, done: int, console: Console, bar: Bar | None):
         self.name, self.num_steps, self.step = name, num_steps, done
-        self._console, self._bars = console, bars
+        self._console, self._bar = console, bar
         self._started = self._told = time.monotonic()
         self._first = done
-        if bars is not None:
-            self._task = bars.add_task(name, total=num_steps, completed=done, losses="")
+        if bar is not None:
+            bar.show(name, total=num_steps, completed=done)
 
     def update(self, step: int, terms: Mapping[str, object] | None = None) -> None:
         """Tell how far the stage is.
@@ -43,8 +56,8 @@ class Stage:
         """
         self.step = step
         losses = "  ".join(f"{k} {_last(v):.4g}" for k, v in (terms or {}).items())
-        if self._bars is not None:
-            self._bars.update(self._task, completed=step, losses=losses)
+        if self._bar is not None:
+            self._bar.bars.update(self._bar.id, completed=step, losses=losses)
             return
         now = time.monotonic()
         if step < self.num_steps and now - self._told < _PLAIN_SECONDS:
@@ -66,10 +79,32 @@ class Progress:
         self.console = console or Console(file=sys.stdout, soft_wrap=True, highlight=False)
         self.seconds: dict[str, float] = {}
         self._live = self.console.is_terminal and not self.console.is_dumb_terminal
+        self._table: dict[str, Bar] | None = None
 
     def say(self, text: str) -> None:
         """Print one line above the bar."""
         self.console.print(text, markup=False, highlight=False)
+
+    @contextmanager
+    def table(self, rows: Sequence[str]) -> Iterator[None]:
+        """Show a row for each of several videos while it lasts, from the start to the end.
+
+        What has a name that begins with 'ROW: ' is shown in that row.
+        """
+        if not self._live:
+            yield
+            return
+        with self._bars() as bars:
+            self._table = {row: _add(bars, f"{row}: waiting") for row in rows}
+            try:
+                yield
+            finally:
+                self._table = None
+
+    def end_row(self, row: str, status: str) -> None:
+        """Show in the table how a video ended."""
+        if self._table and row in self._table:
+            self._table[row].show(f"{row}: {status}", total=1, completed=1)
 
     @contextmanager
     def stage(self, name: str, num_steps: int, *, done: int = 0) -> Iterator[Stage]:
@@ -89,23 +124,25 @@ class Progress:
     ) -> Iterator[list[Stage]]:
         """The same for several at once, a line each; each counts its share of the seconds."""
         started = time.monotonic()
-        begun = list(zip(names, done, strict=True))
-        try:
-            if not self._live:
-                yield [Stage(name, num_steps, d, self.console, None) for name, d in begun]
-                return
-            with self._bars() as bars:
-                yield [Stage(name, num_steps, d, self.console, bars) for name, d in begun]
-        finally:
-            for name in names:
-                self._count(name, started, len(names))
+        with self._lines(names) as bars:
+            try:
+                yield [
+                    Stage(name, num_steps, d, self.console, bar)
+                    for name, d, bar in zip(names, done, bars, strict=True)
+                ]
+            finally:
+                for name in names:
+                    self._count(name, started, len(names))
 
     @contextmanager
     def task(self, name: str) -> Iterator[None]:
         """Work of unknown length: a spinner while it lasts, then a line with its seconds."""
         started = time.monotonic()
         try:
-            if self._live:
+            if row := self._row(name):
+                row.show(name, total=None)
+                yield
+            elif self._live and self._table is None:
                 with self.console.status(f"{name} ..."):
                     yield
             else:
@@ -114,6 +151,20 @@ class Progress:
         finally:
             self._count(name, started)
         self.say(f"{name}: {time.monotonic() - started:.1f} s")
+
+    @contextmanager
+    def _lines(self, names: Sequence[str]) -> Iterator[list[Bar | None]]:
+        """Bars of their own, unless there is a table."""
+        if self._live and self._table is None:
+            with self._bars() as bars:
+                yield [_add(bars, name) for name in names]
+        else:
+            yield [self._row(name) for name in names]
+
+    def _row(self, name: str) -> Bar | None:
+        """The row of the table that a stage or task belongs to."""
+        rows = (self._table or {}).items()
+        return next((bar for row, bar in rows if name.startswith(f"{row}: ")), None)
 
     def _count(self, name: str, started: float, shared_by: int = 1) -> None:
         share = (time.monotonic() - started) / shared_by
@@ -131,6 +182,10 @@ class Progress:
             TextColumn("{task.fields[losses]}", style="dim"),
             console=self.console,
         )
+
+
+def _add(bars: Bars, text: str) -> Bar:
+    return Bar(bars, bars.add_task(text, total=None, losses=""))
 
 
 def clock(seconds: float) -> str:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
+_QUICK = "jax_disable_most_optimizations"
 
 
 def pytest_configure(config):
@@ -28,6 +29,25 @@ def pytest_configure(config):
 def pytest_unconfigure(config):
     if folder := getattr(config, "compiled", None):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_quickly(request):
+    """Compile what the commands run with few optimisations, as much of it runs but a few steps.
+
+    Everything that is compared with PyTorch's numbers is compiled as users have it.
+    """
+    tests = Path(__file__).parent
+    if request.path.parent != tests and tests / "experiments" not in request.path.parents:
+        yield
+        return
+    import jax  # after the variables above are set
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(_QUICK.upper(), "1")  # of the commands that the tests start
+        jax.config.update(_QUICK, True)
+        yield
+        jax.config.update(_QUICK, False)
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,34 @@ def test_a_terminal_sees_stage_step_losses_and_time_left():
         assert text in output
 
 
+def test_a_table_has_a_row_for_each_video_from_start_to_end():
+    shown, file = _progress(terminal=True)
+    with shown.table(["a", "b"]):
+        assert "a: waiting" in _screen(shown, file)
+        with shown.stages(["a: latent", "b: latent"], 20, done=[0, 5]) as stages:
+            stages[1].update(10, {"pixel": 0.125})
+            screen = _screen(shown, file)
+            assert "10/20" in screen
+            assert "pixel 0.125" in screen
+            assert "waiting" not in screen
+        with shown.task("a: pictures"), shown.task("of all"):  # the second has no row
+            assert "a: pictures" in _screen(shown, file)
+        shown.end_row("a", "done")
+        shown.end_row("c", "done")  # of no row
+        screen = _screen(shown, file)
+    assert "a: done" in screen
+    assert "b: latent" in screen
+    assert screen.count("a: ") == 1
+    assert set(shown.seconds) == {"a: latent", "b: latent", "a: pictures", "of all"}
+
+
+def _screen(shown, file) -> str:
+    """What the live lines look like now."""
+    file.truncate(file.seek(0))
+    next(iter((shown._table or {}).values())).bars.refresh()
+    return file.getvalue()
+
+
 def test_tasks_are_timed_and_named():
     for terminal in (False, True):
         shown, file = _progress(terminal=terminal)
