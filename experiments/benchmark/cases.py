@@ -13,10 +13,13 @@ from flax import nnx
 
 from eg3d_jax.cameras import yaw_pitch_camera
 from eg3d_jax.generator import Renders, TriPlaneGenerator
+from eg3d_jax.tri_planes import sample_tri_planes
 from inversion.config import InversionConfig
 from inversion.latents import WStatistics
 from inversion.objectives import FeatureNetworks, Targets
 from inversion.optimize import advance_latent, advance_tuning, start_latent, start_tuning
+
+SAMPLER = "sampler's backward pass"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +98,41 @@ def make_cases(
     ]
 
 
+def sampler_case(generator: TriPlaneGenerator) -> Case:
+    """The gradient of the planes through the lookup alone, at as many points as a view has.
+
+    It is a scatter, which some releases of jaxlib made hundreds of times slower on a GPU.
+    """
+    config = generator.config
+    render = config.render
+    points = config.neural_side**2 * (render.coarse_samples + render.fine_samples)
+    where = jax.random.uniform(jax.random.key(2), (points, 3), minval=-0.5, maxval=0.5)
+    planes = jax.eval_shape(
+        lambda g: g.tri_planes(jnp.zeros((config.num_ws, config.w_dim))), generator
+    )
+
+    def total(planes: jax.Array, where: jax.Array) -> jax.Array:
+        return jnp.sum(
+            sample_tri_planes(planes, where, config.plane_axes, box_warp=render.box_warp)
+        )
+
+    return Case(
+        name=SAMPLER,
+        function=jax.jit(jax.grad(total)),
+        arguments=(jnp.zeros(planes.shape), where),
+    )
+
+
 def step_cases(
     generator: TriPlaneGenerator,
     networks: FeatureNetworks,
     config: InversionConfig,
     ws: jax.Array,
     views: int,
+    *,
+    num_steps: int = 1,
 ) -> list[Case]:
-    """One step of the latent stage and one of tuning, with V views."""
+    """A step of the latent stage and one of tuning, with V views; or several a call."""
     side = generator.config.image_side
     image = jax.random.uniform(jax.random.key(1), (side, side, 3), minval=-1.0)
     features = jax.jit(lambda net, image: net.features(image))(networks.lpips, image)
@@ -117,11 +147,13 @@ def step_cases(
 
     def latent(state: Any, generator: Any, networks: Any, targets: Any, statistics: Any) -> Any:
         return advance_latent(
-            state, generator, networks, targets, statistics, config=config, num_steps=1
+            state, generator, networks, targets, statistics, config=config, num_steps=num_steps
         )
 
     def tuning(state: Any, generator: Any, networks: Any, targets: Any, ws: Any) -> Any:
-        return advance_tuning(state, generator, networks, targets, ws, config=config, num_steps=1)
+        return advance_tuning(
+            state, generator, networks, targets, ws, config=config, num_steps=num_steps
+        )
 
     plural = "view" if views == 1 else "views"
     return [

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.benchmark.cases import Case
+from experiments.benchmark.peak_memory import PeakMemory, tree_bytes
 
 _MATRIX_SIDE = {"cpu": 2048}
 _COPY_BYTES = 1 << 28
@@ -22,10 +23,13 @@ class Ceilings:
 
     Attributes:
       flops: of a large float32 matrix product, operations a second.
+      convolution: of a 3 x 3 convolution of 512 channels at 64 x 64 pixels, StyleGAN2's work,
+        operations a second.
       bandwidth: of a large copy, bytes read and written a second.
     """
 
     flops: float
+    convolution: float
     bandwidth: float
 
 
@@ -40,6 +44,7 @@ class Measurement:
       flops: floating-point operations that XLA counts; it counts the body of a loop once.
       bytes: read and written, as XLA counts them.
       peak_bytes: arguments, results and what lives between them, by XLA's own plan of memory.
+      measured_bytes: the same as measured while it ran; None where that cannot be known.
     """
 
     name: str
@@ -48,6 +53,7 @@ class Measurement:
     flops: float
     bytes: float
     peak_bytes: int
+    measured_bytes: int | None = None
 
     @property
     def median(self) -> float:
@@ -77,13 +83,17 @@ def measure(case: Case, repeats: int) -> Measurement:
     arguments = list(case.arguments)
     if case.carries:
         arguments[0] = jax.tree.map(jnp.copy, arguments[0])
-    seconds = []
+    seconds, held, measured = [], tree_bytes(arguments), None
     for _ in range(repeats + 1):
-        started = time.perf_counter()
-        result = jax.block_until_ready(compiled(*arguments))
-        seconds.append(time.perf_counter() - started)
+        with PeakMemory() as peak:
+            started = time.perf_counter()
+            result = jax.block_until_ready(compiled(*arguments))
+            seconds.append(time.perf_counter() - started)
+        if peak.grown is not None:
+            measured = max(measured or 0, held + peak.grown)
         if case.carries:
             arguments[0] = result[0]
+        del result  # else the next run's results come on top
     cost = _counted(compiled.cost_analysis())
     return Measurement(
         name=case.name,
@@ -91,23 +101,40 @@ def measure(case: Case, repeats: int) -> Measurement:
         seconds=tuple(seconds[1:]),
         flops=cost.get("flops", 0.0),
         bytes=cost.get("bytes accessed", 0.0),
-        peak_bytes=_peak_bytes(compiled),
+        peak_bytes=peak_bytes(compiled),
+        measured_bytes=measured,
     )
 
 
 def measure_ceilings(repeats: int = 5) -> Ceilings:
-    """A large matrix product and a large copy on this device."""
+    """A large matrix product, a convolution and a large copy on this device."""
     side = _MATRIX_SIDE.get(jax.default_backend(), 8192)
     matrix = jnp.ones((side, side))
     product = measure(
         Case(name="product", function=jax.jit(lambda a, b: a @ b), arguments=(matrix, matrix)),
         repeats,
     )
+    image, kernel = jnp.ones((1, 64, 64, 512)), jnp.ones((3, 3, 512, 512))
+    layout = ("NHWC", "HWIO", "NHWC")
+    convolution = measure(
+        Case(
+            name="convolution",
+            function=jax.jit(
+                lambda x, w: jax.lax.conv_general_dilated(
+                    x, w, (1, 1), "SAME", dimension_numbers=layout
+                )
+            ),
+            arguments=(image, kernel),
+        ),
+        repeats,
+    )
     vector = jnp.ones(_COPY_BYTES // 4)
     # A bare copy is compiled away; the sign's flip reads and writes each number once.
     copy = measure(Case(name="copy", function=jax.jit(lambda x: -x), arguments=(vector,)), repeats)
     return Ceilings(
-        flops=2 * side**3 / min(product.seconds), bandwidth=2 * _COPY_BYTES / min(copy.seconds)
+        flops=2 * side**3 / min(product.seconds),
+        convolution=2 * kernel.size * 64 * 64 / min(convolution.seconds),
+        bandwidth=2 * _COPY_BYTES / min(copy.seconds),
     )
 
 
@@ -115,7 +142,8 @@ def _counted(cost: Any) -> dict[str, float]:
     return cost[0] if isinstance(cost, list) else cost or {}
 
 
-def _peak_bytes(compiled: Any) -> int:
+def peak_bytes(compiled: Any) -> int:
+    """XLA's plan of a compiled program: arguments, results and what lives between them."""
     plan = compiled.memory_analysis()
     if plan is None:
         return 0

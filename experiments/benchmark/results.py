@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ def as_json(
         "format": _FORMAT,
         "settings": dict(settings),
         "versions": dict(versions),
-        "ceilings": {"flops": ceilings.flops, "bandwidth": ceilings.bandwidth},
+        "ceilings": dataclasses.asdict(ceilings),
         "cases": {
             m.name: {
                 "compile_seconds": m.compile_seconds,
@@ -36,6 +37,7 @@ def as_json(
                 "flops": m.flops,
                 "bytes": m.bytes,
                 "peak_bytes": m.peak_bytes,
+                "measured_bytes": m.measured_bytes,
                 "arithmetic_share": m.arithmetic_share(ceilings),
                 "traffic_share": m.traffic_share(ceilings),
             }
@@ -87,11 +89,11 @@ def table(
     """The results as a table for a terminal."""
     result = Table(
         title=(
-            f"ceilings of this run: {ceilings.flops / 1e9:.0f} GFLOP/s, "
-            f"{ceilings.bandwidth / 1e9:.1f} GB/s"
+            f"ceilings of this run: {ceilings.flops / 1e9:.0f} GFLOP/s (a 512-channel convolution "
+            f"{ceilings.convolution / 1e9:.0f}), {ceilings.bandwidth / 1e9:.1f} GB/s"
         )
     )
-    heads = ["case", "compile s", "median s", "spread", "GFLOP", "GB", "peak GB"]
+    heads = ["case", "compile s", "median s", "spread", "GFLOP", "GB", "planned GB", "measured GB"]
     heads += ["of FLOP/s", "of GB/s"]
     for i, head in enumerate(heads + (["earlier s", "ratio"] if earlier else [])):
         result.add_column(head, justify="left" if i == 0 else "right")
@@ -104,6 +106,7 @@ def table(
             f"{m.flops / 1e9:.1f}",
             f"{m.bytes / 1e9:.2f}",
             f"{m.peak_bytes / 1e9:.2f}",
+            "-" if m.measured_bytes is None else f"{m.measured_bytes / 1e9:.2f}",
             f"{m.arithmetic_share(ceilings):.0%}",
             f"{m.traffic_share(ceilings):.0%}",
         ]

@@ -1,16 +1,24 @@
 """The benchmark counts, compares and refuses as it says; no test asserts a time."""
 
+import dataclasses
 import json
+import os
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from experiments.benchmark import bars
 from experiments.benchmark.__main__ import Args, main
 from experiments.benchmark.cases import Case
 from experiments.benchmark.measuring import Ceilings, Measurement, measure
+from experiments.benchmark.peak_memory import PeakMemory, tree_bytes
+from experiments.benchmark.promises import LATENT, TUNING, Bar, cpu_bars, memory_bars
 from experiments.benchmark.results import slower, table
 from experiments.errors import InputError
+
+LONG = bool(os.environ.get("EG3D_JAX_LONG_TESTS"))
 
 
 def measurement(name="a", seconds=(2.0, 1.0, 4.0), **changes):
@@ -41,7 +49,7 @@ def test_a_step_is_run_on_and_leaves_its_case_intact():
 
 def test_shares_of_the_ceilings_are_rates_over_rates():
     found = measurement(seconds=(2.0, 2.0))  # 4e9 operations and 1e9 bytes in 2 s
-    ceilings = Ceilings(flops=4e9, bandwidth=1e9)
+    ceilings = Ceilings(flops=4e9, convolution=4e9, bandwidth=1e9)
     assert found.arithmetic_share(ceilings) == 0.5
     assert found.traffic_share(ceilings) == 0.5
 
@@ -55,7 +63,7 @@ def test_median_and_spread():
 def test_only_a_fastest_run_beyond_the_tolerance_counts_as_slower():
     now = [measurement("a", (1.3, 9.0)), measurement("b", (1.2, 9.0)), measurement("new", (9.0,))]
     assert slower(now, {"a": 1.0, "b": 1.0}, 0.25) == ["a"]
-    shown = table(now, Ceilings(flops=1e9, bandwidth=1e9), {"a": 1.0})
+    shown = table(now, Ceilings(flops=1e9, convolution=1e9, bandwidth=1e9), {"a": 1.0})
     assert shown.row_count == 3
 
 
@@ -78,6 +86,55 @@ def test_the_command_writes_what_it_compares_with_later(tmp_path, capsys):
     assert "slower than before" in capsys.readouterr().out
     with pytest.raises(InputError, match="another views: 1, now 2"):
         main(Args(config="tiny", cases=("mapping",), views=2, compare=out))
+
+
+def test_memory_that_was_taken_and_given_back_is_seen():
+    with PeakMemory() as peak:
+        np.ones(10**7)  # 80 MB
+    assert peak.grown is not None
+    assert 79e6 < peak.grown < 120e6
+    assert tree_bytes((jnp.zeros(3), "text", jax.random.key(0))) >= 12
+
+
+def test_measured_memory_is_near_the_plan():
+    """Ten products of 16 MB, all kept: 160 MB beside the argument."""
+
+    def kept(x):
+        rows = [x @ (x + i) for i in range(10)]
+        return [row - jnp.sum(rows[0]) for row in rows]
+
+    found = measure(Case(name="kept", function=kept, arguments=(jnp.ones((2048, 2048)),)), 1)
+    assert found.measured_bytes is not None
+    assert abs(found.peak_bytes / found.measured_bytes - 1) < 0.5
+
+
+def test_bounds_on_a_cpu_follow_its_convolution():
+    """Half as fast a machine may take twice as long; memory and compilation stay."""
+    gradient = measurement("gradient of ws", (15.0,), peak_bytes=3_000_000_000)
+    found = {
+        name: measurement(name, (20.0,), measured_bytes=0)
+        for name in ("synthesis", "tuning step, 1 view", LATENT, TUNING)
+    } | {gradient.name: dataclasses.replace(gradient, measured_bytes=4_500_000_000)}
+    ceilings = Ceilings(flops=1.0, convolution=102.5e9, bandwidth=1.0)
+    kept = {bar.name: bar for bar in [*cpu_bars(found, ceilings), *memory_bars(found, True)]}
+    assert kept["synthesis"].bound == pytest.approx(5.8)
+    assert not kept["synthesis"].kept
+    assert kept["gradient of W+"].kept
+    assert kept["tuning step, a view"].kept
+    assert kept["gradient of W+, memory"].value == 4.5
+    assert not kept["gradient of W+, memory"].kept
+    foretold = kept["gradient of ws, memory foretold against measured"]
+    assert foretold.value == pytest.approx(100 / 3)
+    assert Bar(name="a", value=5.0, bound=4.0, unit="x", at_least=True).kept
+
+
+@pytest.mark.skipif(not LONG, reason="a minute and a half; set EG3D_JAX_LONG_TESTS=1")
+def test_one_command_measures_all_promises(tmp_path):
+    out = tmp_path / "bars.json"
+    assert bars.main(bars.Args(config="tiny", repeats=1, out=out)) in (0, 1)
+    content = json.loads(out.read_text())
+    assert {"synthesis", "longest compilation"} <= {bar["name"] for bar in content["bars"]}
+    assert "| 9 | 9 |" in content["notes"]["memory of a latent step, GB"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,132 @@
+"""Measure all that this project promises about speed and memory, on whatever device there is.
+
+`python -m experiments.benchmark.bars --out FILE` takes about half an hour on two CPU cores and
+minutes on a GPU. The exit status is 1 if a promise is not kept. Random weights of the official
+faces' size are enough; let nothing else run on the machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import tyro
+
+from experiments.benchmark.__main__ import make_generator
+from experiments.benchmark.cases import make_cases, sampler_case
+from experiments.benchmark.measuring import Measurement, measure, measure_ceilings
+from experiments.benchmark.memory_table import memory_table
+from experiments.benchmark.precision import end_results, errors
+from experiments.benchmark.promises import (
+    ONE_VIEW,
+    VIEWS,
+    Bar,
+    cpu_bars,
+    gpu_bars,
+    memory_bars,
+    sampler_share,
+)
+from experiments.benchmark.schedules import run_schedule, videos_speedup
+from experiments.disk import write_json
+from experiments.errors import explained
+from experiments.networks import load_networks
+from experiments.progress import Progress
+from experiments.tables import markdown
+from experiments.versions import versions
+from inversion.config import InversionConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Measure all promises about speed and memory.
+
+    Attributes:
+      config: ffhq, the official faces' size; tiny, to try the command
+      repeats: runs of each program after its first
+      schedule: also run the whole schedule of nine views, 500 and 500 steps; by default on
+        accelerators only, as a CPU takes half a day
+      out: JSON file to write
+    """
+
+    config: Literal["ffhq", "tiny"] = "ffhq"
+    repeats: int = 3
+    schedule: bool | None = None
+    out: Path | None = None
+
+
+def main(args: Args) -> int:
+    """Run the command; the exit status."""
+    progress = Progress()
+    on_cpu = jax.default_backend() == "cpu"
+    generator = make_generator(args.config)
+    # On a CPU rays in chunks, which bounds memory, and views one after another.
+    chunk = min(4096, generator.config.neural_side**2)
+    rays = chunk if on_cpu else None
+    config = InversionConfig(views_at_once=1, rays_at_once=rays)
+    networks = load_networks(generator.config.image_side)
+    with jax.default_matmul_precision("highest"):
+        with progress.task("ceilings"):
+            ceilings = measure_ceilings()
+        found: dict[str, Measurement] = {}
+        one = make_cases(generator, networks, config, 1)
+        nine = make_cases(generator, networks, config, VIEWS)[-2:]
+        for case in [*(c for c in one if c.name in ONE_VIEW), sampler_case(generator), *nine]:
+            with progress.task(case.name):
+                found[case.name] = measure(case, args.repeats)
+    bars = cpu_bars(found, ceilings) if on_cpu else gpu_bars(found)
+    bars += memory_bars(found, on_cpu)
+    notes: dict[str, Any] = {"share of the sampler's backward pass": sampler_share(found)}
+    with progress.task("memory table"):
+        notes["memory of a latent step, GB"] = "\n" + memory_table(
+            generator,
+            networks,
+            views=(1, 4, VIEWS),
+            rays_at_once=(chunk, None),
+        )
+    if not on_cpu:
+        with progress.task("precisions"):
+            notes |= {f"errors, {k}": v for k, v in errors(generator).items()}
+        end = end_results(progress)
+        notes["end result, dB"] = end
+        bars += [
+            Bar(name=f"end result with {p} against float32", unit="dB", bound=0.1,
+                value=abs(psnr - end["highest"]))
+            for p, psnr in end.items() if p != "highest"
+        ]  # fmt: skip
+        bars.append(Bar(name="8 videos of the embedded size against 8 single runs", unit="x",
+                        value=videos_speedup(8), bound=4.0, at_least=True))  # fmt: skip
+    if args.schedule if args.schedule is not None else not on_cpu:
+        with progress.task("whole schedule"):
+            seconds = run_schedule(
+                generator, networks, config, views=VIEWS, steps=500, chunk=1 if on_cpu else 10
+            )
+        bars.append(Bar(name="schedule, 9 views, 500 + 500 steps", unit="s", value=seconds,
+                        bound=150.0))  # fmt: skip
+    rows = [
+        [b.name, f"{b.value:.4g}", f"{'≥' if b.at_least else '≤'} {b.bound:.4g}", b.unit,
+         "yes" if b.kept else "NO"]
+        for b in bars
+    ]  # fmt: skip
+    progress.say(markdown(["promise", "found", "bound", "unit", "kept"], rows))
+    for name, value in notes.items():
+        progress.say(f"{name}: {value}")
+    if args.out is not None:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        content = {
+            "bars": [dataclasses.asdict(bar) | {"kept": bar.kept} for bar in bars],
+            "notes": notes,
+            "cases": found,
+            "ceilings": ceilings,
+            "versions": versions(),
+        }
+        write_json(args.out, content)
+    return 0 if all(bar.kept for bar in bars) else 1
+
+
+if __name__ == "__main__":
+    with explained():
+        sys.exit(main(tyro.cli(Args)))
