@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import matplotlib
 import numpy as np
+from jax.typing import ArrayLike
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -55,6 +56,31 @@ def loss_curves(methods: Sequence[MethodResult]) -> str:
             axis.legend(frameon=False, fontsize=8, labelcolor=_INK)
 
     return _svg(draw, panels=len(shown), name="loss") if shown else ""
+
+
+def path_of_latents(w_plus: ArrayLike, yaws: np.ndarray) -> str:
+    """The latents in the plane of their two principal directions, in the order of their angles.
+
+    Args:
+      w_plus: [K, L, D], K at least 2.
+      yaws: [K] radians.
+    """
+    flat = np.asarray(w_plus, np.float64).reshape(len(yaws), -1)
+    left, scale, _ = np.linalg.svd(flat - flat.mean(axis=0), full_matrices=False)
+    points = (left * scale)[:, :2]
+
+    def draw(axes: Sequence[Axes]) -> None:
+        axes[0].plot(*points.T, "o-", color=COLOURS[0], linewidth=1.2, ms=4)
+        for point, yaw in zip(points, np.degrees(yaws), strict=True):
+            axes[0].annotate(
+                f"{yaw:+.0f}°", point, xytext=(4, 4), textcoords="offset points", fontsize=8,
+                color=_INK,
+            )  # fmt: skip
+        axes[0].set_aspect("equal", adjustable="datalim")
+        axes[0].set_xlabel("first direction, units of w")
+        axes[0].set_ylabel("second direction")
+
+    return _svg(draw, panels=1, name="path")
 
 
 def _yaw_curve(axis: Axes, comparison: Comparison, method: MethodResult, metric: str) -> None:

@@ -10,6 +10,7 @@ from experiments.batches import depth_range, render_views
 from experiments.finished import Finished
 from experiments.fitting import Fit
 from experiments.frames_io import Frames, read_image
+from experiments.latent_pictures import latent_pictures
 from experiments.methods import Method
 from experiments.pictures import colour_depth, grid, resized, save_png, to_uint8
 from experiments.report import PictureRow, Report, write_report
@@ -148,6 +149,7 @@ def write_page(
         comparison=compared,
         columns=columns(finished),
         rows=rows,
+        latents=latent_pictures(finished[-1].fit) if many.knots is not None else None,
         video=run.video,
         video_caption=f"The tuned result of {many.name}: colour and depth.",
         settings=settings,

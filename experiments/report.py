@@ -14,6 +14,7 @@ import numpy as np
 
 from experiments.disk import flat, plain, write_atomically
 from experiments.figures import loss_curves, yaw_curves
+from experiments.latent_pictures import MAPS_CAPTION, PATH_CAPTION, STRIP_CAPTION, LatentPictures
 from experiments.pictures import encode_jpeg, encode_png
 from experiments.progress import clock
 from experiments.report_style import STYLE
@@ -44,6 +45,7 @@ class Report:
       comparison: the methods and their numbers; the summary and the curves follow from it.
       columns: headings of the pictures, e.g. target, inversion, depth.
       rows: pictures of some frames.
+      latents: of several latents, what is shown of them, or None.
       video: the turntable on disk, or None.
       video_caption: what it shows.
       settings: everything the run was started with, nested.
@@ -57,6 +59,7 @@ class Report:
     comparison: Comparison
     columns: Sequence[str] = ()
     rows: Sequence[PictureRow] = ()
+    latents: LatentPictures | None = None
     video: Path | None = None
     video_caption: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -86,6 +89,7 @@ def render(report: Report, *, folder: Path) -> str:
         _section("Numbers", _table(report.comparison) + _table_notes(report.comparison)),
         _section("Quality over yaw", _figure(yaw_curves(report.comparison), _YAW_CAPTION)),
         _section("Pictures", _pictures(report)),
+        _section("Between the latents", _latents(report.latents)),
         _section("Turntable", _video(report, folder)),
         _section("Losses", _figure(loss_curves(report.comparison.methods), _LOSS_CAPTION)),
         _section("Remarks", "".join(f"<p>{html.escape(note)}</p>" for note in report.notes)),
@@ -188,6 +192,16 @@ def _pictures(report: Report) -> str:
     return (
         f'<div class="wide"><table class="pictures"><thead><tr><td></td>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _latents(shown: LatentPictures | None) -> str:
+    if shown is None:
+        return ""
+    return (
+        f"<figure>{_image(shown.strip, 'strip')}<figcaption>{STRIP_CAPTION}</figcaption></figure>"
+        f"<figure>{_image(shown.maps, 'maps')}<figcaption>{MAPS_CAPTION}</figcaption></figure>"
+        + _figure(shown.path, PATH_CAPTION)
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from experiments.compare import Args, jobs_of, main
+from experiments.compare_claims import claims, claims_table
 from experiments.compare_files import FILES, Compared
 from experiments.compare_jobs import run_state
 from experiments.errors import InputError
@@ -40,12 +41,13 @@ def test_tables_curves_pictures_and_what_is_kept(visible_inputs, tmp_path):
     # Rendered again from the stored result: float32 along another compiled path.
     assert everything["mean"] == pytest.approx(np.mean(frames), abs=0.01)
     assert everything["count"] == 1
-    with (args.output / "table.csv").open(newline="") as file:
-        table = list(csv.DictReader(file))
-    assert [row["method"] for row in table] == ["single view"]
-    assert [row["identity"] for row in table] == ["no network given"]
-    assert [row["path step"] == "-" for row in table] == [True]
-    assert (args.output / "table.tex").read_text().count(r"\\") == 2
+    with (args.output / "numbers.csv").open(newline="") as file:
+        numbers = list(csv.DictReader(file))
+    assert [row["frames"] for row in numbers] == ["all", "fitted", "unseen"]
+    assert float(numbers[0]["psnr"]) == everything["mean"]
+    assert numbers[0]["identity"] == numbers[0]["path_distance"] == "nan"
+    assert "no network given" in (args.output / "table.md").read_text()
+    assert (args.output / "table.tex").read_text().count(r"\\") == 4
     assert np.asarray(Image.open(args.output / "views.png")).std() > 0
 
     # Called again it measures anew and inverts nothing.
@@ -68,18 +70,43 @@ def test_every_number_stands_below_its_heading(identity):
     compared = Compared(
         heads=("a",), methods=("m",), evaluated={("a", "m"): run}, runs={}, frames={}
     )
-    heading, (row,) = compared.rows()
-    found = dict(zip(heading, row, strict=True))
-    assert len(found) == len(heading)
-    assert (found["PSNR, dB"], found["PSNR, dB, unseen"]) == ("25.00", "30.00")
-    known = {"identity": "0.500", "identity, unseen": "0.750"}
-    wanted = {"identity": "no network given"} if identity is None else known
-    assert {name: found[name] for name in found if name.startswith("identity")} == wanted
-    assert (found["depth spread"], found["path step"], found["path angle"]) == (
-        "0.0100",
-        "5.0",
-        "-",
-    )
+    heading, rows = compared.rows()
+    assert all(len(row) == len(heading) for row in rows)
+    found = {row[0]: dict(zip(heading, row, strict=True)) for row in rows}
+    assert list(found) == ["all", "fitted", "unseen"]
+    assert [row["PSNR, dB"] for row in found.values()] == ["25.00", "20.00", "30.00"]
+    wanted = ["no network given"] * 3 if identity is None else ["0.500", "0.250", "0.750"]
+    assert [row["identity"] for row in found.values()] == wanted
+    latents = [found["all"][name] for name in ("depth spread", "path step", "path angle")]
+    assert latents == ["0.0100", "5.0", "-"]
+    assert found["unseen"]["path step"] == ""
+
+
+def test_a_claim_is_judged_by_the_ratios_of_the_heads():
+    numbers = {
+        ("multi-view", "mse"): (1.0, 2.0, 4.0),
+        ("multi-latent", "mse"): (0.9, 1.7, 3.7),  # less for every head
+        ("multi-view", "lpips"): (1.0, 1.0, 1.0),
+        ("multi-latent", "lpips"): (1.2, 0.7, 0.9),  # less on average, but not clearly
+        ("multi-latent", "depth_spread"): (1.0, 1.0, 1.0),
+        ("+ depth", "depth_spread"): (0.8, 0.9, 0.9),  # less, but not by as much as claimed
+    }
+
+    def value(head, method, metric, frames):
+        return numbers.get((method, metric), (np.nan,) * 3)[int(head)]
+
+    found = claims(("multi-view", "multi-latent", "+ depth"), "012", value)
+    assert [(c.metric, c.frames, c.verdict, c.heads) for c in found] == [
+        ("mse", "fitted", "holds", (3, 3)),
+        ("lpips", "fitted", "not clear", (2, 3)),
+        ("mse", "all", "holds", (3, 3)),
+        ("lpips", "all", "not clear", (2, 3)),
+        ("depth_spread", "all", "does not hold", (0, 3)),
+    ]
+    assert found[0].ratio == pytest.approx((0.9 + 0.85 + 0.925) / 3)
+    table = claims_table(found)
+    assert table.count("holds") == 2
+    assert claims(("single view",), "012", value) == []
 
 
 def test_a_run_without_its_report_goes_on(tmp_path):
@@ -101,10 +128,10 @@ def test_every_method_differs_in_the_settings_that_its_name_says(tmp_path):
     assert ways == {
         "single view": (1, 1, None),
         "multi-view": (7, 1, None),
-        "multi-latent": (7, 4, ()),
-        "+ distance": (7, 4, ("distance",)),
+        "multi-latent": (7, 7, ()),
+        "+ distance": (7, 7, ("distance",)),
         "+ interpolation": (7, 4, ("interpolation",)),
-        "+ depth": (7, 4, ("depth",)),
+        "+ depth": (7, 7, ("depth",)),
         "+ all": (7, 4, None),
     }
 
@@ -132,7 +159,7 @@ def test_several_latents_of_several_heads_start_from_what_multi_view_found(
         assert copied == (one / name / "00000002" / "manifest" / "metadata").read_text()
         with (runs / "with_distance" / head / "log.csv").open(newline="") as file:
             stages = [row["stage"] for row in csv.DictReader(file)]
-        assert stages == ["3 views, latent"] * 2 + ["3 views, 2 latents, latents"]
+        assert stages == ["3 views, latent"] * 2 + ["3 views, 3 latents, latents"]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +170,7 @@ def test_several_latents_of_several_heads_start_from_what_multi_view_found(
         ({"methods": ()}, "one at least"),
         ({"frames": ()}, "none"),
         ({"views": 9, "methods": ("multi-view",)}, "fewer than the 9 views"),
-        ({"latents": 4, "methods": ("+ depth",)}, "--latents 4"),
+        ({"latents": 4, "methods": ("+ all",)}, "--latents 4"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_written(visible_inputs, tmp_path, changes, message):

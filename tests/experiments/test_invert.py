@@ -73,6 +73,7 @@ def test_a_run_leaves_pictures_video_numbers_report_and_state(finished):
     assert [m["method"] for m in metrics["methods"]] == ["3 views, latent", "3 views, tuned"]
     groups = metrics["methods"][1]["groups"]
     assert groups["fitted"]["frames"] + groups["not fitted"]["frames"] == NUM_FRAMES
+    assert "Between the latents" not in (finished / "report.html").read_text()
     for name in ("3 views, latent", "3 views, tuning"):
         psnr = np.array(metrics["frames"][name]["psnr"])
         assert psnr.shape == (NUM_FRAMES,)
@@ -115,6 +116,9 @@ def test_several_latents_start_from_the_one_of_all_views(inputs, tmp_path):
     names += ["3 views, 2 latents, latents", "3 views, 2 latents, tuned"]
     assert [m["method"] for m in metrics["methods"]] == names
     assert "2 latents instead of one" in metrics["summary"][-1]
+    page = (run / "report.html").read_text()
+    assert "<h2>Between the latents</h2>" in page
+    assert page.count('alt="maps"') == 1
     with (run / "log.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["stage"].endswith(", latents")]
     assert len(rows) == 3

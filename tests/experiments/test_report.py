@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from experiments.figures import path_of_latents
 from experiments.report import PictureRow, Report, render, write_report
 from experiments.summary import Comparison, MethodResult
 
@@ -33,6 +34,22 @@ def _comparison(many=(24.1, 0.15), few=(21.0, 0.22), latent=(23.5, 0.17), yaw=_Y
         _method("3 views, tuned", _VIEWS, True, *many, seconds=61.0),
     ]
     return Comparison(yaw_degrees=yaw, methods=methods)
+
+
+def test_the_path_of_latents_keeps_their_distances():
+    """Three points of a plane are drawn as they lie, whatever space the plane is in."""
+    corners = np.array([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0]])
+    basis = np.linalg.qr(np.random.default_rng(0).normal(size=(12, 2)))[0]
+    svg = path_of_latents((corners @ basis.T).reshape(3, 2, 6), np.radians([-30.0, 0.0, 30.0]))
+    assert all(text in svg for text in ("-30°", "+0°", "+30°"))
+    (line,) = (
+        d for d in re.findall(r'<path d="([^"]*)"', svg) if d.count("L") == 2 and "z" not in d
+    )
+    points = np.array(re.findall(r"(-?[\d.]+) (-?[\d.]+)", line), float)
+    lengths = np.linalg.norm(points[[1, 2, 0]] - points, axis=1)
+    # Points are drawn at whole pixels, so each length is right to within one.
+    np.testing.assert_allclose(lengths, lengths[0] / 3 * np.array([3, 4, 5]), atol=3)
+    assert lengths.min() > 60
 
 
 def test_the_gain_of_more_views_is_stated():
