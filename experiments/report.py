@@ -117,8 +117,8 @@ def _section(heading: str, content: str) -> str:
     return f"<section>\n<h2>{heading}</h2>\n{content}\n</section>" if content else ""
 
 
-def _figure(svg: str, caption: str) -> str:
-    return f"<figure>{svg}<figcaption>{caption}</figcaption></figure>" if svg else ""
+def _figure(shown: str, caption: str) -> str:
+    return f"<figure>{shown}<figcaption>{caption}</figcaption></figure>" if shown else ""
 
 
 def _table(comparison: Comparison) -> str:
@@ -198,11 +198,9 @@ def _pictures(report: Report) -> str:
 def _latents(shown: LatentPictures | None) -> str:
     if shown is None:
         return ""
-    return (
-        f"<figure>{_image(shown.strip, 'strip')}<figcaption>{STRIP_CAPTION}</figcaption></figure>"
-        f"<figure>{_image(shown.maps, 'maps')}<figcaption>{MAPS_CAPTION}</figcaption></figure>"
-        + _figure(shown.path, PATH_CAPTION)
-    )
+    strip = _figure(_image(shown.strip, "strip"), STRIP_CAPTION)
+    maps = _figure(_image(shown.maps, "maps"), MAPS_CAPTION)
+    return strip + maps + _figure(shown.path, PATH_CAPTION)
 
 
 def _image(picture: np.ndarray, text: str) -> str:
@@ -229,8 +227,8 @@ def _video(report: Report, folder: Path) -> str:
 def _time(report: Report) -> str:
     if not report.seconds:
         return ""
-    rows = [*report.seconds.items(), ("all together", sum(report.seconds.values()))]
-    return _pairs({name: clock(seconds) for name, seconds in rows}) + (
+    seconds = {**report.seconds, "all together": sum(report.seconds.values())}
+    return _pairs({name: clock(value) for name, value in seconds.items()}) + (
         '<p class="note">Minutes and seconds of wall time, compilation included.</p>'
     )
 
