@@ -35,10 +35,12 @@ def pytest_unconfigure(config):
 def _compiled_quickly(request):
     """Compile what the commands run with few optimisations, as much of it runs but a few steps.
 
-    Everything that is compared with PyTorch's numbers is compiled as users have it.
+    Everything that is compared with PyTorch's numbers is compiled as users have it, and so is a
+    module marked `computes_much`.
     """
-    tests = Path(__file__).parent
-    if request.path.parent != tests and tests / "experiments" not in request.path.parents:
+    experiments = Path(__file__).parent / "experiments"
+    computes_much = request.node.get_closest_marker("computes_much")
+    if experiments not in request.path.parents or computes_much:
         yield
         return
     import jax  # after the variables above are set
