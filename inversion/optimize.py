@@ -75,7 +75,8 @@ def advance_latent(
         terms = reconstruct(generator, ws + noise, networks, targets, config, key_rays)
         return terms | {"prior": losses.latent_prior(ws, w_statistics.mean)}
 
-    return _advance((objective,), state, config, config.latent, num_steps)
+    total = partial(weighted, config=config)
+    return advance_stage((objective,), state, total, config.latent, num_steps)
 
 
 @partial(jax.jit, static_argnames=("config", "num_steps"), donate_argnames="state")
@@ -101,7 +102,8 @@ def advance_tuning(
         tuned = nnx.merge(graph, params, rest)
         return reconstruct(tuned, ws, networks, targets, config, key)
 
-    return _advance((objective,), state, config, config.tuning, num_steps)
+    total = partial(weighted, config=config)
+    return advance_stage((objective,), state, total, config.tuning, num_steps)
 
 
 @partial(jax.jit, static_argnames=("config", "num_steps"), donate_argnames="state")
@@ -138,7 +140,8 @@ def advance_latents(
         return terms
 
     parts = objectives(networks, targets, config, reference=start.w_plus[0])
-    return _advance(tuple(map(fitted, parts)), state, config, config.latents, num_steps)
+    total = partial(weighted, config=config)
+    return advance_stage(tuple(map(fitted, parts)), state, total, config.latents, num_steps)
 
 
 @partial(jax.jit, static_argnames=("config", "num_steps"), donate_argnames="state")
@@ -166,17 +169,29 @@ def advance_pivots(
         return terms
 
     parts = objectives(networks, targets, config)
-    return _advance(tuple(map(tuned, parts)), state, config, config.tuning, num_steps)
+    total = partial(weighted, config=config)
+    return advance_stage(tuple(map(tuned, parts)), state, total, config.tuning, num_steps)
 
 
-def _advance(
+def advance_stage(
     objectives: Sequence[Callable[[Any, Array, Array], Terms]],
     state: StageState,
-    config: InversionConfig,
+    weighted_sum: Callable[[Terms], Array],
     stage: StageConfig,
     num_steps: int,
 ) -> tuple[StageState, Terms]:
-    """Minimise each objective in turn, with one Adam state and one rate, `num_steps` times."""
+    """Minimise each objective in turn, with one Adam state and one rate, `num_steps` times.
+
+    Args:
+      objectives: (variables, step, key) -> unweighted terms.
+      state: before.
+      weighted_sum: of terms.
+      stage: schedule.
+      num_steps: of this call.
+
+    Returns:
+      The state after, and every unweighted term as [num_steps].
+    """
     rate = learning_rate_schedule(
         stage.learning_rate,
         max(stage.num_steps, 1),
@@ -192,14 +207,14 @@ def _advance(
 
             def loss(variables: Any, objective=objective, key=key) -> tuple[Array, Terms]:
                 terms = objective(variables, state.step, key)
-                return weighted(terms, config), terms
+                return weighted_sum(terms), terms
 
             grads, terms = jax.grad(loss, has_aux=True)(variables)
             updates, adam = ADAM.update(grads, adam)
             updates = jax.tree.map(lambda u: factor * u, updates)
             variables = optax.apply_updates(variables, updates)
             all_terms |= terms
-        total = weighted(all_terms, config)
+        total = weighted_sum(all_terms)
         return step_taken(state, variables, adam, total, stage.num_steps), all_terms
 
     if num_steps == 1:  # without a loop, in which XLA's CPU code is slower

@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import tyro
 
+from eg3d_jax.generator import TriPlaneGenerator
 from experiments.benchmark.__main__ import make_generator
-from experiments.benchmark.cases import make_cases, sampler_case
-from experiments.benchmark.measuring import Measurement, measure, measure_ceilings
+from experiments.benchmark.cases import Case, make_cases, sampler_case
+from experiments.benchmark.measuring import Measurement, Pace, measure, measure_ceilings
 from experiments.benchmark.memory_table import memory_table
 from experiments.benchmark.precision import end_results, errors
 from experiments.benchmark.promises import (
     ONE_VIEW,
     VIEWS,
     Bar,
+    compilation_bar,
     cpu_bars,
     gpu_bars,
     memory_bars,
@@ -39,6 +42,9 @@ from experiments.tables import markdown
 from experiments.versions import versions
 from inversion.config import InversionConfig
 
+Part = Literal["speed", "steps", "table", "quality", "schedule"]
+_ON_CPU: tuple[Part, ...] = ("speed", "steps", "table")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Args:
@@ -47,14 +53,16 @@ class Args:
     Attributes:
       config: ffhq, the official faces' size; tiny, to try the command
       repeats: runs of each program after its first
-      schedule: also run the whole schedule of nine views, 500 and 500 steps; by default on
-        accelerators only, as a CPU takes half a day
+      parts: what to measure: 'speed' of one view, 'steps' of nine with their memory, the 'table' of
+        memory planned, the 'quality' of faster arithmetic and many videos at once, the whole
+        'schedule' of nine views; by default all on an accelerator, and the first three on a CPU,
+        where the others take half a day
       out: JSON file to write
     """
 
     config: Literal["ffhq", "tiny"] = "ffhq"
     repeats: int = 3
-    schedule: bool | None = None
+    parts: tuple[Part, ...] | None = None
     out: Path | None = None
 
 
@@ -62,44 +70,41 @@ def main(args: Args) -> int:
     """Run the command; the exit status."""
     progress = Progress()
     on_cpu = jax.default_backend() == "cpu"
+    parts = args.parts or (_ON_CPU if on_cpu else get_args(Part))
     generator = make_generator(args.config)
     # On a CPU rays in chunks, which bounds memory, and views one after another.
     chunk = min(4096, generator.config.neural_side**2)
     rays = chunk if on_cpu else None
     config = InversionConfig(views_at_once=1, rays_at_once=rays)
     networks = load_networks(generator.config.image_side)
+    found: dict[str, Measurement] = {}
+    bars: list[Bar] = []
+    notes: dict[str, Any] = {}
     with jax.default_matmul_precision("highest"):
         with progress.task("ceilings"):
             ceilings = measure_ceilings()
-        found: dict[str, Measurement] = {}
-        one = make_cases(generator, networks, config, 1)
-        nine = make_cases(generator, networks, config, VIEWS)[-2:]
-        for case in [*(c for c in one if c.name in ONE_VIEW), sampler_case(generator), *nine]:
-            with progress.task(case.name):
-                found[case.name] = measure(case, args.repeats)
-    bars = cpu_bars(found, ceilings) if on_cpu else gpu_bars(found)
-    bars += memory_bars(found, on_cpu)
-    notes: dict[str, Any] = {"share of the sampler's backward pass": sampler_share(found)}
-    with progress.task("memory table"):
-        notes["memory of a latent step, GB"] = "\n" + memory_table(
-            generator,
-            networks,
-            views=(1, 4, VIEWS),
-            rays_at_once=(chunk, None),
-        )
-    if not on_cpu:
-        with progress.task("precisions"):
-            notes |= {f"errors, {k}": v for k, v in errors(generator).items()}
-        end = end_results(progress)
-        notes["end result, dB"] = end
-        bars += [
-            Bar(name=f"end result with {p} against float32", unit="dB", bound=0.1,
-                value=abs(psnr - end["highest"]))
-            for p, psnr in end.items() if p != "highest"
-        ]  # fmt: skip
-        bars.append(Bar(name="8 videos of the embedded size against 8 single runs", unit="x",
-                        value=videos_speedup(8), bound=4.0, at_least=True))  # fmt: skip
-    if args.schedule if args.schedule is not None else not on_cpu:
+        if "speed" in parts:
+            cases = make_cases(generator, networks, config, 1)
+            cases = [*(c for c in cases if c.name in ONE_VIEW), sampler_case(generator)]
+            pace = measure_cases(cases, args.repeats, found, progress)
+            notes["convolution, GFLOP/s"] = {name: rate / 1e9 for name, rate in pace.items()}
+            notes["share of the sampler's backward pass"] = sampler_share(found)
+            bars += cpu_bars(found, pace) if on_cpu else []
+        if "steps" in parts:
+            cases = make_cases(generator, networks, config, VIEWS)[-2:]
+            measure_cases(cases, args.repeats, found, progress)
+            bars += memory_bars(found, on_cpu)
+        if found:
+            bars += ([] if on_cpu else gpu_bars(found)) + [compilation_bar(found)]
+    if "table" in parts:
+        with progress.task("memory table"):
+            table = memory_table(
+                generator, networks, views=(1, 4, VIEWS), rays_at_once=(chunk, None)
+            )
+            notes["memory of a latent step, GB"] = "\n" + table
+    if "quality" in parts:
+        bars += quality_bars(generator, notes, progress)
+    if "schedule" in parts:
         with progress.task("whole schedule"):
             seconds = run_schedule(
                 generator, networks, config, views=VIEWS, steps=500, chunk=1 if on_cpu else 10
@@ -125,6 +130,37 @@ def main(args: Args) -> int:
         }
         write_json(args.out, content)
     return 0 if all(bar.kept for bar in bars) else 1
+
+
+def measure_cases(
+    cases: Sequence[Case], repeats: int, found: dict[str, Measurement], progress: Progress
+) -> dict[str, float]:
+    """Add what the cases take to `found`; this machine's pace around each, operations a second."""
+    pace, rates = Pace(), {}
+    for case in cases:
+        with progress.task(case.name):
+            before = pace.measure()
+            found[case.name] = measure(case, repeats)
+            rates[case.name] = (before + pace.measure()) / 2
+    return rates
+
+
+def quality_bars(
+    generator: TriPlaneGenerator, notes: dict[str, Any], progress: Progress
+) -> list[Bar]:
+    """What faster arithmetic costs at the end of an inversion, and what videos at once gain."""
+    with progress.task("precisions"):
+        notes |= {f"errors, {k}": v for k, v in errors(generator).items()}
+    end = end_results(progress)
+    notes["end result, dB"] = end
+    bars = [
+        Bar(name=f"end result with {precision} against float32", unit="dB", bound=0.1,
+            value=abs(psnr - end["highest"]))
+        for precision, psnr in end.items() if precision != "highest"
+    ]  # fmt: skip
+    bars.append(Bar(name="8 videos of the embedded size against 8 single runs", unit="x",
+                    value=videos_speedup(8), bound=4.0, at_least=True))  # fmt: skip
+    return bars
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""Frames with camera labels that are a little wrong, as estimated ones are.
+
+`python -m experiments.disturb experiments/demo/demo_a --output runs/disturbed` turns each camera
+about the head and shifts it, by random amounts; `experiments.refine_cameras` undoes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from eg3d_jax.cameras import Cameras
+from experiments import output_folder
+from experiments.errors import InputError, explained
+from experiments.frames_io import load_frames
+from experiments.labels import LABELS_FILE
+from experiments.relabelled import copy_frames, write_labels
+from inversion.poses import CameraMotion, PoseConfig, moved
+
+MARK = "disturbance.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Copy frames and disturb their labels.
+
+    Attributes:
+      frames: folder of frames with EG3D's dataset.json
+      output: new folder
+      degrees: largest turn of a camera about the head
+      percent: largest shift of a camera, of its distance
+      seed: of the draws
+      overwrite: replace an earlier call's folder
+    """
+
+    frames: tyro.conf.Positional[Path]
+    output: Path
+    degrees: float = 3.0
+    percent: float = 3.0
+    seed: int = 0
+    overwrite: bool = False
+
+
+def main(args: Args) -> None:
+    """Run the command; errors that a user can act on are `InputError`s."""
+    for name, most in (("degrees", 180.0), ("percent", 50.0)):
+        if not 0 <= getattr(args, name) <= most:
+            raise InputError(f"--{name} {getattr(args, name)} must be from 0 to {most:.0f}")
+    frames = load_frames(args.frames, image_side=64)
+    output_folder.claim(args.output, MARK, (LABELS_FILE,), overwrite=args.overwrite)
+    copy_frames(frames, args.output)
+    cameras = disturbed(frames.cameras, args.degrees, args.percent, args.seed)
+    write_labels(frames, cameras, args.output)
+    print(f"{args.output}: {len(frames)} frames, labels off by up to {args.degrees:g} degrees and "
+          f"{args.percent:g} % of the distance")  # fmt: skip
+
+
+def disturbed(cameras: Cameras, degrees: float, percent: float, seed: int) -> Cameras:
+    """Cameras [T] turned about the origin and shifted, amounts uniform up to the given ones."""
+    rng = np.random.default_rng(seed)
+    directions = rng.normal(size=(2, len(cameras), 3))
+    directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
+    amounts = rng.uniform(size=(2, len(cameras), 1))
+    config = PoseConfig(rotation=float(np.radians(degrees)), translation=percent / 100)
+    rigid = jnp.asarray(np.concatenate([*(directions * amounts)], axis=-1), jnp.float32)
+    return moved(cameras, CameraMotion(rigid=rigid, focal=jnp.zeros(())), config)
+
+
+if __name__ == "__main__":
+    with explained():
+        main(tyro.cli(Args))

@@ -1,0 +1,210 @@
+"""Refine the camera labels of a head's frames before it is inverted.
+
+`python -m experiments.refine_cameras video --output video_refined --generator weights/ffhq512-128`
+fits one latent and the cameras of some views together, then the cameras of all other frames to the
+head found, and writes the frames anew with their refined labels. Labels of real footage are
+estimates; a head fitted to wrong ones is blurred. Each camera turns about the head and shifts, all
+share a factor on the focal length, and a prior keeps them near the labels given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from eg3d_jax.cameras import Cameras, from_label
+from eg3d_jax.generator import TriPlaneGenerator
+from experiments import compilation_cache, output_folder
+from experiments.batches import render_views
+from experiments.camera_refinement import LEAST_SIDE, Refined, refine
+from experiments.disk import write_json
+from experiments.errors import InputError, explained
+from experiments.frames_io import Frames, load_frames, read_image
+from experiments.generators import EMBEDDED, load_generator, mean_latent, ray_range
+from experiments.inversion_args import DEMO
+from experiments.labels import LABELS_FILE, read_labels
+from experiments.networks import load_networks
+from experiments.pictures import grid, save_png, to_uint8
+from experiments.progress import Progress
+from experiments.relabelled import copy_frames, write_labels
+from inversion.latents import repeat_latents
+from inversion.poses import PoseConfig, pose_errors
+from inversion.views import select_evenly
+
+MARK = "refinement.json"
+_ROWS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Refine the camera labels of frames.
+
+    Attributes:
+      frames: folder of square frames with EG3D's dataset.json; the demo head if not given
+      output: new folder, for the frames with their refined labels; OUTPUT.png shows some
+      generator: folder made by `python -m convert_weights`; the embedded heads if not given
+      views: number of frames whose cameras are found together with the head, evenly spaced in yaw
+      joint_steps: steps for these
+      other_steps: steps for the cameras of the other frames
+      degrees: deviation expected of a camera's turn about the head
+      percent: of its shift, of its distance
+      focal_percent: of the focal length that all share
+      truth: folder of the same frames with true labels, to measure against
+      crop: take the central square of frames that are not square
+      seed: of all draws
+      overwrite: replace an earlier call's folder
+    """
+
+    frames: tyro.conf.Positional[Path] = DEMO
+    output: Path = Path("runs/refined")
+    generator: Path = EMBEDDED
+    views: int = 9
+    joint_steps: int = PoseConfig().joint.num_steps
+    other_steps: int = PoseConfig().others.num_steps
+    degrees: float = 2.0
+    percent: float = 2.0
+    focal_percent: float = 2.0
+    truth: Path | None = None
+    crop: bool = False
+    seed: int = 0
+    overwrite: bool = False
+
+
+def main(args: Args) -> None:
+    """Run the command; errors that a user can act on are `InputError`s."""
+    progress = Progress()
+    with progress.task("reading generator and frames"):
+        check(args)
+        generator, _ = load_generator(args.generator)
+        config = pose_config(args, generator.config.neural_side)
+        networks = load_networks(generator.config.image_side)
+        frames = load_frames(
+            args.frames,
+            image_side=generator.config.image_side,
+            crop=args.crop,
+            min_frames=args.views,
+            box_side=generator.config.render.box_warp,
+            ray_range=ray_range(generator),
+        )
+        truth = None if args.truth is None else true_cameras(args.truth, frames)
+        chosen = select_evenly(np.radians(90 - frames.yaw_degrees), args.views)
+        output_folder.claim(args.output, MARK, (LABELS_FILE,), overwrite=args.overwrite)
+        copy_frames(frames, args.output)
+    with progress.task("statistics of the latent space"):
+        statistics = mean_latent(generator)
+    refined = refine(
+        generator, networks.lpips, statistics, frames, chosen, config, progress, seed=args.seed
+    )
+    with progress.task("labels and picture"):
+        write_labels(frames, refined.cameras, args.output)
+        # Beside the folder, in which it would be a frame.
+        shown = save_png(Path(f"{args.output}.png"), picture(generator, frames, refined))
+        numbers = motion_numbers(refined, config)
+        if truth is not None:
+            numbers["errors"] = {
+                "before": error_numbers(frames.cameras, truth),
+                "after": error_numbers(refined.cameras, truth),
+            }
+        write_json(args.output / MARK, {**numbers, "frames": frames.names, "settings": args})
+    for sentence in sentences(numbers):
+        progress.say(sentence)
+    progress.say(f"{args.output}: the frames with refined labels, {MARK}; {shown} shows some")
+
+
+def check(args: Args) -> None:
+    """Refuse numbers that cannot be.
+
+    Raises:
+      InputError: naming the option.
+    """
+    for name in ("degrees", "percent", "focal_percent"):
+        if not 0 < getattr(args, name) < math.inf:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be positive")
+    for name in ("views", "joint_steps", "other_steps"):
+        if getattr(args, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be 1 or more")
+
+
+def pose_config(args: Args, neural_side: int) -> PoseConfig:
+    """The schedule and the deviations asked for, in pictures as they are rendered."""
+    usual = PoseConfig()
+    return PoseConfig(
+        joint=dataclasses.replace(usual.joint, num_steps=args.joint_steps),
+        others=dataclasses.replace(usual.others, num_steps=args.other_steps),
+        rotation=math.radians(args.degrees),
+        translation=args.percent / 100,
+        focal=args.focal_percent / 100,
+        side=max(neural_side, LEAST_SIDE),
+        views_per_step=1,
+    )
+
+
+def true_cameras(folder: Path, frames: Frames) -> Cameras:
+    """Cameras of another folder's labels for the same frames.
+
+    Raises:
+      InputError: if a frame has no label there.
+    """
+    labels = read_labels(folder)
+    missing = [name for name in frames.names if name not in labels]
+    if missing:
+        raise InputError(f"{folder} has no label for {missing[0]}; give labels of the same frames")
+    return from_label(np.stack([labels[name] for name in frames.names]))
+
+
+def motion_numbers(refined: Refined, config: PoseConfig) -> dict:
+    """How far each camera moved, in degrees and percent, and the factor on the focal length."""
+    rigid = np.asarray(refined.motion.rigid)
+    length = np.linalg.norm(rigid.reshape(-1, 2, 3), axis=-1)
+    return {
+        "shift_percent": 100 * config.translation * length[:, 0],
+        "turn_degrees": np.degrees(config.rotation) * length[:, 1],
+        "focal_factor": float(np.exp(config.focal * float(refined.motion.focal))),
+    }
+
+
+def error_numbers(cameras: Cameras, truth: Cameras) -> dict[str, np.ndarray]:
+    """Each camera's error, in degrees and percent of the distance."""
+    degrees, shift = pose_errors(cameras, truth)
+    return {"turn_degrees": np.asarray(degrees), "shift_percent": 100 * np.asarray(shift)}
+
+
+def sentences(numbers: dict) -> list[str]:
+    """What was found, for the screen."""
+    said = [
+        f"cameras moved by {np.median(numbers['turn_degrees']):.2f} degrees and "
+        f"{np.median(numbers['shift_percent']):.2f} % of their distance (medians); focal length "
+        f"times {numbers['focal_factor']:.3f}"
+    ]
+    for when, errors in numbers.get("errors", {}).items():
+        said.append(
+            f"error {when}: {np.median(errors['turn_degrees']):.2f} degrees, "
+            f"{np.median(errors['shift_percent']):.2f} % (medians)"
+        )
+    return said
+
+
+def picture(generator: TriPlaneGenerator, frames: Frames, refined: Refined) -> np.ndarray:
+    """Some frames beside the head from the camera given, and from the refined one."""
+    rows = np.unique(np.linspace(0, len(frames) - 1, _ROWS).round().astype(int))
+    latents = repeat_latents(refined.ws, jnp.zeros(1))
+    columns = [np.stack([read_image(frames, int(i)) for i in rows])]
+    for cameras in (frames.cameras, refined.cameras):
+        columns.append(render_views(generator, latents, cameras[rows]).image)
+    return grid(
+        [[to_uint8(column[i]) for column in columns] for i in range(len(rows))],
+        columns=["frame", "label given", "refined"],
+        labels=[frames.names[i] for i in rows],
+    )
+
+
+if __name__ == "__main__":
+    with explained():
+        compilation_cache.enable()
+        main(tyro.cli(Args))

@@ -1,0 +1,112 @@
+"""Labels are disturbed and refined from the command line's side."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eg3d_jax.cameras import from_label, yaw_pitch_camera
+from experiments import disturb, refine_cameras
+from experiments.disturb import disturbed
+from experiments.errors import InputError
+from experiments.frames_io import load_frames
+from experiments.labels import read_labels
+from inversion.poses import pose_errors
+
+
+def cameras_in(folder):
+    return from_label(np.stack(list(read_labels(folder).values())))
+
+
+@pytest.fixture(scope="module")
+def frames(visible_inputs):
+    return visible_inputs / "frames"
+
+
+@pytest.fixture(scope="module")
+def wrong(frames, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("disturbed") / "frames"
+    disturb.main(disturb.Args(frames=frames, output=folder, degrees=2.0, percent=1.0))
+    return folder
+
+
+def test_disturbed_labels_are_off_by_no_more_than_asked(frames, wrong):
+    turn, shift = pose_errors(cameras_in(wrong), cameras_in(frames))
+    assert 0.1 < np.max(turn) <= 2.0 + 1e-3
+    assert 0.001 < np.max(shift) <= 0.01 + 1e-5
+    assert (wrong / "0.png").read_bytes() == (frames / "0.png").read_bytes()
+
+
+def test_amounts_are_spread_evenly_up_to_the_largest():
+    cameras = yaw_pitch_camera(np.zeros(2000), 0.0)
+    turn, shift = pose_errors(disturbed(cameras, 3.0, 3.0, seed=0), cameras)
+    # Quartiles of 2,000 uniform numbers have a deviation of 0.01 of the range.
+    for amounts in (np.asarray(turn) / 3.0, np.asarray(shift) / 0.03):
+        np.testing.assert_allclose(np.quantile(amounts, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75],
+                                   atol=0.05)  # fmt: skip
+
+
+def test_refined_labels_lie_beside_the_frames(visible_inputs, frames, wrong, tmp_path, capsys):
+    args = refine_cameras.Args(
+        frames=wrong, output=tmp_path / "refined", generator=visible_inputs / "generator",
+        views=2, joint_steps=3, other_steps=2, truth=frames,
+    )  # fmt: skip
+    refine_cameras.main(args)
+    said = capsys.readouterr().out
+    assert "error before" in said
+    assert "error after" in said
+    again = load_frames(args.output, image_side=32)  # a folder of frames like any other
+    assert again.names == load_frames(wrong, image_side=32).names
+    turn, _ = pose_errors(again.cameras, cameras_in(wrong))
+    numbers = json.loads((args.output / "refinement.json").read_text())
+    # All frames moved, and as far as is told; angles this small are known to 0.05 degrees.
+    assert min(numbers["turn_degrees"]) > 0
+    np.testing.assert_allclose(turn, numbers["turn_degrees"], atol=0.05)
+    np.testing.assert_allclose(
+        numbers["errors"]["before"]["turn_degrees"],
+        pose_errors(cameras_in(wrong), cameras_in(frames))[0], atol=1e-3,
+    )  # fmt: skip
+    with Image.open(tmp_path / "refined.png") as picture:
+        assert min(picture.size) > 3 * 32
+    with pytest.raises(InputError, match="--overwrite"):
+        refine_cameras.main(args)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"degrees": 0.0}, "--degrees"),
+        ({"focal_percent": float("nan")}, "--focal-percent"),
+        ({"views": 0}, "--views"),
+        ({"views": 99}, "fewer than the 99 views"),
+        ({"other_steps": 0}, "--other-steps"),
+    ],
+)
+def test_bad_input_is_refused(visible_inputs, wrong, tmp_path, change, said):
+    usual = {"views": 2, "generator": visible_inputs / "generator"}
+    args = refine_cameras.Args(frames=wrong, output=tmp_path / "new", **(usual | change))
+    with pytest.raises(InputError, match=said):
+        refine_cameras.main(args)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_frames_own_folder_and_foreign_pictures_are_left_alone(frames, tmp_path):
+    with pytest.raises(InputError, match="choose another --output"):
+        disturb.main(disturb.Args(frames=frames, output=frames))
+    Image.new("RGB", (8, 8)).save(tmp_path / "mine.png")
+    with pytest.raises(InputError, match="none of the frames"):
+        disturb.main(disturb.Args(frames=frames, output=tmp_path))
+    with pytest.raises(InputError, match="--degrees 400"):
+        disturb.main(disturb.Args(frames=frames, output=tmp_path, degrees=400.0))
+    assert read_labels(frames)
+
+
+def test_truth_must_name_the_same_frames(visible_inputs, wrong, tmp_path):
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": [["other.png", [0.0] * 25]]}))
+    args = refine_cameras.Args(
+        frames=wrong, output=tmp_path / "new", generator=visible_inputs / "generator",
+        views=2, truth=tmp_path,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="no label for 0.png"):
+        refine_cameras.main(args)
