@@ -1,4 +1,4 @@
-"""Refines the cameras of a folder of frames: some views together with a latent, then the others."""
+"""Refines the cameras of a folder of frames: some together with a latent, then each by itself."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from inversion.objectives import Terms
 from inversion.poses import (
     CameraMotion,
     PoseConfig,
+    advance_each,
     advance_joint,
-    advance_others,
     moved,
     pose_targets,
+    start_each,
     start_joint,
-    start_others,
 )
 from inversion.state import StageState
 from inversion.views import Views
@@ -81,7 +81,7 @@ def refine(
     Raises:
       InputError: if a loss stops being finite.
     """
-    key_joint, key_others = jax.random.split(jax.random.key(seed))
+    key_joint, key_each = jax.random.split(jax.random.key(seed))
     compared = jax.jit(pose_targets, static_argnames="config")
     at_once = _FRAMES_AT_ONCE.get(jax.default_backend(), _OTHER_FRAMES_AT_ONCE)
     # A quarter of the rays will do where the head is known.
@@ -108,23 +108,23 @@ def refine(
     ws, motion = state.variables
     rigid = np.zeros((len(frames), 6), np.float32)
     rigid[chosen] = motion.rigid
-    others = np.setdiff1d(np.arange(len(frames)), chosen)
     advance = partial(
-        advance_others,
+        advance_each,
         generator=generator,
         lpips=lpips,
         planes=jax.jit(lambda g, ws: g.tri_planes(ws))(generator, ws),
         focal=motion.focal,
         config=coarse,
     )
-    with progress.stage("cameras of the other frames", max(len(others), 1)) as shown:
-        for first in range(0, len(others), at_once):
-            batch = others[first : first + at_once]
-            targets = prepared(np.resize(batch, at_once), coarse)  # one shape, one program
-            state = start_others(at_once, key_others)
-            state, terms = _run(partial(advance, targets=targets), state, config.others)
-            rigid[batch] = np.asarray(state.variables)[: len(batch)]
-            shown.update(first + len(batch), terms)
+    with progress.stage("the camera of each frame", len(frames)) as shown:
+        for first in range(0, len(frames), at_once):
+            # Of one number, for one program.
+            batch = np.resize(np.arange(first, min(first + at_once, len(frames))), at_once)
+            state = start_each(jnp.asarray(rigid[batch]), key_each)
+            targets = prepared(batch, coarse)
+            state, terms = _run(partial(advance, targets=targets), state, config.each)
+            rigid[batch] = state.variables
+            shown.update(min(first + at_once, len(frames)), terms)
     motion = CameraMotion(rigid=jnp.asarray(rigid), focal=motion.focal)
     return Refined(cameras=moved(frames.cameras, motion, config), motion=motion, ws=ws)
 

@@ -1,8 +1,8 @@
 """Refine the camera labels of a head's frames before it is inverted.
 
 `python -m experiments.refine_cameras video --output video_refined --generator weights/ffhq512-128`
-fits one latent and the cameras of some views together, then the cameras of all other frames to the
-head found, and writes the frames anew with their refined labels. Labels of real footage are
+fits one latent and the cameras of some views together, then each frame's camera to the head found,
+and writes the frames anew with their refined labels. Labels of real footage are
 estimates; a head fitted to wrong ones is blurred. Each camera turns about the head and shifts, all
 share a factor on the focal length, and a prior keeps them near the labels given.
 """
@@ -51,7 +51,7 @@ class Args:
       generator: folder made by `python -m convert_weights`; the embedded heads if not given
       views: number of frames whose cameras are found together with the head, evenly spaced in yaw
       joint_steps: steps for these
-      other_steps: steps for the cameras of the other frames
+      each_steps: steps for the camera of each frame, by itself
       degrees: deviation expected of a camera's turn about the head
       percent: of its shift, of its distance
       focal_percent: of the focal length that all share
@@ -66,7 +66,7 @@ class Args:
     generator: Path = EMBEDDED
     views: int = 9
     joint_steps: int = PoseConfig().joint.num_steps
-    other_steps: int = PoseConfig().others.num_steps
+    each_steps: int = PoseConfig().each.num_steps
     degrees: float = 2.0
     percent: float = 2.0
     focal_percent: float = 2.0
@@ -126,7 +126,7 @@ def check(args: Args) -> None:
     for name in ("degrees", "percent", "focal_percent"):
         if not 0 < getattr(args, name) < math.inf:
             raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be positive")
-    for name in ("views", "joint_steps", "other_steps"):
+    for name in ("views", "joint_steps", "each_steps"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be 1 or more")
 
@@ -136,7 +136,7 @@ def pose_config(args: Args, neural_side: int) -> PoseConfig:
     usual = PoseConfig()
     return PoseConfig(
         joint=dataclasses.replace(usual.joint, num_steps=args.joint_steps),
-        others=dataclasses.replace(usual.others, num_steps=args.other_steps),
+        each=dataclasses.replace(usual.each, num_steps=args.each_steps),
         rotation=math.radians(args.degrees),
         translation=args.percent / 100,
         focal=args.focal_percent / 100,

@@ -38,11 +38,12 @@ class PoseConfig:
 
     Attributes:
       joint: the stage that fits a latent and the cameras of some views together.
-      others: the stage that fits the cameras of other frames to the latent found.
+      each: the stage that fits each frame's camera by itself to the head found.
       rotation: deviation expected of a camera's turn about the head, radians.
       translation: of its shift, over its distance from the origin.
       focal: of the logarithm of the focal lengths.
-      camera_prior: weight of the mean square of all these, each over its deviation.
+      camera_prior: weight of the mean square of all these, each over its deviation, in `joint`.
+      each_prior: the same in `each`: a head that is known does not give way to a wrong camera.
       latent_prior: weight of the mean squared distance from the mean latent.
       pixel: weight of the mean squared difference in the [-1, 1] range.
       perceptual: weight of the LPIPS distance.
@@ -57,13 +58,14 @@ class PoseConfig:
             num_steps=360, learning_rate=0.1, ramp_up=0.05, ramp_down=0.5
         )
     )
-    others: StageConfig = field(
+    each: StageConfig = field(
         default_factory=lambda: StageConfig(num_steps=50, learning_rate=0.15, ramp_down=0.7)
     )
     rotation: float = math.radians(2.0)
     translation: float = 0.02
     focal: float = 0.02
     camera_prior: float = 0.003
+    each_prior: float = 0.0003
     latent_prior: float = 0.1
     pixel: float = 1.0
     perceptual: float = 1.0
@@ -137,9 +139,9 @@ def start_joint(w_statistics: WStatistics, num_ws: int, views: int, key: Array) 
     return start_state((jnp.tile(w_statistics.mean, (num_ws, 1)), still(views)), key)
 
 
-def start_others(views: int, key: Array) -> StageState:
-    """Before the first step of the other frames: their cameras as given."""
-    return start_state(still(views).rigid, key)
+def start_each(rigid: Array, key: Array) -> StageState:
+    """Before the first step of frames by themselves: cameras as far as they have moved, [V, 6]."""
+    return start_state(jnp.copy(rigid), key)
 
 
 @partial(jax.jit, static_argnames=("config", "num_steps"), donate_argnames="state")
@@ -187,7 +189,7 @@ def advance_joint(
 
 
 @partial(jax.jit, static_argnames=("config", "num_steps"), donate_argnames="state")
-def advance_others(
+def advance_each(
     state: StageState,
     generator: TriPlaneGenerator,
     lpips: Lpips,
@@ -201,7 +203,7 @@ def advance_others(
     """Fit the cameras of frames to a head that stays, each for itself.
 
     Args:
-      state: of `start_others`: the rigid part [V, 6] of a motion on its way.
+      state: of `start_each`: the rigid part [V, 6] of a motion on its way.
       generator: stays as it is.
       lpips: of the perceptual term.
       targets: V frames.
@@ -219,9 +221,9 @@ def advance_others(
         motion = CameraMotion(rigid=rigid, focal=focal)
         seen = replace(targets, cameras=moved(targets.cameras, motion, config))
         terms = _compare(generator, lpips, planes, seen, config, key)
-        return terms | {"camera_prior": jnp.mean(jnp.sum(jnp.square(rigid), axis=-1))}
+        return terms | {"each_prior": jnp.mean(jnp.sum(jnp.square(rigid), axis=-1))}
 
-    return advance_stage((objective,), state, partial(_weighted, config), config.others, num_steps)
+    return advance_stage((objective,), state, partial(_weighted, config), config.each, num_steps)
 
 
 def pose_errors(cameras: Cameras, truth: Cameras) -> tuple[Array, Array]:

@@ -50,7 +50,7 @@ def test_amounts_are_spread_evenly_up_to_the_largest():
 def test_refined_labels_lie_beside_the_frames(visible_inputs, frames, wrong, tmp_path, capsys):
     args = refine_cameras.Args(
         frames=wrong, output=tmp_path / "refined", generator=visible_inputs / "generator",
-        views=2, joint_steps=3, other_steps=2, truth=frames,
+        views=2, joint_steps=3, each_steps=2, truth=frames,
     )  # fmt: skip
     refine_cameras.main(args)
     said = capsys.readouterr().out
@@ -80,7 +80,7 @@ def test_refined_labels_lie_beside_the_frames(visible_inputs, frames, wrong, tmp
         ({"focal_percent": float("nan")}, "--focal-percent"),
         ({"views": 0}, "--views"),
         ({"views": 99}, "fewer than the 99 views"),
-        ({"other_steps": 0}, "--other-steps"),
+        ({"each_steps": 0}, "--each-steps"),
     ],
 )
 def test_bad_input_is_refused(visible_inputs, wrong, tmp_path, change, said):

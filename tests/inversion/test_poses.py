@@ -17,13 +17,13 @@ from inversion.latents import WStatistics
 from inversion.poses import (
     CameraMotion,
     PoseConfig,
+    advance_each,
     advance_joint,
-    advance_others,
     moved,
     pose_errors,
     pose_targets,
+    start_each,
     start_joint,
-    start_others,
     still,
 )
 from inversion.views import Views
@@ -31,8 +31,9 @@ from inversion.views import Views
 SIDE, STEPS = 24, 80
 CONFIG = PoseConfig(
     joint=StageConfig(num_steps=STEPS, learning_rate=0.1, ramp_down=0.7),
-    others=StageConfig(num_steps=STEPS, learning_rate=0.1, ramp_down=0.7),
+    each=StageConfig(num_steps=STEPS, learning_rate=0.1, ramp_down=0.7),
     camera_prior=1e-5,
+    each_prior=1e-5,
     latent_prior=0.0,
 )
 CAMERAS = yaw_pitch_camera(jnp.linspace(-0.8, 0.8, 5), jnp.array([0.1, -0.1, 0.0, 0.2, -0.2]))
@@ -85,10 +86,10 @@ def seen_from(cameras, wrong, ws, config=CONFIG):
 
 def align(targets, ws, config=CONFIG):
     dots = Dots()
-    state = start_others(len(targets.cameras), jax.random.key(0))
-    state, terms = advance_others(
+    state = start_each(still(len(targets.cameras)).rigid, jax.random.key(0))
+    state, terms = advance_each(
         state, dots, Plain(), targets, dots.tri_planes(ws), jnp.zeros(()),
-        config=config, num_steps=config.others.num_steps,
+        config=config, num_steps=config.each.num_steps,
     )  # fmt: skip
     motion = CameraMotion(rigid=state.variables, focal=jnp.zeros(()))
     return moved(targets.cameras, motion, config), terms
@@ -169,7 +170,7 @@ def test_latent_cameras_and_focal_length_are_found_together():
 def test_a_strong_prior_keeps_cameras_where_they_are():
     ws = jnp.zeros((2, 3))
     wrong = moved(CAMERAS, random_motion(1), CONFIG)
-    firm = PoseConfig(others=CONFIG.others, camera_prior=1e3)
+    firm = PoseConfig(each=CONFIG.each, each_prior=1e3)
     found, _ = align(seen_from(CAMERAS, wrong, ws), ws, firm)
     turn, shift = pose_errors(found, wrong)
     assert np.max(turn) < 0.1
