@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,16 +17,15 @@ from experiments.errors import InputError
 from experiments.frames_io import Frames, read_images
 from experiments.programs import chunk_steps
 from experiments.progress import Progress
+from inversion.camera_motion import CameraMotion, moved
 from inversion.config import StageConfig
 from inversion.features.lpips import Lpips
 from inversion.latents import WStatistics
 from inversion.objectives import Terms
 from inversion.poses import (
-    CameraMotion,
     PoseConfig,
     advance_each,
     advance_joint,
-    moved,
     pose_targets,
     start_each,
     start_joint,
@@ -60,7 +59,7 @@ def refine(
     lpips: Lpips,
     w_statistics: WStatistics,
     frames: Frames,
-    chosen: Sequence[int],
+    chosen: np.ndarray,
     config: PoseConfig,
     progress: Progress,
     *,
@@ -73,7 +72,7 @@ def refine(
       lpips: of the perceptual term.
       w_statistics: of the generator's mapping.
       frames: T, with their cameras as given.
-      chosen: the views whose cameras are found together with the latent.
+      chosen: indices of the views whose cameras are found together with the latent.
       config: of both stages.
       progress: told what is done.
       seed: of the draws.
@@ -93,7 +92,6 @@ def refine(
             generator, lpips, Views(images=images, cameras=frames.cameras[indices]), config=config
         )
 
-    chosen = np.asarray(chosen)
     state = start_joint(w_statistics, generator.config.num_ws, len(chosen), key_joint)
     advance = partial(
         advance_joint,
@@ -126,7 +124,7 @@ def refine(
             rigid[batch] = state.variables
             shown.update(min(first + at_once, len(frames)), terms)
     motion = CameraMotion(rigid=jnp.asarray(rigid), focal=motion.focal)
-    return Refined(cameras=moved(frames.cameras, motion, config), motion=motion, ws=ws)
+    return Refined(cameras=moved(frames.cameras, motion, config.spread), motion=motion, ws=ws)
 
 
 def _run(

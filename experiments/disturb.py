@@ -19,7 +19,7 @@ from experiments.errors import InputError, explained
 from experiments.frames_io import load_frames
 from experiments.labels import LABELS_FILE
 from experiments.relabelled import copy_frames, write_labels
-from inversion.poses import CameraMotion, PoseConfig, moved
+from inversion.camera_motion import CameraMotion, CameraSpread, moved
 
 MARK = "disturbance.json"
 
@@ -65,9 +65,9 @@ def disturbed(cameras: Cameras, degrees: float, percent: float, seed: int) -> Ca
     directions = rng.normal(size=(2, len(cameras), 3))
     directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
     amounts = rng.uniform(size=(2, len(cameras), 1))
-    config = PoseConfig(rotation=float(np.radians(degrees)), translation=percent / 100)
+    spread = CameraSpread(rotation=float(np.radians(degrees)), translation=percent / 100)
     rigid = jnp.asarray(np.concatenate([*(directions * amounts)], axis=-1), jnp.float32)
-    return moved(cameras, CameraMotion(rigid=rigid, focal=jnp.zeros(())), config)
+    return moved(cameras, CameraMotion(rigid=rigid, focal=jnp.zeros(())), spread)
 
 
 if __name__ == "__main__":

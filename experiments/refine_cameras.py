@@ -33,8 +33,9 @@ from experiments.networks import load_networks
 from experiments.pictures import grid, save_png, to_uint8
 from experiments.progress import Progress
 from experiments.relabelled import copy_frames, write_labels
+from inversion.camera_motion import CameraSpread, pose_errors
 from inversion.latents import repeat_latents
-from inversion.poses import PoseConfig, pose_errors
+from inversion.poses import PoseConfig
 from inversion.views import select_evenly
 
 MARK = "refinement.json"
@@ -105,7 +106,7 @@ def main(args: Args) -> None:
         write_labels(frames, refined.cameras, args.output)
         # Beside the folder, in which it would be a frame.
         shown = save_png(Path(f"{args.output}.png"), picture(generator, frames, refined))
-        numbers = motion_numbers(refined, config)
+        numbers = motion_numbers(refined, config.spread)
         if truth is not None:
             numbers["errors"] = {
                 "before": error_numbers(frames.cameras, truth),
@@ -137,9 +138,11 @@ def pose_config(args: Args, neural_side: int) -> PoseConfig:
     return PoseConfig(
         joint=dataclasses.replace(usual.joint, num_steps=args.joint_steps),
         each=dataclasses.replace(usual.each, num_steps=args.each_steps),
-        rotation=math.radians(args.degrees),
-        translation=args.percent / 100,
-        focal=args.focal_percent / 100,
+        spread=CameraSpread(
+            rotation=math.radians(args.degrees),
+            translation=args.percent / 100,
+            focal=args.focal_percent / 100,
+        ),
         side=max(neural_side, LEAST_SIDE),
         views_per_step=1,
     )
@@ -158,14 +161,14 @@ def true_cameras(folder: Path, frames: Frames) -> Cameras:
     return from_label(np.stack([labels[name] for name in frames.names]))
 
 
-def motion_numbers(refined: Refined, config: PoseConfig) -> dict:
+def motion_numbers(refined: Refined, spread: CameraSpread) -> dict:
     """How far each camera moved, in degrees and percent, and the factor on the focal length."""
     rigid = np.asarray(refined.motion.rigid)
     length = np.linalg.norm(rigid.reshape(-1, 2, 3), axis=-1)
     return {
-        "shift_percent": 100 * config.translation * length[:, 0],
-        "turn_degrees": np.degrees(config.rotation) * length[:, 1],
-        "focal_factor": float(np.exp(config.focal * float(refined.motion.focal))),
+        "shift_percent": 100 * spread.translation * length[:, 0],
+        "turn_degrees": np.degrees(spread.rotation) * length[:, 1],
+        "focal_factor": float(np.exp(spread.focal * float(refined.motion.focal))),
     }
 
 
@@ -194,9 +197,9 @@ def picture(generator: TriPlaneGenerator, frames: Frames, refined: Refined) -> n
     """Some frames beside the head from the camera given, and from the refined one."""
     rows = np.unique(np.linspace(0, len(frames) - 1, _ROWS).round().astype(int))
     latents = repeat_latents(refined.ws, jnp.zeros(1))
-    columns = [np.stack([read_image(frames, int(i)) for i in rows])]
+    columns: list[np.ndarray] = [np.stack([read_image(frames, int(i)) for i in rows])]
     for cameras in (frames.cameras, refined.cameras):
-        columns.append(render_views(generator, latents, cameras[rows]).image)
+        columns.append(np.asarray(render_views(generator, latents, cameras[rows]).image))
     return grid(
         [[to_uint8(column[i]) for column in columns] for i in range(len(rows))],
         columns=["frame", "label given", "refined"],

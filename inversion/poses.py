@@ -1,27 +1,25 @@
 """Cameras that are only nearly known, refined together with a latent.
 
-Each camera moves as a rigid body about the origin, where the head is, so that its turn and its
-shift are the head's in the picture; one factor scales all focal lengths, as a video has one lens.
-All are fitted in units of the deviation that is expected of them, so that one rate suits them and
-the prior is a sum of squares. The authors' optional camera steps move all 25 numbers of a label
-freely, which leaves no rotation a rotation (spec inversion 3.1).
+Cameras move as `inversion.camera_motion` says, fitted in units of the deviation that is expected of
+them, so that one rate suits them and the prior is a sum of squares. The authors' optional camera
+steps move all 25 numbers of a label freely, which leaves no rotation a rotation (spec inversion
+3.1).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-import jaxlie
 from jax import Array
 
 from eg3d_jax.cameras import Cameras
 from eg3d_jax.generator import TriPlaneGenerator
 from inversion import losses
+from inversion.camera_motion import CameraMotion, CameraSpread, moved, still
 from inversion.config import StageConfig
 from inversion.features.lpips import Lpips
 from inversion.features.resize import area_resize
@@ -39,9 +37,7 @@ class PoseConfig:
     Attributes:
       joint: the stage that fits a latent and the cameras of some views together.
       each: the stage that fits each frame's camera by itself to the head found.
-      rotation: deviation expected of a camera's turn about the head, radians.
-      translation: of its shift, over its distance from the origin.
-      focal: of the logarithm of the focal lengths.
+      spread: deviations expected of the cameras.
       camera_prior: weight of the mean square of all these, each over its deviation, in `joint`.
       each_prior: the same in `each`: a head that is known does not give way to a wrong camera.
       latent_prior: weight of the mean squared distance from the mean latent.
@@ -61,9 +57,7 @@ class PoseConfig:
     each: StageConfig = field(
         default_factory=lambda: StageConfig(num_steps=50, learning_rate=0.15, ramp_down=0.7)
     )
-    rotation: float = math.radians(2.0)
-    translation: float = 0.02
-    focal: float = 0.02
+    spread: CameraSpread = CameraSpread()
     camera_prior: float = 0.003
     each_prior: float = 0.0003
     latent_prior: float = 0.1
@@ -72,20 +66,6 @@ class PoseConfig:
     side: int | None = None
     views_per_step: int | None = None
     views_at_once: int | None = None
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
-class CameraMotion:
-    """How far cameras moved, in units of the deviations expected.
-
-    Attributes:
-      rigid: [V, 6] tangents of SE(3), shift then turn, applied from the left: about the origin.
-      focal: [] of the logarithm of all focal lengths.
-    """
-
-    rigid: Array
-    focal: Array
 
 
 @jax.tree_util.register_dataclass
@@ -102,25 +82,6 @@ class PoseTargets:
     images: Array
     features: Array
     cameras: Cameras
-
-
-def still(count: int) -> CameraMotion:
-    """No motion of `count` cameras."""
-    return CameraMotion(rigid=jnp.zeros((count, 6)), focal=jnp.zeros(()))
-
-
-def moved(cameras: Cameras, motion: CameraMotion, config: PoseConfig) -> Cameras:
-    """Cameras [V] after a motion; at rest they are the given ones to rounding."""
-    distance = jnp.linalg.norm(cameras.position, axis=-1, keepdims=True)
-    shift = config.translation * distance * motion.rigid[:, :3]
-    tangent = jnp.concatenate([shift, config.rotation * motion.rigid[:, 3:]], axis=-1)
-    matrix = jax.vmap(jaxlie.SE3.exp)(tangent).as_matrix()
-    factor = jnp.exp(config.focal * motion.focal)
-    scale = jnp.ones((3, 3)).at[jnp.array([0, 0, 1]), jnp.array([0, 1, 1])].set(factor)
-    return Cameras(
-        cam2world=jnp.matmul(matrix, cameras.cam2world, precision="highest"),
-        intrinsics=cameras.intrinsics * scale,
-    )
 
 
 def pose_targets(
@@ -174,7 +135,7 @@ def advance_joint(
     def objective(variables: tuple[Array, CameraMotion], step: Array, key: Array) -> Terms:
         del step
         (ws, motion), (key_views, key_rays) = variables, jax.random.split(key)
-        seen = replace(targets, cameras=moved(targets.cameras, motion, config))
+        seen = replace(targets, cameras=moved(targets.cameras, motion, config.spread))
         if config.views_per_step is not None and config.views_per_step < count:
             drawn = jax.random.permutation(key_views, count)[: config.views_per_step]
             seen = jax.tree.map(lambda x: x[drawn], seen)
@@ -219,32 +180,11 @@ def advance_each(
     def objective(rigid: Array, step: Array, key: Array) -> Terms:
         del step
         motion = CameraMotion(rigid=rigid, focal=focal)
-        seen = replace(targets, cameras=moved(targets.cameras, motion, config))
+        seen = replace(targets, cameras=moved(targets.cameras, motion, config.spread))
         terms = _compare(generator, lpips, planes, seen, config, key)
         return terms | {"each_prior": jnp.mean(jnp.sum(jnp.square(rigid), axis=-1))}
 
     return advance_stage((objective,), state, partial(_weighted, config), config.each, num_steps)
-
-
-def pose_errors(cameras: Cameras, truth: Cameras) -> tuple[Array, Array]:
-    """How far cameras are from the true ones, as the head appears from them.
-
-    Args:
-      cameras: [V].
-      truth: [V].
-
-    Returns:
-      [V] degrees by which the head is turned, and [V] distance by which its centre is shifted, over
-      the distance of the true camera.
-    """
-
-    def one(found: Array, true: Array) -> tuple[Array, Array]:
-        apart = jaxlie.SE3.from_matrix(found) @ jaxlie.SE3.from_matrix(true).inverse()
-        turn = jnp.linalg.norm(apart.rotation().log())
-        return jnp.degrees(turn), jnp.linalg.norm(apart.translation())
-
-    degrees, shift = jax.vmap(one)(cameras.cam2world, truth.cam2world)
-    return degrees, shift / jnp.linalg.norm(truth.position, axis=-1)
 
 
 def _compare(

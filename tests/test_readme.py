@@ -118,7 +118,7 @@ def test_its_python_example_renders_three_views(folder):
 
 def test_its_options_and_folders_exist(monkeypatch, capsys):
     modules = sorted(set(re.findall(r"-m ((?:convert_weights|experiments)[.\w]*)", README)))
-    assert len(modules) == 12
+    assert len(modules) == 15
     helps = [run_here([module, "--help"], ROOT, monkeypatch, capsys) for module in modules]
     for option in sorted(set(re.findall(r"`(--[a-z-]+)", README)) - {"--help"}):
         assert any(option in text for text in helps), option

@@ -12,7 +12,7 @@ from experiments.disturb import disturbed
 from experiments.errors import InputError
 from experiments.frames_io import load_frames
 from experiments.labels import read_labels
-from inversion.poses import pose_errors
+from inversion.camera_motion import pose_errors
 
 
 def cameras_in(folder):

@@ -39,7 +39,7 @@ def test_the_command_prints_both_tables(tmp_path, capsys):
     said = capsys.readouterr().out
     # Steps that take a second whatever the views: 1,000 steps and 2 s of compiling.
     assert "17 min" in said
-    assert "4.5 h" in said
+    assert "4.4 h" in said
     assert "100%" in said
 
 

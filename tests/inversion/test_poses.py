@@ -12,23 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eg3d_jax.cameras import azimuth, yaw_pitch_camera
+from inversion.camera_motion import CameraMotion, CameraSpread, moved, pose_errors, still
 from inversion.config import StageConfig
 from inversion.latents import WStatistics
 from inversion.poses import (
-    CameraMotion,
     PoseConfig,
     advance_each,
     advance_joint,
-    moved,
-    pose_errors,
     pose_targets,
     start_each,
     start_joint,
-    still,
 )
 from inversion.views import Views
 
 SIDE, STEPS = 24, 80
+SPREAD = CameraSpread()
 CONFIG = PoseConfig(
     joint=StageConfig(num_steps=STEPS, learning_rate=0.1, ramp_down=0.7),
     each=StageConfig(num_steps=STEPS, learning_rate=0.1, ramp_down=0.7),
@@ -92,11 +90,11 @@ def align(targets, ws, config=CONFIG):
         config=config, num_steps=config.each.num_steps,
     )  # fmt: skip
     motion = CameraMotion(rigid=state.variables, focal=jnp.zeros(()))
-    return moved(targets.cameras, motion, config), terms
+    return moved(targets.cameras, motion, SPREAD), terms
 
 
 def test_at_rest_nothing_moves():
-    out = moved(CAMERAS, still(5), CONFIG)
+    out = moved(CAMERAS, still(5), SPREAD)
     np.testing.assert_allclose(out.cam2world, CAMERAS.cam2world, atol=1e-6)
     np.testing.assert_array_equal(out.intrinsics, CAMERAS.intrinsics)
 
@@ -105,7 +103,7 @@ def test_at_rest_nothing_moves():
 @given(seed=st.integers(0, 2**32 - 1), focal=st.floats(-2, 2))
 def test_motions_are_rigid_and_of_the_deviations_given(seed, focal):
     motion = random_motion(seed, focal=focal)
-    out = moved(CAMERAS, motion, CONFIG)
+    out = moved(CAMERAS, motion, SPREAD)
     rotation = out.cam2world[:, :3, :3]
     np.testing.assert_allclose(
         rotation @ rotation.mT, np.broadcast_to(np.eye(3), (5, 3, 3)), atol=3e-6
@@ -114,24 +112,24 @@ def test_motions_are_rigid_and_of_the_deviations_given(seed, focal):
     turn, shift = pose_errors(out, CAMERAS)
     units = np.linalg.norm(np.asarray(motion.rigid).reshape(5, 2, 3), axis=-1)
     # The shift of a screw motion differs from its tangent's by a factor of 1 - turn^2 / 24 at most.
-    np.testing.assert_allclose(turn, np.degrees(CONFIG.rotation) * units[:, 1], atol=5e-4)
-    np.testing.assert_allclose(shift, CONFIG.translation * units[:, 0], rtol=1e-3, atol=1e-6)
-    factor = np.exp(CONFIG.focal * focal)
+    np.testing.assert_allclose(turn, np.degrees(SPREAD.rotation) * units[:, 1], atol=5e-4)
+    np.testing.assert_allclose(shift, SPREAD.translation * units[:, 0], rtol=1e-3, atol=1e-6)
+    factor = np.exp(SPREAD.focal * focal)
     np.testing.assert_allclose(out.intrinsics[:, 0, 0], CAMERAS.intrinsics[:, 0, 0] * factor, 1e-5)
     np.testing.assert_array_equal(out.intrinsics[:, :2, 2], CAMERAS.intrinsics[:, :2, 2])
 
 
 def test_a_turn_about_the_vertical_changes_the_azimuth_alone():
     turn = jnp.zeros((5, 6)).at[:, 4].set(1.0)
-    out = moved(CAMERAS, CameraMotion(rigid=turn, focal=jnp.zeros(())), CONFIG)
+    out = moved(CAMERAS, CameraMotion(rigid=turn, focal=jnp.zeros(())), SPREAD)
     # About y a positive turn carries +z to +x: azimuths, from x to z, fall.
-    np.testing.assert_allclose(azimuth(out), azimuth(CAMERAS) - CONFIG.rotation, atol=1e-6)
+    np.testing.assert_allclose(azimuth(out), azimuth(CAMERAS) - SPREAD.rotation, atol=1e-6)
     np.testing.assert_allclose(out.position[:, 1], CAMERAS.position[:, 1], atol=1e-6)
 
 
 def test_cameras_of_a_known_head_are_found():
     ws = jnp.zeros((2, 3))
-    wrong = moved(CAMERAS, random_motion(1), CONFIG)
+    wrong = moved(CAMERAS, random_motion(1), SPREAD)
     found, terms = align(seen_from(CAMERAS, wrong, ws), ws)
     for before, after in zip(pose_errors(wrong, CAMERAS), pose_errors(found, CAMERAS), strict=True):
         assert np.median(after) < np.median(before) / 5
@@ -140,7 +138,7 @@ def test_cameras_of_a_known_head_are_found():
 
 def test_each_frame_is_fitted_for_itself():
     ws = jnp.zeros((2, 3))
-    targets = seen_from(CAMERAS, moved(CAMERAS, random_motion(2), CONFIG), ws)
+    targets = seen_from(CAMERAS, moved(CAMERAS, random_motion(2), SPREAD), ws)
     together, _ = align(targets, ws)
     alone, _ = align(jax.tree.map(lambda x: x[2:3], targets), ws)
     # Adam's steps do not depend on the factor 1 / V of the mean, but for its epsilon.
@@ -149,15 +147,15 @@ def test_each_frame_is_fitted_for_itself():
 
 def test_latent_cameras_and_focal_length_are_found_together():
     ws = jnp.full((2, 3), 1.0)
-    true = moved(CAMERAS, still(5), CONFIG)
-    wrong = moved(true, random_motion(3, focal=1.0), CONFIG)
+    true = moved(CAMERAS, still(5), SPREAD)
+    wrong = moved(true, random_motion(3, focal=1.0), SPREAD)
     targets = seen_from(true, wrong, ws)
     statistics = WStatistics(mean=jnp.zeros(3), std=jnp.ones(()))
     state = start_joint(statistics, 2, 5, jax.random.key(0))
     advance = partial(advance_joint, config=CONFIG, num_steps=STEPS)
     state, terms = advance(state, Dots(), Plain(), targets, statistics)
     found_ws, motion = state.variables
-    found = moved(wrong, motion, CONFIG)
+    found = moved(wrong, motion, SPREAD)
     turned, _ = pose_errors(wrong, true)
     turned_after, _ = pose_errors(found, true)
     assert np.median(turned_after) < np.median(turned) / 2
@@ -169,7 +167,7 @@ def test_latent_cameras_and_focal_length_are_found_together():
 
 def test_a_strong_prior_keeps_cameras_where_they_are():
     ws = jnp.zeros((2, 3))
-    wrong = moved(CAMERAS, random_motion(1), CONFIG)
+    wrong = moved(CAMERAS, random_motion(1), SPREAD)
     firm = PoseConfig(each=CONFIG.each, each_prior=1e3)
     found, _ = align(seen_from(CAMERAS, wrong, ws), ws, firm)
     turn, shift = pose_errors(found, wrong)
@@ -183,7 +181,7 @@ def test_drawn_views_move_and_the_others_stay_for_a_step():
         camera_prior=0.0, views_per_step=2, views_at_once=1,
     )  # fmt: skip
     ws = jnp.zeros((2, 3))
-    targets = seen_from(CAMERAS, moved(CAMERAS, random_motion(4), CONFIG), ws)
+    targets = seen_from(CAMERAS, moved(CAMERAS, random_motion(4), SPREAD), ws)
     statistics = WStatistics(mean=jnp.zeros(3), std=jnp.ones(()))
     state = start_joint(statistics, 2, 5, jax.random.key(0))
     state, _ = advance_joint(

@@ -1,0 +1,86 @@
+"""Small rigid motions of cameras, and how far cameras are from the true ones.
+
+Each camera moves as a rigid body about the origin, where the head is, so that its turn and its
+shift are the head's in the picture; one factor scales all focal lengths, as a video has one lens.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import jaxlie
+from jax import Array
+
+from eg3d_jax.cameras import Cameras
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraSpread:
+    """Deviations expected of cameras that are only nearly known.
+
+    Attributes:
+      rotation: of a camera's turn about the head, radians.
+      translation: of its shift, over its distance from the origin.
+      focal: of the logarithm of the focal lengths.
+    """
+
+    rotation: float = math.radians(2.0)
+    translation: float = 0.02
+    focal: float = 0.02
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class CameraMotion:
+    """How far cameras moved, in units of the deviations expected.
+
+    Attributes:
+      rigid: [V, 6] tangents of SE(3), shift then turn, applied from the left: about the origin.
+      focal: [] of the logarithm of all focal lengths.
+    """
+
+    rigid: Array
+    focal: Array
+
+
+def still(count: int) -> CameraMotion:
+    """No motion of `count` cameras."""
+    return CameraMotion(rigid=jnp.zeros((count, 6)), focal=jnp.zeros(()))
+
+
+def moved(cameras: Cameras, motion: CameraMotion, spread: CameraSpread) -> Cameras:
+    """Cameras [V] after a motion; at rest they are the given ones to rounding."""
+    distance = jnp.linalg.norm(cameras.position, axis=-1, keepdims=True)
+    shift = spread.translation * distance * motion.rigid[:, :3]
+    tangent = jnp.concatenate([shift, spread.rotation * motion.rigid[:, 3:]], axis=-1)
+    matrix = jax.vmap(jaxlie.SE3.exp)(tangent).as_matrix()
+    factor = jnp.exp(spread.focal * motion.focal)
+    scale = jnp.ones((3, 3)).at[jnp.array([0, 0, 1]), jnp.array([0, 1, 1])].set(factor)
+    return Cameras(
+        cam2world=jnp.matmul(matrix, cameras.cam2world, precision="highest"),
+        intrinsics=cameras.intrinsics * scale,
+    )
+
+
+def pose_errors(cameras: Cameras, truth: Cameras) -> tuple[Array, Array]:
+    """How far cameras are from the true ones, as the head appears from them.
+
+    Args:
+      cameras: [V].
+      truth: [V].
+
+    Returns:
+      [V] degrees by which the head is turned, and [V] distance by which its centre is shifted, over
+      the distance of the true camera.
+    """
+
+    def one(found: Array, true: Array) -> tuple[Array, Array]:
+        apart = jaxlie.SE3.from_matrix(found) @ jaxlie.SE3.from_matrix(true).inverse()
+        turn = jnp.linalg.norm(apart.rotation().log())
+        return jnp.degrees(turn), jnp.linalg.norm(apart.translation())
+
+    degrees, shift = jax.vmap(one)(cameras.cam2world, truth.cam2world)
+    return degrees, shift / jnp.linalg.norm(truth.position, axis=-1)
