@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +23,7 @@ from inversion.latents import WStatistics
 from inversion.objectives import Terms
 from inversion.poses import (
     PoseConfig,
+    PoseTargets,
     advance_each,
     advance_joint,
     pose_targets,
@@ -84,9 +84,9 @@ def refine(
     compared = jax.jit(pose_targets, static_argnames="config")
     at_once = _FRAMES_AT_ONCE.get(jax.default_backend(), _OTHER_FRAMES_AT_ONCE)
     # A quarter of the rays will do where the head is known.
-    coarse = replace(config, side=max((config.side or 0) // 2, LEAST_SIDE), views_at_once=None)
+    coarse = replace(config, side=max((config.side or 0) // 2, LEAST_SIDE))
 
-    def prepared(indices: np.ndarray, config: PoseConfig) -> Any:
+    def prepared(indices: np.ndarray, config: PoseConfig) -> PoseTargets:
         images = jnp.asarray(read_images(frames, indices))
         return compared(
             generator, lpips, Views(images=images, cameras=frames.cameras[indices]), config=config

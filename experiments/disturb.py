@@ -15,10 +15,10 @@ import tyro
 
 from eg3d_jax.cameras import Cameras
 from experiments import output_folder
+from experiments.copied_frames import copy_frames
 from experiments.errors import InputError, explained
 from experiments.frames_io import load_frames
-from experiments.labels import LABELS_FILE
-from experiments.relabelled import copy_frames, write_labels
+from experiments.labels import LABELS_FILE, write_labels
 from inversion.camera_motion import CameraMotion, CameraSpread, moved
 
 MARK = "disturbance.json"
@@ -54,7 +54,7 @@ def main(args: Args) -> None:
     output_folder.claim(args.output, MARK, (LABELS_FILE,), overwrite=args.overwrite)
     copy_frames(frames, args.output)
     cameras = disturbed(frames.cameras, args.degrees, args.percent, args.seed)
-    write_labels(frames, cameras, args.output)
+    write_labels(args.output, frames.names, cameras)
     print(f"{args.output}: {len(frames)} frames, labels off by up to {args.degrees:g} degrees and "
           f"{args.percent:g} % of the distance")  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""EG3D's `dataset.json`: reading camera labels, and refusing those no head can be seen with."""
+"""EG3D's `dataset.json`: camera labels written, read, refused if no head can be seen with them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from eg3d_jax.cameras import Cameras, to_label
+from experiments.disk import write_atomically
 from experiments.errors import InputError
 
 LABELS_FILE = "dataset.json"
@@ -77,6 +79,13 @@ def parse_labels(path: Path, content: object) -> dict[str, np.ndarray]:
             f"{path} has more than one label for {listed(repeated)}; keep one label per frame"
         )
     return {name: _numbers(path, name, label) for name, label in pairs}
+
+
+def write_labels(folder: Path, names: Sequence[str], cameras: Cameras) -> None:
+    """Write `folder`/dataset.json for frames of such names with cameras [T]."""
+    labels = np.asarray(to_label(cameras), np.float64).tolist()
+    content = {"labels": [list(pair) for pair in zip(names, labels, strict=True)]}
+    write_atomically(folder / LABELS_FILE, json.dumps(content).encode())
 
 
 def check_camera(

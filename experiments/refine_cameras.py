@@ -2,9 +2,9 @@
 
 `python -m experiments.refine_cameras video --output video_refined --generator weights/ffhq512-128`
 fits one latent and the cameras of some views together, then each frame's camera to the head found,
-and writes the frames anew with their refined labels. Labels of real footage are
-estimates; a head fitted to wrong ones is blurred. Each camera turns about the head and shifts, all
-share a factor on the focal length, and a prior keeps them near the labels given.
+and writes the frames anew with their refined labels. Labels of real footage are estimates; a head
+fitted to wrong ones is blurred. Each camera turns about the head and shifts, all share a factor on
+the focal length, and a prior keeps them near the labels given.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from eg3d_jax.generator import TriPlaneGenerator
 from experiments import compilation_cache, output_folder
 from experiments.batches import render_views
 from experiments.camera_refinement import LEAST_SIDE, Refined, refine
+from experiments.copied_frames import copy_frames
 from experiments.disk import write_json
 from experiments.errors import InputError, explained
 from experiments.frames_io import Frames, load_frames, read_image
 from experiments.generators import EMBEDDED, load_generator, mean_latent, ray_range
 from experiments.inversion_args import DEMO
-from experiments.labels import LABELS_FILE, read_labels
+from experiments.labels import LABELS_FILE, read_labels, write_labels
 from experiments.networks import load_networks
 from experiments.pictures import grid, save_png, to_uint8
 from experiments.progress import Progress
-from experiments.relabelled import copy_frames, write_labels
 from inversion.camera_motion import CameraSpread, pose_errors
 from inversion.latents import repeat_latents
 from inversion.poses import PoseConfig
@@ -103,7 +103,7 @@ def main(args: Args) -> None:
         generator, networks.lpips, statistics, frames, chosen, config, progress, seed=args.seed
     )
     with progress.task("labels and picture"):
-        write_labels(frames, refined.cameras, args.output)
+        write_labels(args.output, frames.names, refined.cameras)
         # Beside the folder, in which it would be a frame.
         shown = save_png(Path(f"{args.output}.png"), picture(generator, frames, refined))
         numbers = motion_numbers(refined, config.spread)

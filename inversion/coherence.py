@@ -137,7 +137,7 @@ def interpolate(
     ws = jax.vmap(partial(latents_at, latents))(azimuth(between.cameras))
     return {
         "interpolation": weighted(
-            reconstruct(generator, ws, networks, between, config, key), config
+            reconstruct(generator, ws, networks, between, config, key), config.weights
         )
     }
 
@@ -175,6 +175,6 @@ def agree_in_depth(
             planes, camera, side=side, draws=draws, rays_at_once=config.rays_at_once
         ).depth
 
-    depths = map_views(depth, planes, config)
+    depths = map_views(depth, planes, config.views_at_once)
     mean = jnp.mean(depths, axis=0)
     return {"depth": jnp.mean(jax.vmap(losses.depth_consistency, (0, None))(depths, mean))}

@@ -81,14 +81,14 @@ def view_terms(networks: FeatureNetworks, image: Array, target: Targets) -> Term
     return terms
 
 
-def map_views(function: Callable[[Any], Any], inputs: Any, config: InversionConfig) -> Any:
-    """Apply a function to every entry of the leading axes, `config.views_at_once` together.
+def map_views(function: Callable[[Any], Any], inputs: Any, views_at_once: int | None) -> Any:
+    """Apply a function to every entry of the leading axes, so many together; None for all.
 
     With fewer together than there are, each is computed anew in the backward pass, which bounds
     memory.
     """
     count = jax.tree.leaves(inputs)[0].shape[0]
-    at_once = config.views_at_once or count
+    at_once = views_at_once or count
     if at_once >= count:
         return jax.vmap(function)(inputs)
     return jax.lax.map(jax.checkpoint(function), inputs, batch_size=at_once)
@@ -96,7 +96,9 @@ def map_views(function: Callable[[Any], Any], inputs: Any, config: InversionConf
 
 def paint(generator: TriPlaneGenerator, ws: Array, config: InversionConfig) -> Array:
     """Feature planes of a latent [L, D], or of each of several [K, L, D]."""
-    return generator.tri_planes(ws) if ws.ndim == 2 else map_views(generator.tri_planes, ws, config)
+    if ws.ndim == 2:
+        return generator.tri_planes(ws)
+    return map_views(generator.tri_planes, ws, config.views_at_once)
 
 
 def reconstruct(
@@ -142,9 +144,9 @@ def reconstruct(
         return view_terms(networks, generator.superresolve(rendered, latent).image, target)
 
     inputs = (targets, jax.random.split(key, count), (ws, planes) if own else None)
-    return jax.tree.map(jnp.mean, map_views(one_view, inputs, config))
+    return jax.tree.map(jnp.mean, map_views(one_view, inputs, config.views_at_once))
 
 
-def weighted(terms: Terms, config: InversionConfig) -> Array:
-    """Sum of the terms times their weights; a term without a weight is an error."""
-    return jnp.asarray(sum(getattr(config.weights, name) * term for name, term in terms.items()))
+def weighted(terms: Terms, weights: Any) -> Array:
+    """Sum of the terms times their weights, attributes of their names; one without is an error."""
+    return jnp.asarray(sum(getattr(weights, name) * term for name, term in terms.items()))

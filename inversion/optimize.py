@@ -75,8 +75,7 @@ def advance_latent(
         terms = reconstruct(generator, ws + noise, networks, targets, config, key_rays)
         return terms | {"prior": losses.latent_prior(ws, w_statistics.mean)}
 
-    total = partial(weighted, config=config)
-    return advance_stage((objective,), state, total, config.latent, num_steps)
+    return advance_stage((objective,), state, config.weights, config.latent, num_steps)
 
 
 @partial(jax.jit, static_argnames=("config", "num_steps"), donate_argnames="state")
@@ -102,8 +101,7 @@ def advance_tuning(
         tuned = nnx.merge(graph, params, rest)
         return reconstruct(tuned, ws, networks, targets, config, key)
 
-    total = partial(weighted, config=config)
-    return advance_stage((objective,), state, total, config.tuning, num_steps)
+    return advance_stage((objective,), state, config.weights, config.tuning, num_steps)
 
 
 @partial(jax.jit, static_argnames=("config", "num_steps"), donate_argnames="state")
@@ -140,8 +138,8 @@ def advance_latents(
         return terms
 
     parts = objectives(networks, targets, config, reference=start.w_plus[0])
-    total = partial(weighted, config=config)
-    return advance_stage(tuple(map(fitted, parts)), state, total, config.latents, num_steps)
+    parts = tuple(map(fitted, parts))
+    return advance_stage(parts, state, config.weights, config.latents, num_steps)
 
 
 @partial(jax.jit, static_argnames=("config", "num_steps"), donate_argnames="state")
@@ -169,14 +167,14 @@ def advance_pivots(
         return terms
 
     parts = objectives(networks, targets, config)
-    total = partial(weighted, config=config)
-    return advance_stage(tuple(map(tuned, parts)), state, total, config.tuning, num_steps)
+    parts = tuple(map(tuned, parts))
+    return advance_stage(parts, state, config.weights, config.tuning, num_steps)
 
 
 def advance_stage(
     objectives: Sequence[Callable[[Any, Array, Array], Terms]],
     state: StageState,
-    weighted_sum: Callable[[Terms], Array],
+    weights: Any,
     stage: StageConfig,
     num_steps: int,
 ) -> tuple[StageState, Terms]:
@@ -185,7 +183,7 @@ def advance_stage(
     Args:
       objectives: (variables, step, key) -> unweighted terms.
       state: before.
-      weighted_sum: of terms.
+      weights: of the terms, see `weighted`.
       stage: schedule.
       num_steps: of this call.
 
@@ -207,14 +205,14 @@ def advance_stage(
 
             def loss(variables: Any, objective=objective, key=key) -> tuple[Array, Terms]:
                 terms = objective(variables, state.step, key)
-                return weighted_sum(terms), terms
+                return weighted(terms, weights), terms
 
             grads, terms = jax.grad(loss, has_aux=True)(variables)
             updates, adam = ADAM.update(grads, adam)
             updates = jax.tree.map(lambda u: factor * u, updates)
             variables = optax.apply_updates(variables, updates)
             all_terms |= terms
-        total = weighted_sum(all_terms)
+        total = weighted(all_terms, weights)
         return step_taken(state, variables, adam, total, stage.num_steps), all_terms
 
     if num_steps == 1:  # without a loop, in which XLA's CPU code is slower

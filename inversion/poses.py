@@ -8,7 +8,6 @@ steps move all 25 numbers of a label freely, which leaves no rotation a rotation
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -24,7 +23,7 @@ from inversion.config import StageConfig
 from inversion.features.lpips import Lpips
 from inversion.features.resize import area_resize
 from inversion.latents import WStatistics
-from inversion.objectives import Terms
+from inversion.objectives import Terms, map_views
 from inversion.optimize import advance_stage
 from inversion.state import StageState, start_state
 from inversion.views import Views
@@ -146,7 +145,7 @@ def advance_joint(
             "latent_prior": losses.latent_prior(ws, w_statistics.mean),
         }
 
-    return advance_stage((objective,), state, partial(_weighted, config), config.joint, num_steps)
+    return advance_stage((objective,), state, config, config.joint, num_steps)
 
 
 @partial(jax.jit, static_argnames=("config", "num_steps"), donate_argnames="state")
@@ -184,7 +183,7 @@ def advance_each(
         terms = _compare(generator, lpips, planes, seen, config, key)
         return terms | {"each_prior": jnp.mean(jnp.sum(jnp.square(rigid), axis=-1))}
 
-    return advance_stage((objective,), state, partial(_weighted, config), config.each, num_steps)
+    return advance_stage((objective,), state, config, config.each, num_steps)
 
 
 def _compare(
@@ -209,13 +208,4 @@ def _compare(
         }
 
     inputs = targets, jax.random.split(key, count)
-    at_once = config.views_at_once or count
-    if at_once >= count:
-        terms = jax.vmap(one)(inputs)
-    else:
-        terms = jax.lax.map(jax.checkpoint(one), inputs, batch_size=at_once)
-    return jax.tree.map(jnp.mean, terms)
-
-
-def _weighted(config: PoseConfig, terms: Mapping[str, Array]) -> Array:
-    return jnp.asarray(sum(getattr(config, name) * term for name, term in terms.items()))
+    return jax.tree.map(jnp.mean, map_views(one, inputs, config.views_at_once))

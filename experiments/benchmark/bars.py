@@ -80,21 +80,22 @@ def main(args: Args) -> int:
     found: dict[str, Measurement] = {}
     bars: list[Bar] = []
     notes: dict[str, Any] = {}
+    pace: dict[str, float] = {}
     with jax.default_matmul_precision("highest"):
         with progress.task("ceilings"):
             ceilings = measure_ceilings()
         if "speed" in parts:
             cases = make_cases(generator, networks, config, 1)
             cases = [*(c for c in cases if c.name in ONE_VIEW), sampler_case(generator)]
-            pace = measure_cases(cases, args.repeats, found, progress)
-            notes["convolution, GFLOP/s"] = {name: rate / 1e9 for name, rate in pace.items()}
+            pace |= measure_cases(cases, args.repeats, found, progress)
             notes["share of the sampler's backward pass"] = sampler_share(found)
             bars += cpu_bars(found, pace) if on_cpu else []
         if "steps" in parts:
             cases = make_cases(generator, networks, config, VIEWS)[-2:]
-            measure_cases(cases, args.repeats, found, progress)
+            pace |= measure_cases(cases, args.repeats, found, progress)
             bars += memory_bars(found, on_cpu)
         if found:
+            notes["convolution, GFLOP/s"] = {name: rate / 1e9 for name, rate in pace.items()}
             bars += ([] if on_cpu else gpu_bars(found)) + [compilation_bar(found)]
     if "table" in parts:
         with progress.task("memory table"):

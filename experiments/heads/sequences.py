@@ -19,7 +19,6 @@ not mean square one.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from eg3d_jax.cameras import Cameras, to_label, yaw_pitch_camera
+from eg3d_jax.cameras import Cameras, yaw_pitch_camera
 from experiments.errors import InputError, explained
 from experiments.heads.anatomy import EXPRESSION, PARAMETERS, PARTS, sample_latents
 from experiments.heads.expressions import (
@@ -43,6 +42,7 @@ from experiments.heads.expressions import (
 from experiments.heads.extras import EXTRAS, Extra
 from experiments.heads.heads import HeadMaker
 from experiments.heads.scene import Pictures, render
+from experiments.labels import write_labels
 
 SEED_STREAM = 2_000_000  # no training shard or held-out file draws from it
 
@@ -181,13 +181,10 @@ def film(
 def save(folder: Path, pictures: Pictures, cameras: Cameras) -> None:
     """Write frames, labels, depth and mask."""
     folder.mkdir(parents=True, exist_ok=True)
-    labels = np.asarray(to_label(cameras), np.float64).tolist()
-    names = [frame_name(i) for i in range(len(labels))]
+    names = [frame_name(i) for i in range(len(cameras))]
     for name, image in zip(names, pictures.image, strict=True):
         Image.fromarray(image).save(folder / name, optimize=True)
-    (folder / "dataset.json").write_text(
-        json.dumps({"labels": [list(pair) for pair in zip(names, labels, strict=True)]})
-    )
+    write_labels(folder, names, cameras)
     np.savez_compressed(folder / "depth.npz", depth=pictures.depth)
     np.savez_compressed(folder / "mask.npz", mask=pictures.opacity)
 

@@ -1,18 +1,12 @@
-"""Folders of frames with other camera labels than those they came with."""
+"""Copies of folders of frames, to be given other camera labels."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
-import numpy as np
-
-from eg3d_jax.cameras import Cameras, to_label
-from experiments.disk import write_atomically
 from experiments.errors import InputError
 from experiments.frames_io import SUFFIXES, Frames
-from experiments.labels import LABELS_FILE
 
 # What may lie beside the frames and stays true of them.
 _BESIDE = ("depth.npz", "mask.npz", "parameters.npz")
@@ -39,10 +33,3 @@ def copy_frames(frames: Frames, folder: Path) -> None:
         target = folder / source.relative_to(frames.folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
-
-
-def write_labels(frames: Frames, cameras: Cameras, folder: Path) -> None:
-    """Write EG3D's dataset.json for frames [T] with cameras [T]."""
-    labels = np.asarray(to_label(cameras), np.float64).tolist()
-    content = {"labels": [list(pair) for pair in zip(frames.names, labels, strict=True)]}
-    write_atomically(folder / LABELS_FILE, json.dumps(content).encode())
