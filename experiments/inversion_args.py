@@ -8,7 +8,7 @@ from typing import Literal
 
 from experiments.generators import EMBEDDED
 from experiments.presets import Preset
-from inversion.config import Regularizer
+from inversion.config import LatentSpace, Regularizer
 
 DEMO = Path(__file__).parent / "demo" / "demo_a"
 
@@ -28,7 +28,10 @@ class Args:
         others see what lies between
       regularise: what holds several latents together, of distance, interpolation and depth; all if
         not given, none if empty
+      knots: which views get one, spread evenly in yaw, or by how much neighbours look different
       update: how the terms of several latents are minimised, see `InversionConfig.update`
+      latent_space: w+ with a latent for each layer, or w with one for all
+      target_lpips: end a stage once the LPIPS of its last 20 steps is no larger
       preset: 'paper' or 'quick'; quick for the embedded generator, paper for others, if not given
       latent_steps: instead of the preset's
       latents_steps: instead of the preset's
@@ -59,7 +62,10 @@ class Args:
     views: int = 7
     latents: int = 1
     regularise: tuple[Regularizer, ...] | None = None
+    knots: Literal["even", "change"] = "even"
     update: Literal["joint", "alternating"] = "joint"
+    latent_space: LatentSpace = "w+"
+    target_lpips: float | None = None
     preset: Preset | None = None
     latent_steps: int | None = None
     latents_steps: int | None = None

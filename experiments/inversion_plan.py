@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,11 @@ from experiments.networks import load_networks
 from experiments.presets import Preset, inversion_config
 from experiments.processes import ALONE, Share
 from experiments.video_list import find_videos, is_one_folder
+from experiments.view_changes import change_along
 from inversion.config import InversionConfig
+from inversion.features.lpips import Lpips
 from inversion.objectives import FeatureNetworks
+from inversion.views import select_along
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,7 @@ class Video:
     @property
     def shape(self) -> tuple:
         """Equal for videos that can be fitted together."""
-        each = [(len(m.frames), None if m.knots is None else tuple(m.knots)) for m in self.methods]
+        each = [(len(m.frames), 0 if m.knots is None else len(m.knots)) for m in self.methods]
         return tuple(each)
 
 
@@ -92,19 +95,24 @@ def prepare(args: Args, share: Share = ALONE) -> Plan:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} {value} must be at least 1")
+    if args.target_lpips is not None and not args.target_lpips > 0:
+        raise InputError(f"--target-lpips {args.target_lpips} must be positive")
     if args.memory_budget is not None and not args.memory_budget > 0:
         raise InputError(f"--memory-budget {args.memory_budget} must be positive, in GB")
     shared = {"generator": generator, "metadata": metadata, "networks": networks, "config": config}
+    lpips = networks.lpips
+
+    def prepared(name: str, folder: Path, run: Path) -> Video:
+        return prepare_video(args, name, folder, run, generator, metadata, config, lpips)
+
     if is_one_folder(args.frames):
         if share.count > 1:
             raise InputError(f"{share.count} processes cannot share one video; name several")
-        video = prepare_video(args, "", args.frames[0], args.run, generator, metadata, config)
-        return Plan(**shared, videos=[video], share=share)
+        return Plan(**shared, videos=[prepared("", args.frames[0], args.run)], share=share)
     videos, refused, found = [], {}, find_videos(args.frames)
     for name in list(found)[share.number :: share.count]:
-        run = args.run / name
         try:
-            videos.append(prepare_video(args, name, found[name], run, generator, metadata, config))
+            videos.append(prepared(name, found[name], args.run / name))
         except InputError as error:
             refused[name] = str(error)
     return Plan(
@@ -120,6 +128,7 @@ def prepare_video(
     generator: TriPlaneGenerator,
     metadata: dict,
     config: InversionConfig,
+    lpips: Lpips,
 ) -> Video:
     """The same for one video."""
     frames = load_frames(
@@ -130,20 +139,24 @@ def prepare_video(
         box_side=generator.config.render.box_warp,
         ray_range=ray_range(generator),
     )
-    methods = plan_methods(args, frames)
+    methods = plan_methods(args, frames, lpips)
     settings = describe(args, config, metadata, folder, frames, methods)
     return Video(
         name=name, folder=folder, run=run, frames=frames, methods=methods, settings=settings
     )
 
 
-def plan_methods(args: Args, frames: Frames) -> list[Method]:
+def plan_methods(args: Args, frames: Frames, lpips: Lpips) -> list[Method]:
     """What is fitted and compared."""
     baseline = choose_preset(args) == "quick" if args.baseline is None else args.baseline
     angles = np.asarray(azimuth(frames.cameras))
     views = min(args.views, len(frames))
     latents = min(args.latents, views) if views < args.views else args.latents
-    return choose_methods(angles, views=views, latents=latents, baseline=baseline)
+    methods = choose_methods(angles, views=views, latents=latents, baseline=baseline)
+    if args.knots == "change" and latents > 1:
+        changed = change_along(lpips, frames, methods[-1].frames)
+        methods[-1] = replace(methods[-1], knots=select_along(changed, latents))
+    return methods
 
 
 def batches(videos: Sequence[Video], size: int) -> list[list[Video]]:
@@ -175,6 +188,8 @@ def choose_config(args: Args) -> InversionConfig:
             update=args.update,
             views_at_once=args.views_at_once,
             rays_at_once=args.rays_at_once,
+            latent_space=args.latent_space,
+            target_lpips=args.target_lpips,
         )
     except ValueError as error:
         raise InputError(f"--latent-steps, --latents-steps or --tuning-steps: {error}") from None
@@ -198,6 +213,7 @@ def describe(
         "generator": metadata["fingerprint"],
         "views": len(last.frames),
         "latents": 1 if last.knots is None else len(last.knots),
+        "knots": None if last.knots is None else last.knots.tolist(),
         "identity": None if args.identity is None else sha256(args.identity),
         "crop": args.crop,
         "seed": args.seed,

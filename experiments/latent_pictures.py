@@ -76,8 +76,8 @@ def _level_cameras(yaws: np.ndarray, config: GeneratorConfig) -> Cameras:
 
 
 def _spread(fit: Fit, latents: Latents, yaw: float) -> np.ndarray:
-    """Deviation of depth over the latents as colours, black where all agree."""
+    """Deviation of depth over the latents as colours, black where all agree or nothing is."""
     cameras = _level_cameras(np.full(len(latents), yaw), fit.generator.config)
-    depths = joined(render_each_in_batches(fit.generator, latents.w_plus, cameras)).depth
-    share = np.clip(depths.std(axis=0) / _SPREAD_TOP, 0, 1)
+    seen = joined(render_each_in_batches(fit.generator, latents.w_plus, cameras))
+    share = seen.opacity.min(axis=0) * np.clip(seen.depth.std(axis=0) / _SPREAD_TOP, 0, 1)
     return matplotlib.colormaps["magma"](share, bytes=True)[..., :3]

@@ -64,8 +64,8 @@ def measure_latents(
       cameras: [V] of the fitted views.
 
     Returns:
-      depth_spread: standard deviation of depth over the K latents, mean over pixels and the V
-      views, world units; path_distance between neighbours in W+; path_angle, degrees, 180 for a
+      depth_spread: standard deviation of depth over the K latents, mean over solid pixels and the
+      V views, world units; path_distance between neighbours in W+; path_angle, degrees, 180 for a
       straight path. None where there are too few latents.
     """
     lengths, angles = step_lengths(latents.w_plus), turning_angles(latents.w_plus)
@@ -144,5 +144,5 @@ def _planes(generator: TriPlaneGenerator, w_plus: Array) -> Array:
 
 @jax.jit
 def _spread_from(generator: TriPlaneGenerator, planes: Array, camera: Cameras) -> Array:
-    depths = jax.lax.map(lambda planes: generator.render(planes, camera).depth, planes)
-    return metrics.depth_spread(depths)
+    seen = jax.lax.map(lambda planes: generator.render(planes, camera), planes)
+    return metrics.depth_spread(seen.depth, seen.opacity)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from inversion.config import InversionConfig, LossWeights, Regularizer, StageConfig
+from inversion.config import InversionConfig, LatentSpace, LossWeights, Regularizer, StageConfig
 
 Preset = Literal["paper", "quick"]
 
@@ -20,6 +20,8 @@ def inversion_config(
     update: Literal["joint", "alternating"] = "joint",
     views_at_once: int | None = None,
     rays_at_once: int | None = None,
+    latent_space: LatentSpace = "w+",
+    target_lpips: float | None = None,
 ) -> InversionConfig:
     """The preset with what the user changed.
 
@@ -52,4 +54,6 @@ def inversion_config(
         update=update,
         views_at_once=views_at_once,
         rays_at_once=rays_at_once,
+        latent_space=latent_space,
+        target_lpips=target_lpips,
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,9 @@ from experiments.progress import Progress
 from experiments.stages import Stage
 from inversion.state import StageState
 from inversion.videos import stack_videos, video
+
+# Over so many steps the perceptual term is averaged: few of them see all views.
+_TARGET_STEPS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +68,22 @@ class _Way:
     step: int
     stopped: str | None = None
     saved: int = field(default=-1)
+    recent: list[float] = field(default_factory=list)  # the perceptual term's last values
+    reached: StageState | None = None  # where the target was, of a way that goes on with others
 
     @property
     def ended(self) -> bool:
-        return self.stopped is not None or self.step >= self.work.stage.schedule.num_steps
+        steps = self.work.stage.schedule.num_steps
+        return self.stopped is not None or self.reached is not None or self.step >= steps
+
+    @property
+    def note(self) -> dict[str, Any]:
+        """What is saved beside a state."""
+        return {
+            "stopped": self.stopped,
+            "reached": self.reached is not None,
+            "recent": self.recent,
+        }
 
 
 class StageRunner:
@@ -102,7 +118,8 @@ class StageRunner:
             state = self._advance(ways, stages, shown)
         # On one device, where what follows is computed.
         ends = jax.device_put(
-            [video(state, i) for i in range(len(ways))], self._programs.mesh.devices[0]
+            [way.reached or video(state, i) for i, way in enumerate(ways)],
+            self._programs.mesh.devices[0],
         )
         return [Ended(end, way.stopped) for end, way in zip(ends, ways, strict=True)]
 
@@ -124,6 +141,8 @@ class StageRunner:
                         own_values = {name: value[i] for name, value in values.items()}
                         self._tell(way, int(steps[i]), own_values)
                         shown[i].update(way.step, own_values)
+                        if self._reaches_target(way):
+                            way.reached = video(state, i)
                     if self._due(way) or stop:
                         self._save(way, video(state, i))
                 if stop:
@@ -140,11 +159,26 @@ class StageRunner:
         schedule, taken = way.work.stage.schedule, step - way.step
         way.work.log.scalars(way.work.name, way.step, {k: v[:taken] for k, v in values.items()})
         way.step = step
+        way.recent += [float(value) for value in values.get("perceptual", ())[:taken]]
+        del way.recent[:-_TARGET_STEPS]
         if taken < chunk_steps(schedule) and step < schedule.num_steps:
             bad = [name for name, value in values.items() if not np.isfinite(value[taken])]
             what = f"the loss term {bad[0]} is not finite" if bad else "the loss has exploded"
             way.stopped = f"{way.work.shown}: {what} after step {step}, where it ended"
             self._progress.say(way.stopped)
+
+    def _reaches_target(self, way: _Way) -> bool:
+        """Whether the way looks enough like its frames, and need not go on."""
+        target = self._programs.config.target_lpips
+        if target is None or len(way.recent) < _TARGET_STEPS or way.ended:
+            return False
+        mean = float(np.mean(way.recent))
+        if mean <= target:
+            self._progress.say(
+                f"{way.work.shown}: LPIPS {mean:.4f} after step {way.step}, at most {target:g} was "
+                "wanted"
+            )
+        return mean <= target
 
     def _due(self, way: _Way) -> bool:
         """Whether the way's state should be saved now."""
@@ -155,7 +189,7 @@ class StageRunner:
     def _save(self, way: _Way, state: StageState) -> None:
         if way.saved != way.step:
             assert way.saver is not None
-            way.saver.save(way.step, state, {"stopped": way.stopped})
+            way.saver.save(way.step, state, way.note)
             way.saved = way.step
 
 
@@ -164,7 +198,9 @@ def _newest(work: Work) -> tuple[_Way, StageState]:
     saved = states.load(work.folder, jax.eval_shape(lambda: work.stage.state))
     if saved is None:
         return _Way(work, None, 0), work.stage.state
-    way = _Way(work, None, saved.step, saved.note.get("stopped"), saved.step)
+    note = saved.note
+    way = _Way(work, None, saved.step, note.get("stopped"), saved.step, note.get("recent", []))
+    way.reached = saved.tree if note.get("reached") else None
     if not 0 <= saved.step <= work.stage.schedule.num_steps:
         raise InputError(
             f"{work.folder} holds a state of step {saved.step}, but the stage has "

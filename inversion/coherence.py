@@ -153,6 +153,7 @@ def agree_in_depth(
 
     The authors compare with a mean that is partly of earlier steps; this one is of this step, and
     constant. All latents are seen through the same ray samples, so that equal ones agree exactly.
+    Pixels count by the least opacity, see `losses.depth_consistency`.
 
     Args:
       generator: renders depth, without super-resolution.
@@ -162,19 +163,21 @@ def agree_in_depth(
       key: of the camera and the ray samples.
 
     Returns:
-      {"depth": scalar}, the mean over latents and pixels of the squared distance from the mean,
-      world units squared.
+      {"depth": scalar}, the mean over latents and solid pixels of the squared distance from the
+      mean, world units squared.
     """
     key_view, key_rays = jax.random.split(key)
     camera = cameras[jax.random.randint(key_view, (), 0, len(cameras))]
     side = config.depth_side
     draws = generator.random_draws(key_rays, side) if config.random_rays else None
 
-    def depth(planes: Array) -> Array:
-        return generator.render(
+    def surface(planes: Array) -> tuple[Array, Array]:
+        seen = generator.render(
             planes, camera, side=side, draws=draws, rays_at_once=config.rays_at_once
-        ).depth
+        )
+        return seen.depth, seen.opacity
 
-    depths = map_views(depth, planes, config.views_at_once)
-    mean = jnp.mean(depths, axis=0)
-    return {"depth": jnp.mean(jax.vmap(losses.depth_consistency, (0, None))(depths, mean))}
+    depths, opacities = map_views(surface, planes, config.views_at_once)
+    mean, solid = jnp.mean(depths, axis=0), jnp.min(opacities, axis=0)
+    each = jax.vmap(losses.depth_consistency, (0, None, None))(depths, mean, solid)
+    return {"depth": jnp.mean(each)}

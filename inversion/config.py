@@ -7,6 +7,8 @@ from typing import Literal
 
 # What holds the latents of several views together (spec inversion section 5).
 Regularizer = Literal["distance", "interpolation", "depth"]
+# W+ has a latent for each layer of the generator, W one for all of them.
+LatentSpace = Literal["w+", "w"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,9 @@ class InversionConfig:
       random_rays: jitter the samples along the rays, as the authors do.
       views_per_step: render only so many views a step, drawn at random; None takes all, as the
         authors do. A quarter of the views a step is a good bargain where time is short.
+      latent_space: where latents are sought.
+      target_lpips: a stage ends early once the perceptual term, a mean over its last steps, is no
+        larger; None takes all steps.
       regularizers: which of the three take part in the stages of several latents.
       update: 'joint' follows the gradient of all terms together; 'alternating' takes an Adam step
         for the views, one for depth and one for the frames between them, as the authors do.
@@ -103,6 +108,8 @@ class InversionConfig:
     noise_per_view: bool = False
     random_rays: bool = True
     views_per_step: int | None = None
+    latent_space: LatentSpace = "w+"
+    target_lpips: float | None = None
     regularizers: tuple[Regularizer, ...] = ("distance", "interpolation", "depth")
     update: Literal["joint", "alternating"] = "joint"
     depth_side: int | None = None

@@ -12,6 +12,8 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from inversion.config import LatentSpace
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,16 @@ def repeat_latents(w_plus: Array, azimuth: ArrayLike) -> Latents:
         )
     azimuth = jnp.asarray(azimuth, jnp.float32)
     return Latents(w_plus=jnp.tile(w_plus, (azimuth.shape[0], 1, 1)), azimuth=azimuth)
+
+
+def in_space(ws: Array, space: LatentSpace) -> Array:
+    """Latents [..., L, D] as the generator sees them while they are fitted.
+
+    In W every layer sees the mean over the layers: those that start equal stay equal.
+    """
+    if space == "w+":
+        return ws
+    return jnp.broadcast_to(jnp.mean(ws, axis=-2, keepdims=True), ws.shape)
 
 
 def latents_at(latents: Latents, azimuth: ArrayLike) -> Array:

@@ -125,21 +125,26 @@ def depth_error(depth: Array, target: Array, mask: Array | None = None) -> Array
     return _masked_mean(jnp.abs(depth - target), mask)
 
 
-def depth_spread(depths: Array) -> Array:
+def depth_spread(depths: Array, opacities: Array) -> Array:
     """Mean over pixels of the standard deviation of depth over latents (spec inversion 8).
+
+    Pixels count by their least opacity, since there is no surface beside the head; where all is
+    opaque, as the official generators are, this is the paper's mean over all pixels.
 
     Args:
       depths: [K, h, w] from one camera, one map a latent, world units.
+      opacities: [K, h, w] in [0, 1].
 
     Returns:
-      Scalar, world units; 0 if all latents agree.
+      Scalar, world units; 0 if all latents agree, NaN if there is nothing.
 
     Raises:
       ValueError: if the maps are not [K, h, w].
     """
     if depths.ndim != 3:
         raise ValueError(f"depth maps have shape {depths.shape}, wanted [K, h, w] of one camera")
-    return jnp.mean(jnp.std(depths, axis=0))
+    _require_same(depths, opacities, "depths", "opacities")
+    return _masked_mean(jnp.std(depths, axis=0), jnp.min(opacities, axis=0))
 
 
 def _clamp(image: Array) -> Array:

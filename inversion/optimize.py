@@ -17,7 +17,7 @@ from eg3d_jax.generator import TriPlaneGenerator
 from inversion import losses
 from inversion.coherence import KnotTargets, Objective, objectives
 from inversion.config import InversionConfig, StageConfig
-from inversion.latents import Latents, WStatistics
+from inversion.latents import Latents, WStatistics, in_space
 from inversion.objectives import FeatureNetworks, Targets, Terms, reconstruct, weighted
 from inversion.schedules import latent_noise_schedule, learning_rate_schedule
 from inversion.state import ADAM, StageState, start_state, step_taken
@@ -70,8 +70,11 @@ def advance_latent(
 
     def objective(ws: Array, step: Array, key: Array) -> Terms:
         key_noise, key_rays = jax.random.split(key)
+        ws = in_space(ws, config.latent_space)
         each = (targets.images.shape[0],) if config.noise_per_view else ()
-        noise = deviation(step) * jax.random.normal(key_noise, (*each, *ws.shape))
+        layers = 1 if config.latent_space == "w" else ws.shape[0]
+        noise = jax.random.normal(key_noise, (*each, layers, ws.shape[1]))
+        noise = deviation(step) * noise
         terms = reconstruct(generator, ws + noise, networks, targets, config, key_rays)
         return terms | {"prior": losses.latent_prior(ws, w_statistics.mean)}
 
@@ -133,6 +136,7 @@ def advance_latents(
     def fitted(objective: Objective):
         def terms(w_plus: Array, step: Array, key: Array) -> Terms:
             del step
+            w_plus = in_space(w_plus, config.latent_space)
             return objective(generator, dataclasses.replace(start, w_plus=w_plus), key)
 
         return terms

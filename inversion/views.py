@@ -99,12 +99,27 @@ def select_evenly(azimuths: ArrayLike, count: int) -> np.ndarray:
         )
     if count == 1:
         return np.argmin(np.abs(_wrap(angles - _FRONTAL)), keepdims=True)
-    targets = np.linspace(angles.min(), angles.max(), count)
-    distance = np.abs(angles - targets[:, None])
+    return select_along(angles, count)
+
+
+def select_along(values: ArrayLike, count: int) -> np.ndarray:
+    """Entries evenly spaced in value from the smallest to the largest, each at most once.
+
+    Args:
+      values: [T] finite, in any order.
+      count: 2 ... T.
+
+    Returns:
+      [count] indices by increasing value: of the nearest entries to the even values, or where one
+      would be chosen twice, of the distinct entries with the smallest sum of distances.
+    """
+    values = np.asarray(values, np.float64)
+    targets = np.linspace(values.min(), values.max(), count)
+    distance = np.abs(values - targets[:, None])
     nearest = np.argmin(distance, axis=1)
     if np.unique(nearest).size == count:
         return nearest
-    order = np.argsort(angles, kind="stable")
+    order = np.argsort(values, kind="stable")
     return order[_distinct(distance[:, order])]
 
 

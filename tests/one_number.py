@@ -20,7 +20,9 @@ class Painter:
 
     def render(self, planes, camera, *, draws, rays_at_once, side=None):
         assert draws is None
-        return SimpleNamespace(value=planes, depth=jnp.full((2, 2), planes))
+        return SimpleNamespace(
+            value=planes, depth=jnp.full((2, 2), planes), opacity=jnp.ones((2, 2))
+        )
 
     def superresolve(self, rendered, ws):
         return SimpleNamespace(image=jnp.full((4, 4, 3), rendered.value))

@@ -48,13 +48,15 @@ class Painter(nnx.Module):
         return self.gain[...] * ws[0, 0]
 
     def render(self, planes, camera, *, draws, rays_at_once, side=None):
-        return SimpleNamespace(value=planes + 0.1 * draws, depth=jnp.full((2, 2), planes))
+        return SimpleNamespace(
+            value=planes + 0.1 * draws, depth=jnp.full((2, 2), planes), opacity=jnp.ones((2, 2))
+        )
 
     def superresolve(self, rendered, ws):
         return SimpleNamespace(image=jnp.full((4, 4, 3), rendered.value))
 
 
-def invert(folder: Path, names: str) -> dict[str, Fit]:
+def invert(folder: Path, names: str, target_lpips: float | None = None) -> dict[str, Fit]:
     """Fit one latent, then two, each with tuning, to videos named by digits; go on if begun.
 
     Their brightness is a tenth of their name, but that of 0 is no number.
@@ -62,7 +64,7 @@ def invert(folder: Path, names: str) -> dict[str, Fit]:
     generator, progress = Painter(), Progress()
     stages = {name: StageConfig(num_steps=STEPS, learning_rate=0.03)
               for name in ("latent", "latents", "tuning")}  # fmt: skip
-    config = InversionConfig(**stages, w_noise=0.5)
+    config = InversionConfig(**stages, w_noise=0.5, target_lpips=target_lpips)
     networks = FeatureNetworks(lpips=Brightness(jnp.asarray(1.0)))
     programs = Programs(generator, networks, config, video_mesh())
     fitter = Fitter(

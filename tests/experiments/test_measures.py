@@ -118,11 +118,15 @@ def test_latents_that_agree_and_that_do_not(inputs):
     moved = jax.random.normal(jax.random.key(0), same.w_plus.shape) + same.w_plus
     found = measure_latents(generator, Latents(w_plus=moved, azimuth=same.azimuth), cameras)
 
-    def depth(ws, camera):
-        return generator.synthesize(ws, camera).depth
+    @jax.jit
+    def surface(ws, camera):
+        seen = generator.synthesize(ws, camera)
+        return seen.depth, seen.opacity
 
-    maps = np.array([[jax.jit(depth)(ws, c) for ws in moved] for c in each(cameras)])
-    assert found["depth_spread"] == pytest.approx(maps.std(1).mean(), rel=1e-4)
+    maps = np.array([[surface(ws, c) for ws in moved] for c in each(cameras)])
+    depth, solid = maps[:, :, 0], maps[:, :, 1].min(1)
+    spread = [np.average(d.std(0), weights=s) for d, s in zip(depth, solid, strict=True)]
+    assert found["depth_spread"] == pytest.approx(np.mean(spread), rel=1e-4)
     assert found["depth_spread"] > 0
     steps = np.diff(np.asarray(moved).reshape(3, -1), axis=0)
     assert found["path_distance"] == pytest.approx(np.linalg.norm(steps, axis=1).mean(), rel=1e-5)

@@ -1,5 +1,6 @@
 """A video whose loss is no number ends alone, and its last sound state is kept."""
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -27,6 +28,25 @@ def test_a_loss_that_is_no_number_ends_one_video_of_a_batch(tmp_path):
     again = toy_inversion.invert(tmp_path, "03")  # it does not begin anew
     np.testing.assert_array_equal(again["3"].latents.w_plus, fits["3"].latents.w_plus)
     assert again["0"].stopped == fits["0"].stopped
+
+
+@pytest.mark.slow
+def test_a_video_at_its_target_ends_alone_where_it_would_by_itself(tmp_path):
+    # After twenty steps, the least that count, the first ones' 0.7 of 1 and 2.8 of 9 still do.
+    stage, target = "3-views-latent", 0.2
+    fits = toy_inversion.invert(tmp_path / "both", "19", target)
+    (near,) = states.steps(tmp_path / "both" / "1" / "state" / stage)[-1:]
+    assert toy_inversion.STEPS > near >= 20
+    assert states.steps(tmp_path / "both" / "9" / "state" / stage)[-1] == toy_inversion.STEPS
+    assert not fits["1"].stopped
+    alone = toy_inversion.invert(tmp_path / "alone", "1", target)
+    np.testing.assert_array_equal(alone["1"].latents.w_plus, fits["1"].latents.w_plus)
+    # From the save before the last it comes to the same end.
+    for folder in (tmp_path / "alone" / "1" / "state").iterdir():
+        shutil.rmtree(folder / f"{states.steps(folder)[-1]:08d}")
+    again = toy_inversion.invert(tmp_path / "alone", "1", target)
+    np.testing.assert_array_equal(again["1"].latents.w_plus, fits["1"].latents.w_plus)
+    assert states.steps(tmp_path / "alone" / "1" / "state" / stage)[-1] == near
 
 
 @given(st.lists(st.sampled_from("xyz"), min_size=1, max_size=12), st.integers(1, 5))

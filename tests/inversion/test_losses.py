@@ -28,13 +28,17 @@ def test_constant_noise_is_fully_correlated_at_every_scale():
     assert float(losses.noise_regularizer([])) == 0.0
 
 
+def opaque_depth(depth, reference):
+    return losses.depth_consistency(depth, reference, jnp.ones_like(depth))
+
+
 @given(VECTORS, VECTORS)
 @settings(deadline=None, max_examples=25)
 def test_squared_terms_are_their_closed_forms_and_symmetric(a, b):
     a64, b64 = a.astype(np.float64), b.astype(np.float64)
     squares = np.square(a64 - b64)
     np.testing.assert_allclose(losses.perceptual(a, b), squares.sum(), rtol=1e-5, atol=1e-12)
-    for loss in (losses.pixel, losses.latent_prior, losses.depth_consistency):
+    for loss in (losses.pixel, losses.latent_prior, opaque_depth):
         shape = (1, 2, 3) if loss is losses.pixel else (2, 3)
         x, y = jnp.asarray(a).reshape(shape), jnp.asarray(b).reshape(shape)
         np.testing.assert_allclose(loss(x, y), squares.mean(), rtol=1e-5, atol=1e-12)
@@ -64,9 +68,19 @@ def test_prior_takes_one_reference_for_all_layers():
 
 def test_depth_reference_carries_no_gradient():
     depth, reference = jnp.full((2, 2), 3.0), jnp.full((2, 2), 2.0)
-    d_depth, d_reference = jax.grad(losses.depth_consistency, argnums=(0, 1))(depth, reference)
+    gradient = jax.grad(losses.depth_consistency, argnums=(0, 1, 2))
+    d_depth, d_reference, d_solid = gradient(depth, reference, jnp.ones((2, 2)))
     np.testing.assert_allclose(d_depth, 2 * 1.0 / 4)
     np.testing.assert_array_equal(d_reference, 0.0)
+    np.testing.assert_array_equal(d_solid, 0.0)
+
+
+def test_depth_counts_where_there_is_something():
+    depth, reference = jnp.array([[1.0, 2.0, 9.0]]), jnp.array([[1.0, 1.0, 1.0]])
+    solid = jnp.array([[1.0, 0.5, 0.0]])
+    found = losses.depth_consistency(depth, reference, solid)
+    assert float(found) == pytest.approx(0.5 / 1.5)
+    assert float(losses.depth_consistency(depth, reference, jnp.zeros((1, 3)))) == 0.0
 
 
 def test_views_may_be_mapped():
@@ -83,7 +97,8 @@ def test_views_may_be_mapped():
         losses.perceptual,
         losses.identity,
         losses.latent_prior,
-        losses.depth_consistency,
+        opaque_depth,
+        lambda depth, solid: losses.depth_consistency(depth, depth, solid),
     ],
 )
 def test_different_shapes_are_refused_rather_than_broadcast(loss):

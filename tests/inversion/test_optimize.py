@@ -12,10 +12,18 @@ from one_number import Brightness, Painter
 from eg3d_jax.cameras import orbit
 from eg3d_jax.config import tiny
 from eg3d_jax.generator import TriPlaneGenerator
+from inversion.coherence import KnotTargets
 from inversion.config import InversionConfig, LossWeights, StageConfig
-from inversion.latents import WStatistics
+from inversion.latents import WStatistics, repeat_latents
 from inversion.objectives import FeatureNetworks, Targets, prepare_targets, reconstruct
-from inversion.optimize import advance_latent, start_latent, start_tuning, tuned_generator
+from inversion.optimize import (
+    advance_latent,
+    advance_latents,
+    start_latent,
+    start_latents,
+    start_tuning,
+    tuned_generator,
+)
 from inversion.views import Views
 
 PAINTER, NETWORKS = Painter(jnp.asarray(1.0)), FeatureNetworks(lpips=Brightness(jnp.asarray(1.0)))
@@ -100,6 +108,27 @@ def test_the_prior_sees_the_latent_without_its_noise():
     )
     _, terms = fit(config, targets_of([1.0]))
     np.testing.assert_allclose(terms["prior"], 0.0, atol=1e-12)
+
+
+def test_in_w_all_layers_follow_the_gradient_of_the_sum():
+    """The painter looks at the first layer only; in W+ the others stay, in W they go along."""
+    targets = targets_of([1.0, 3.0])
+    free, _ = fit(dataclasses.replace(CONFIG, w_noise=0.5), targets)
+    assert np.all(np.asarray(free.variables)[1:] == 0)
+    tied, _ = fit(dataclasses.replace(CONFIG, w_noise=0.5, latent_space="w"), targets)
+    ws = np.asarray(tied.variables)
+    np.testing.assert_array_equal(ws, np.broadcast_to(ws[:1], ws.shape))
+    assert ws[0, 0] > 0.05
+    start = repeat_latents(jnp.ones((3, 2)), jnp.arange(2.0))
+    state, _ = advance_latents(
+        start_latents(start, jax.random.key(0)), PAINTER, NETWORKS,
+        KnotTargets(knots=targets, between=None), start,
+        config=dataclasses.replace(CONFIG, latent_space="w", regularizers=("distance",)),
+        num_steps=4,
+    )  # fmt: skip
+    each = np.asarray(state.variables)
+    np.testing.assert_array_equal(each, np.broadcast_to(each[:, :1], each.shape))
+    assert each[1, 0, 0] > 1 > each[0, 0, 0] - 1e-6
 
 
 def test_chunks_of_a_stage_equal_one_run():

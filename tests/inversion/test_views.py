@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eg3d_jax.cameras import azimuth, from_label, yaw_pitch_camera
-from inversion.views import Views, continuous_azimuths, select_evenly, split_targets_between
+from inversion.views import (
+    Views,
+    continuous_azimuths,
+    select_along,
+    select_evenly,
+    split_targets_between,
+)
 
 FRONT = st.lists(st.floats(0.1, 3.0), min_size=1, max_size=9)
 ANYWHERE = st.lists(st.floats(-np.pi, np.pi), min_size=1, max_size=9)
@@ -55,6 +61,20 @@ def test_no_other_distinct_frames_are_nearer_to_the_angles(angles, data):
 
     least = min(total(frames) for frames in itertools.combinations(range(len(angles)), count))
     assert total(select_evenly(angles, count)) == pytest.approx(least, abs=1e-9)
+
+
+@given(st.lists(st.floats(0, 9), min_size=2, max_size=9), st.data())
+def test_along_any_value_the_ends_are_chosen_and_none_twice(values, data):
+    count = data.draw(st.integers(2, len(values)))
+    chosen = select_along(values, count)
+    assert len(set(chosen)) == count
+    found = np.asarray(values)[chosen]
+    assert np.all(np.diff(found) >= 0)
+    assert (found[0], found[-1]) == (min(values), max(values))
+
+
+def test_along_a_value_entries_crowd_where_it_rises():
+    assert list(select_along([0.0, 1.0, 1.1, 1.2, 2.0, 3.0], 4)) == [0, 1, 4, 5]
 
 
 def test_a_frame_is_not_repeated_where_the_reference_repeats_it():
