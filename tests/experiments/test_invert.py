@@ -152,6 +152,7 @@ def test_a_taken_folder_is_not_overwritten(finished, inputs):
         ({"views": 0}, "at least 1"),
         ({"latents": 4}, "at most the number of views, 3"),
         ({"latent_steps": -1}, "must not be negative"),
+        ({"target_lpips": 0.0}, "--target-lpips 0.0 must be positive"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_written(inputs, tmp_path, changes, message):
