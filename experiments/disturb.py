@@ -16,6 +16,7 @@ import tyro
 from eg3d_jax.cameras import Cameras
 from experiments import output_folder
 from experiments.copied_frames import copy_frames
+from experiments.disk import write_json
 from experiments.errors import InputError, explained
 from experiments.frames_io import load_frames
 from experiments.labels import LABELS_FILE, write_labels
@@ -33,6 +34,7 @@ class Args:
       output: new folder
       degrees: largest turn of a camera about the head
       percent: largest shift of a camera, of its distance
+      crop: take the central square of frames that are not square
       seed: of the draws
       overwrite: replace an earlier call's folder
     """
@@ -41,6 +43,7 @@ class Args:
     output: Path
     degrees: float = 3.0
     percent: float = 3.0
+    crop: bool = False
     seed: int = 0
     overwrite: bool = False
 
@@ -50,11 +53,12 @@ def main(args: Args) -> None:
     for name, most in (("degrees", 180.0), ("percent", 50.0)):
         if not 0 <= getattr(args, name) <= most:
             raise InputError(f"--{name} {getattr(args, name)} must be from 0 to {most:.0f}")
-    frames = load_frames(args.frames, image_side=64)
+    frames = load_frames(args.frames, image_side=64, crop=args.crop)
     output_folder.claim(args.output, MARK, (LABELS_FILE,), overwrite=args.overwrite)
     copy_frames(frames, args.output)
     cameras = disturbed(frames.cameras, args.degrees, args.percent, args.seed)
     write_labels(args.output, frames.names, cameras)
+    write_json(args.output / MARK, {"settings": args})
     print(f"{args.output}: {len(frames)} frames, labels off by up to {args.degrees:g} degrees and "
           f"{args.percent:g} % of the distance")  # fmt: skip
 

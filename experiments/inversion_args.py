@@ -45,6 +45,8 @@ class Args:
       rays_at_once: rays of a view rendered together; must divide their number
       identity: model_ir_se50.pth, whose face embeddings then join the losses; for generators of 256
         pixels or more
+      refine_cameras: refine the frames' camera labels first, by `experiments.refine_cameras`, in a
+        copy beside the run, RUN_frames; for footage whose labels are estimates
       crop: take the central square of frames that are not square
       save_steps: steps from one saved state to the next
       resume: go on with an interrupted run
@@ -76,6 +78,7 @@ class Args:
     views_at_once: int | None = None
     rays_at_once: int | None = None
     identity: Path | None = None
+    refine_cameras: bool = False
     crop: bool = False
     save_steps: int = 50
     resume: bool = False

@@ -24,6 +24,7 @@ from experiments.outcomes import Outcome, Outcomes, table
 from experiments.preparation import prepare_fitter
 from experiments.processes import join_processes
 from experiments.progress import Progress
+from experiments.refined_frames import refine_first
 from experiments.run_lock import RunLock
 from experiments.runs import RunFolder
 
@@ -39,6 +40,9 @@ def main(args: Args) -> bool:
     share = join_processes(args.coordinator, args.processes, args.process)
     progress, started = Progress(), time.perf_counter()
     with progress.task("reading generator and frames"):
+        plan = prepare(args, share)
+    if args.refine_cameras:  # after the check of what was given
+        args = refine_first(args, plan, progress)
         plan = prepare(args, share)
     fine = (invert_several if plan.several else invert_one)(args, plan, progress)
     where = args.run / ("index.html" if plan.several else "report.html")

@@ -1,5 +1,6 @@
 """Labels are disturbed and refined from the command line's side."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,11 +8,13 @@ import pytest
 from PIL import Image
 
 from eg3d_jax.cameras import from_label, yaw_pitch_camera
-from experiments import disturb, refine_cameras
+from experiments import disturb, invert, refine_cameras
 from experiments.disturb import disturbed
 from experiments.errors import InputError
 from experiments.frames_io import load_frames
 from experiments.labels import read_labels
+from experiments.progress import Progress
+from experiments.refined_frames import refine_first
 from inversion.camera_motion import pose_errors
 
 
@@ -34,6 +37,7 @@ def wrong(frames, tmp_path_factory):
 def test_disturbed_labels_are_off_by_no_more_than_asked(frames, wrong):
     turn, shift = pose_errors(cameras_in(wrong), cameras_in(frames))
     assert 0.1 < np.max(turn) <= 2.0 + 1e-3
+    assert json.loads((wrong / "disturbance.json").read_text())["settings"]["degrees"] == 2.0
     assert 0.001 < np.max(shift) <= 0.01 + 1e-5
     assert (wrong / "0.png").read_bytes() == (frames / "0.png").read_bytes()
 
@@ -110,3 +114,29 @@ def test_truth_must_name_the_same_frames(visible_inputs, wrong, tmp_path):
     )  # fmt: skip
     with pytest.raises(InputError, match="no label for 0.png"):
         refine_cameras.main(args)
+
+
+def test_an_inversion_takes_refined_labels_once_they_are_made(
+    visible_inputs, wrong, tmp_path, capsys
+):
+    args = invert.Args(
+        frames=(wrong,), generator=visible_inputs / "generator", run=tmp_path / "run", views=2
+    )
+    usual = refine_cameras.Args(views=9, joint_steps=3, each_steps=2)  # of four frames, four
+    refined = refine_first(args, invert.prepare(args), Progress(), usual)
+    (copy,) = refined.frames
+    assert copy == tmp_path / "run_frames"
+    assert np.any(read_labels(copy)["0.png"] != read_labels(wrong)["0.png"])
+    plan = invert.prepare(refined)
+    np.testing.assert_allclose(plan.videos[0].frames.cameras.cam2world, cameras_in(copy).cam2world)
+    made = (copy / "refinement.json").stat().st_mtime_ns
+    again = refine_first(args, invert.prepare(args), Progress(), usual)
+    assert again == refined
+    assert (copy / "refinement.json").stat().st_mtime_ns == made
+    # Of several videos, one that is refused stays so, and one that cannot be refined is inverted
+    # as it is.
+    several = dataclasses.replace(args, frames=(wrong, tmp_path / "missing"))
+    nothing = dataclasses.replace(usual, joint_steps=0)
+    kept = refine_first(several, invert.prepare(several), Progress(), nothing)
+    assert kept.frames == several.frames
+    assert "the cameras stay as given" in capsys.readouterr().out
