@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.frames_io import Frames, read_image
+from experiments.frames_io import Frames, read_images
 from inversion import losses
 from inversion.features.lpips import Lpips
+from inversion.objectives import FeatureNetworks, prepare_targets
+from inversion.views import Views
 
 
 def change_along(lpips: Lpips, frames: Frames, chosen: np.ndarray) -> np.ndarray:
@@ -19,7 +21,7 @@ def change_along(lpips: Lpips, frames: Frames, chosen: np.ndarray) -> np.ndarray
       frames: of a video.
       chosen: V indices of frames, by ascending azimuth.
     """
-    describe = jax.jit(lambda image: lpips.features(image))
-    features = [describe(jnp.asarray(read_image(frames, int(i)))) for i in chosen]
-    steps = [float(losses.perceptual(a, b)) for a, b in zip(features, features[1:], strict=False)]
+    views = Views(images=jnp.asarray(read_images(frames, chosen)), cameras=frames.cameras[chosen])
+    features = prepare_targets(FeatureNetworks(lpips=lpips), views).features
+    steps = jax.vmap(losses.perceptual)(features[1:], features[:-1])
     return np.concatenate([[0.0], np.cumsum(steps)])

@@ -73,8 +73,7 @@ def advance_latent(
         ws = in_space(ws, config.latent_space)
         each = (targets.images.shape[0],) if config.noise_per_view else ()
         layers = 1 if config.latent_space == "w" else ws.shape[0]
-        noise = jax.random.normal(key_noise, (*each, layers, ws.shape[1]))
-        noise = deviation(step) * noise
+        noise = deviation(step) * jax.random.normal(key_noise, (*each, layers, ws.shape[1]))
         terms = reconstruct(generator, ws + noise, networks, targets, config, key_rays)
         return terms | {"prior": losses.latent_prior(ws, w_statistics.mean)}
 
