@@ -79,5 +79,6 @@ def _spread(fit: Fit, latents: Latents, yaw: float) -> np.ndarray:
     """Deviation of depth over the latents as colours, black where all agree or nothing is."""
     cameras = _level_cameras(np.full(len(latents), yaw), fit.generator.config)
     seen = joined(render_each_in_batches(fit.generator, latents.w_plus, cameras))
-    share = seen.opacity.min(axis=0) * np.clip(seen.depth.std(axis=0) / _SPREAD_TOP, 0, 1)
+    solid, deviation = np.min(seen.opacity, axis=0), np.std(seen.depth, axis=0)
+    share = np.asarray(solid * np.clip(deviation / _SPREAD_TOP, 0, 1))
     return matplotlib.colormaps["magma"](share, bytes=True)[..., :3]
