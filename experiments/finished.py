@@ -13,6 +13,7 @@ from experiments.frame_scores import FrameScores, score
 from experiments.frames_io import Frames
 from experiments.methods import Method
 from experiments.progress import Progress
+from inversion.noise_maps import with_noise_maps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,8 @@ class Finished:
 def measure(fitter: Fitter, frames: Frames, job: Job, fit: Fit, progress: Progress) -> Finished:
     """Measure a fitted method on all frames, its latents alone and tuned."""
     method = job.method
-    generators = {"latent": fitter.generator, "tuning": fit.generator}
+    untuned = with_noise_maps(fitter.generator, fit.noise_maps)
+    generators = {"latent": untuned, "tuning": fit.generator}
     if not fitter.config.tuning.num_steps:
         del generators["tuning"]
     scores, renders = {}, None

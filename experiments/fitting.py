@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
@@ -17,14 +17,22 @@ from experiments.event_log import EventLog
 from experiments.methods import Method
 from experiments.programs import Programs
 from experiments.stage_runner import Ended, StageRunner, Work
-from experiments.stages import Stage, found_latents, latent_stage, latents_stage, tuning_stage
+from experiments.stages import (
+    Stage,
+    found_latents,
+    found_noise_maps,
+    latent_stage,
+    latents_stage,
+    tuning_stage,
+)
 from inversion.config import InversionConfig
 from inversion.latents import Latents, WStatistics
+from inversion.noise_maps import NoiseMaps, with_noise_maps
 from inversion.objectives import FeatureNetworks, prepare_targets
 from inversion.optimize import tuned_generator
 from inversion.views import Views, continuous_azimuths
 
-TERMS = ("pixel", "perceptual", "identity", "prior", "distance", "interpolation", "depth")
+TERMS = ("pixel", "perceptual", "identity", "prior", "noise", "distance", "interpolation", "depth")
 
 
 @dataclass(frozen=True)
@@ -33,13 +41,15 @@ class Fit:
 
     Attributes:
       latents: found.
-      generator: tuned; the original without tuning.
+      generator: tuned, or not if there was no tuning; with the fitted noise maps.
+      noise_maps: fitted with the latents; empty if none were.
       stopped: what was said of stages that ended early.
       unusable: whether one ended before its first step.
     """
 
     latents: Latents
     generator: TriPlaneGenerator
+    noise_maps: NoiseMaps = field(default_factory=dict)
     stopped: tuple[str, ...] = ()
     unusable: bool = False
 
@@ -109,12 +119,15 @@ class Fitter:
             tuned = self._tune(wave, key_tuning)
             for (_, stage, end), tuning in zip(wave, tuned, strict=True):
                 both = [end] if tuning is None else [end, tuning]
+                maps = found_noise_maps(stage, end.state)
+                generator = with_noise_maps(self.generator, maps)
                 fits.append(
                     Fit(
                         found_latents(stage, end.state, frontal),
-                        generator=self.generator
+                        generator=generator
                         if tuning is None
-                        else tuned_generator(self.generator, tuning.state),
+                        else tuned_generator(generator, tuning.state),
+                        noise_maps=maps,
                         stopped=tuple(e.stopped for e in both if e.stopped),
                         unusable=any(e.stopped and not int(e.state.step) for e in both),
                     )
@@ -131,7 +144,8 @@ class Fitter:
         with jax.ensure_compile_time_eval():  # cameras are known where only shapes are planned
             angles = continuous_azimuths(np.asarray(azimuth(views.cameras))[method.knots])
         pivot = start.latents.w_plus[0]
-        return latents_stage(method, self.config, targets, pivot, jnp.asarray(angles), key)
+        angles = jnp.asarray(angles)
+        return latents_stage(method, self.config, targets, pivot, start.noise_maps, angles, key)
 
     def padded(self, views: Views) -> Views:
         """Views repeated to one number, where only some are drawn each step.

@@ -31,6 +31,8 @@ class Args:
       knots: which views get one, spread evenly in yaw, or by how much neighbours look different
       update: how the terms of several latents are minimised, see `InversionConfig.update`
       latent_space: w+ with a latent for each layer, or w with one for all
+      fit_noise_maps: fit the backbone's noise maps with the latent, which shows finer detail of the
+        fitted views
       target_lpips: end a stage once the LPIPS of its last 20 steps is no larger
       preset: 'paper' or 'quick'; quick for the embedded generator, paper for others, if not given
       latent_steps: instead of the preset's
@@ -67,6 +69,7 @@ class Args:
     knots: Literal["even", "change"] = "even"
     update: Literal["joint", "alternating"] = "joint"
     latent_space: LatentSpace = "w+"
+    fit_noise_maps: bool = False
     target_lpips: float | None = None
     preset: Preset | None = None
     latent_steps: int | None = None

@@ -189,6 +189,7 @@ def choose_config(args: Args) -> InversionConfig:
             views_at_once=args.views_at_once,
             rays_at_once=args.rays_at_once,
             latent_space=args.latent_space,
+            fit_noise_maps=args.fit_noise_maps,
             target_lpips=args.target_lpips,
         )
     except ValueError as error:

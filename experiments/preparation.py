@@ -21,6 +21,7 @@ from experiments.runs import STATES
 from experiments.stage_runner import StageRunner
 from experiments.stages import Stage, tuning_stage
 from inversion.latents import repeat_latents
+from inversion.noise_maps import own_noise_maps
 from inversion.videos import video_mesh
 from inversion.views import Views
 
@@ -109,7 +110,8 @@ def planned_stages(fitter: Fitter, video: Video) -> list[tuple[str, Stage]]:
     config, found = fitter.generator.config, []
     side, key = config.image_side, jax.random.key(0)
     ws = jnp.zeros((config.num_ws, config.w_dim))
-    start = Fit(repeat_latents(ws, jnp.zeros(1)), fitter.generator)
+    maps = own_noise_maps(fitter.generator) if fitter.config.fit_noise_maps else {}
+    start = Fit(repeat_latents(ws, jnp.zeros(1)), fitter.generator, maps)
     for method in video.methods:
         cameras = video.frames.cameras[method.frames]
         images = jax.ShapeDtypeStruct((len(method.frames), side, side, 3), jnp.float32)

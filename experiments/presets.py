@@ -21,6 +21,7 @@ def inversion_config(
     views_at_once: int | None = None,
     rays_at_once: int | None = None,
     latent_space: LatentSpace = "w+",
+    fit_noise_maps: bool = False,
     target_lpips: float | None = None,
 ) -> InversionConfig:
     """The preset with what the user changed.
@@ -56,5 +57,6 @@ def inversion_config(
         views_at_once=views_at_once,
         rays_at_once=rays_at_once,
         latent_space=latent_space,
+        fit_noise_maps=fit_noise_maps,
         target_lpips=target_lpips,
     )

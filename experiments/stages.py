@@ -15,6 +15,7 @@ from experiments.methods import Method
 from inversion.coherence import split_targets
 from inversion.config import InversionConfig, StageConfig
 from inversion.latents import Latents, WStatistics, repeat_latents
+from inversion.noise_maps import NoiseMaps, own_noise_maps
 from inversion.objectives import Targets
 from inversion.optimize import (
     advance_latent,
@@ -56,8 +57,9 @@ def latent_stage(
     key: Array,
 ) -> Stage:
     """One latent for all views, from the mean."""
+    maps = own_noise_maps(generator) if config.fit_noise_maps else {}
     return Stage(
-        state=start_latent(w_statistics, generator.config.num_ws, key),
+        state=start_latent(w_statistics, generator.config.num_ws, key, maps),
         own={"targets": targets, "w_statistics": w_statistics},
         advance=advance_latent,
         schedule=config.latent,
@@ -70,6 +72,7 @@ def latents_stage(
     config: InversionConfig,
     targets: Targets,
     start: Array,
+    noise_maps: NoiseMaps,
     angles: Array,
     key: Array,
 ) -> Stage:
@@ -80,6 +83,7 @@ def latents_stage(
       config: schedules.
       targets: of all views.
       start: [L, D] the latent of all views.
+      noise_maps: fitted with it.
       angles: [K] of the knots, see `Latents`.
       key: of the draws.
     """
@@ -87,7 +91,11 @@ def latents_stage(
     before = repeat_latents(start, angles)
     return Stage(
         state=start_latents(before, key),
-        own={"targets": split_targets(targets, method.knots, method.between), "start": before},
+        own={
+            "targets": split_targets(targets, method.knots, method.between),
+            "start": before,
+            "noise_maps": noise_maps,
+        },
         advance=advance_latents,
         schedule=config.latents,
         shares_generator=True,
@@ -107,13 +115,13 @@ def tuning_stage(
       key: of the draws.
     """
     if found.advance is advance_latent:
-        advance, pivot = advance_tuning, {"ws": end.variables}
+        advance, pivot = advance_tuning, {"ws": end.variables.ws}
     else:
         latents = dataclasses.replace(found.own["start"], w_plus=end.variables)
         advance, pivot = advance_pivots, {"latents": latents}
     return Stage(
         state=start_tuning(generator, key),
-        own={"targets": found.own["targets"], **pivot},
+        own={"targets": found.own["targets"], "noise_maps": found_noise_maps(found, end), **pivot},
         advance=advance,
         schedule=config.tuning,
         shares_generator=False,
@@ -123,5 +131,12 @@ def tuning_stage(
 def found_latents(stage: Stage, end: StageState, frontal: Array) -> Latents:
     """The latents at the end of a stage that finds them; a single one is put at `frontal` []."""
     if stage.advance is advance_latent:
-        return repeat_latents(end.variables, frontal[None])
+        return repeat_latents(end.variables.ws, frontal[None])
     return dataclasses.replace(stage.own["start"], w_plus=end.variables)
+
+
+def found_noise_maps(stage: Stage, end: StageState) -> NoiseMaps:
+    """The noise maps that belong to them; none if the generator's own do."""
+    if stage.advance is advance_latent:
+        return end.variables.noise_maps
+    return stage.own["noise_maps"]

@@ -45,6 +45,7 @@ class LossWeights:
       identity: of one minus the cosine of the face embeddings; without effect if no network is
         given.
       prior: of the mean squared distance to the mean latent; latent stage only.
+      noise: of the correlation within the noise maps, where they are fitted (spec inversion 2.4).
       distance: of the mean squared distance of the views' latents to the one of all views.
       interpolation: of the image losses of frames between the views.
       depth: of the mean squared distance of the latents' depths from their mean, world units.
@@ -54,6 +55,7 @@ class LossWeights:
     perceptual: float = 1.0
     identity: float = 1.0
     prior: float = 1.0
+    noise: float = 1e5
     distance: float = 1.0
     interpolation: float = 1.0
     depth: float = 1.0
@@ -77,6 +79,8 @@ class InversionConfig:
       views_per_step: render only so many views a step, drawn at random; None takes all, as the
         authors do. A quarter of the views a step is a good bargain where time is short.
       latent_space: where latents are sought.
+      fit_noise_maps: fit the backbone's noise maps with the latent of all views; they stay as found
+        in the stages after.
       target_lpips: a stage ends early once the perceptual term, a mean over its last steps, is no
         larger; None takes all steps.
       regularizers: which of the three take part in the stages of several latents.
@@ -109,6 +113,7 @@ class InversionConfig:
     random_rays: bool = True
     views_per_step: int | None = None
     latent_space: LatentSpace = "w+"
+    fit_noise_maps: bool = False
     target_lpips: float | None = None
     regularizers: tuple[Regularizer, ...] = ("distance", "interpolation", "depth")
     update: Literal["joint", "alternating"] = "joint"

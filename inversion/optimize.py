@@ -3,29 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 from jax import Array
 
 from eg3d_jax.generator import TriPlaneGenerator
 from inversion import losses
 from inversion.coherence import KnotTargets, Objective, objectives
-from inversion.config import InversionConfig, StageConfig
+from inversion.config import InversionConfig
 from inversion.latents import Latents, WStatistics, in_space
-from inversion.objectives import FeatureNetworks, Targets, Terms, reconstruct, weighted
-from inversion.schedules import latent_noise_schedule, learning_rate_schedule
-from inversion.state import ADAM, StageState, start_state, step_taken
+from inversion.noise_maps import NoiseMaps, standardize, with_noise_maps
+from inversion.objectives import FeatureNetworks, Targets, Terms, reconstruct
+from inversion.schedules import latent_noise_schedule
+from inversion.state import StageState, advance_stage, start_state
 
 
-def start_latent(w_statistics: WStatistics, num_ws: int, key: Array) -> StageState:
-    """The first stage's beginning: the mean latent in every layer."""
-    return start_state(jnp.tile(w_statistics.mean, (num_ws, 1)), key)
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class FittedLatent:
+    """What the first stage fits.
+
+    Attributes:
+      ws: [L, D], one latent for all views.
+      noise_maps: of the backbone; empty unless they are fitted, too.
+    """
+
+    ws: Array
+    noise_maps: NoiseMaps
+
+
+def start_latent(
+    w_statistics: WStatistics, num_ws: int, key: Array, noise_maps: NoiseMaps | None = None
+) -> StageState:
+    """The first stage's beginning: the mean latent in every layer, and noise maps to be fitted."""
+    maps = jax.tree.map(jnp.copy, noise_maps or {})  # the steps donate their buffers
+    ws = jnp.tile(w_statistics.mean, (num_ws, 1))
+    return start_state(FittedLatent(ws=ws, noise_maps=maps), key)
 
 
 def start_latents(latents: Latents, key: Array) -> StageState:
@@ -68,16 +85,25 @@ def advance_latent(
         ramp=config.w_noise_ramp,
     )
 
-    def objective(ws: Array, step: Array, key: Array) -> Terms:
+    def objective(fitted: FittedLatent, step: Array, key: Array) -> Terms:
         key_noise, key_rays = jax.random.split(key)
-        ws = in_space(ws, config.latent_space)
+        ws = in_space(fitted.ws, config.latent_space)
         each = (targets.images.shape[0],) if config.noise_per_view else ()
         layers = 1 if config.latent_space == "w" else ws.shape[0]
         noise = deviation(step) * jax.random.normal(key_noise, (*each, layers, ws.shape[1]))
-        terms = reconstruct(generator, ws + noise, networks, targets, config, key_rays)
+        shown = with_noise_maps(generator, fitted.noise_maps)
+        terms = reconstruct(shown, ws + noise, networks, targets, config, key_rays)
+        if fitted.noise_maps:
+            maps = jax.tree.leaves(fitted.noise_maps)
+            terms |= {"noise": losses.noise_regularizer(maps)}
         return terms | {"prior": losses.latent_prior(ws, w_statistics.mean)}
 
-    return advance_stage((objective,), state, config.weights, config.latent, num_steps)
+    def keep_standard(fitted: FittedLatent) -> FittedLatent:
+        return dataclasses.replace(fitted, noise_maps=standardize(fitted.noise_maps))
+
+    return advance_stage(
+        (objective,), state, config.weights, config.latent, num_steps, project=keep_standard
+    )
 
 
 @partial(jax.jit, static_argnames=("config", "num_steps"), donate_argnames="state")
@@ -87,15 +113,19 @@ def advance_tuning(
     networks: FeatureNetworks,
     targets: Targets,
     ws: Array,
+    noise_maps: NoiseMaps | None = None,
     *,
     config: InversionConfig,
     num_steps: int,
 ) -> tuple[StageState, Terms]:
     """Tune all parameters of the generator around the pivot ws (spec inversion section 4).
 
+    The noise maps, the generator's or those that the first stage fitted, stay.
+
     Returns:
       The state, whose buffers replace the given one's, and every unweighted term as [num_steps].
     """
+    generator = with_noise_maps(generator, noise_maps)
     graph, _, rest = nnx.split(generator, nnx.Param, ...)
 
     def objective(params: nnx.State, step: Array, key: Array) -> Terms:
@@ -113,6 +143,7 @@ def advance_latents(
     networks: FeatureNetworks,
     targets: KnotTargets,
     start: Latents,
+    noise_maps: NoiseMaps | None = None,
     *,
     config: InversionConfig,
     num_steps: int,
@@ -125,12 +156,14 @@ def advance_latents(
       networks: of the image losses.
       targets: all fitted views.
       start: where the latents began: the one of all views, repeated.
+      noise_maps: instead of the generator's, if the first stage fitted some.
       config: schedule, weights, regularisers.
       num_steps: how many.
 
     Returns:
       The state, whose buffers replace the given one's, and every unweighted term as [num_steps].
     """
+    generator = with_noise_maps(generator, noise_maps)
 
     def fitted(objective: Objective):
         def terms(w_plus: Array, step: Array, key: Array) -> Terms:
@@ -152,6 +185,7 @@ def advance_pivots(
     networks: FeatureNetworks,
     targets: KnotTargets,
     latents: Latents,
+    noise_maps: NoiseMaps | None = None,
     *,
     config: InversionConfig,
     num_steps: int,
@@ -160,6 +194,7 @@ def advance_pivots(
 
     As `advance_tuning`, with the regularisers of `advance_latents` but distance: latents stay.
     """
+    generator = with_noise_maps(generator, noise_maps)
     graph, _, rest = nnx.split(generator, nnx.Param, ...)
 
     def tuned(objective: Objective):
@@ -172,53 +207,3 @@ def advance_pivots(
     parts = objectives(networks, targets, config)
     parts = tuple(map(tuned, parts))
     return advance_stage(parts, state, config.weights, config.tuning, num_steps)
-
-
-def advance_stage(
-    objectives: Sequence[Callable[[Any, Array, Array], Terms]],
-    state: StageState,
-    weights: Any,
-    stage: StageConfig,
-    num_steps: int,
-) -> tuple[StageState, Terms]:
-    """Minimise each objective in turn, with one Adam state and one rate, `num_steps` times.
-
-    Args:
-      objectives: (variables, step, key) -> unweighted terms.
-      state: before.
-      weights: of the terms, see `weighted`.
-      stage: schedule.
-      num_steps: of this call.
-
-    Returns:
-      The state after, and every unweighted term as [num_steps].
-    """
-    rate = learning_rate_schedule(
-        stage.learning_rate,
-        max(stage.num_steps, 1),
-        ramp_up=stage.ramp_up,
-        ramp_down=stage.ramp_down,
-    )
-
-    def iteration(state: StageState, _) -> tuple[StageState, Terms]:
-        variables, adam, all_terms = state.variables, state.adam, {}
-        factor = -jnp.asarray(rate(state.step))
-        for i, objective in enumerate(objectives):  # unrolled in the trace: one to three
-            key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), i)
-
-            def loss(variables: Any, objective=objective, key=key) -> tuple[Array, Terms]:
-                terms = objective(variables, state.step, key)
-                return weighted(terms, weights), terms
-
-            grads, terms = jax.grad(loss, has_aux=True)(variables)
-            updates, adam = ADAM.update(grads, adam)
-            updates = jax.tree.map(lambda u: factor * u, updates)
-            variables = optax.apply_updates(variables, updates)
-            all_terms |= terms
-        total = weighted(all_terms, weights)
-        return step_taken(state, variables, adam, total, stage.num_steps), all_terms
-
-    if num_steps == 1:  # without a loop, in which XLA's CPU code is slower
-        state, terms = iteration(state, None)
-        return state, jax.tree.map(lambda x: x[None], terms)
-    return jax.lax.scan(iteration, state, length=num_steps)

@@ -24,8 +24,7 @@ from inversion.features.lpips import Lpips
 from inversion.features.resize import area_resize
 from inversion.latents import WStatistics
 from inversion.objectives import Terms, map_views
-from inversion.optimize import advance_stage
-from inversion.state import StageState, start_state
+from inversion.state import StageState, advance_stage, start_state
 from inversion.views import Views
 
 

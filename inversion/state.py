@@ -1,8 +1,9 @@
-"""What changes in a stage of optimisation, and when a step is not taken."""
+"""A stage of Adam steps: what changes in it, and when a step is not taken."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+
+from inversion.config import StageConfig
+from inversion.objectives import Terms, weighted
+from inversion.schedules import learning_rate_schedule
 
 ADAM = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
 # A loss so many times its first value, or 1, is no longer minimised.
@@ -72,3 +77,56 @@ def step_taken(
     # takes three quarters of the time in which a tuning step is compiled.
     keep = jnp.sort(jnp.stack([within, state.step < num_steps, *finite]))[0]
     return jax.tree.map(lambda new, old: jnp.where(keep, new, old), new, state)
+
+
+def advance_stage(
+    objectives: Sequence[Callable[[Any, Array, Array], Terms]],
+    state: StageState,
+    weights: Any,
+    stage: StageConfig,
+    num_steps: int,
+    *,
+    project: Callable[[Any], Any] = lambda variables: variables,
+) -> tuple[StageState, Terms]:
+    """Minimise each objective in turn, with one Adam state and one rate, `num_steps` times.
+
+    Args:
+      objectives: (variables, step, key) -> unweighted terms.
+      state: before.
+      weights: of the terms, see `weighted`.
+      stage: schedule.
+      num_steps: of this call.
+      project: variables after a step -> the nearest ones that are allowed.
+
+    Returns:
+      The state after, and every unweighted term as [num_steps].
+    """
+    rate = learning_rate_schedule(
+        stage.learning_rate,
+        max(stage.num_steps, 1),
+        ramp_up=stage.ramp_up,
+        ramp_down=stage.ramp_down,
+    )
+
+    def iteration(state: StageState, _) -> tuple[StageState, Terms]:
+        variables, adam, all_terms = state.variables, state.adam, {}
+        factor = -jnp.asarray(rate(state.step))
+        for i, objective in enumerate(objectives):  # unrolled in the trace: one to three
+            key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), i)
+
+            def loss(variables: Any, objective=objective, key=key) -> tuple[Array, Terms]:
+                terms = objective(variables, state.step, key)
+                return weighted(terms, weights), terms
+
+            grads, terms = jax.grad(loss, has_aux=True)(variables)
+            updates, adam = ADAM.update(grads, adam)
+            updates = jax.tree.map(lambda u: factor * u, updates)
+            variables = project(optax.apply_updates(variables, updates))
+            all_terms |= terms
+        total = weighted(all_terms, weights)
+        return step_taken(state, variables, adam, total, stage.num_steps), all_terms
+
+    if num_steps == 1:  # without a loop, in which XLA's CPU code is slower
+        state, terms = iteration(state, None)
+        return state, jax.tree.map(lambda x: x[None], terms)
+    return jax.lax.scan(iteration, state, length=num_steps)

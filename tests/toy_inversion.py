@@ -13,6 +13,7 @@ from flax import nnx
 from one_number import Brightness
 
 from eg3d_jax.cameras import yaw_pitch_camera
+from eg3d_jax.layers import Buffer
 from experiments.event_log import EventLog
 from experiments.fingerprints import entries
 from experiments.fitting import TERMS, Fit, Fitter, Job, steps_done
@@ -21,7 +22,7 @@ from experiments.processes import join_processes
 from experiments.programs import Programs
 from experiments.progress import Progress
 from experiments.stage_runner import StageRunner
-from inversion.config import InversionConfig, StageConfig
+from inversion.config import InversionConfig, LossWeights, StageConfig
 from inversion.latents import WStatistics
 from inversion.objectives import FeatureNetworks
 from inversion.videos import video_mesh
@@ -56,15 +57,38 @@ class Painter(nnx.Module):
         return SimpleNamespace(image=jnp.full((4, 4, 3), rendered.value))
 
 
-def invert(folder: Path, names: str, target_lpips: float | None = None) -> dict[str, Fit]:
+class Canvas(nnx.Module):
+    """Noise of mean square 1, of which the first number, 0.54, shows."""
+
+    def __init__(self):
+        self.noise_map = Buffer(jnp.roll(jnp.linspace(-1.627, 1.627, 16), 6).reshape(4, 4))
+
+
+class NoisyPainter(Painter):
+    """Paints on a canvas."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = Canvas()
+
+    def tri_planes(self, ws):
+        return super().tri_planes(ws) + self.backbone.noise_map[0, 0]
+
+
+def invert(
+    folder: Path, names: str, target_lpips: float | None = None, *, fit_noise_maps: bool = False
+) -> dict[str, Fit]:
     """Fit one latent, then two, each with tuning, to videos named by digits; go on if begun.
 
     Their brightness is a tenth of their name, but that of 0 is no number.
     """
-    generator, progress = Painter(), Progress()
+    generator, progress = NoisyPainter() if fit_noise_maps else Painter(), Progress()
     stages = {name: StageConfig(num_steps=STEPS, learning_rate=0.03)
               for name in ("latent", "latents", "tuning")}  # fmt: skip
-    config = InversionConfig(**stages, w_noise=0.5, target_lpips=target_lpips)
+    config = InversionConfig(
+        **stages, w_noise=0.5, target_lpips=target_lpips, fit_noise_maps=fit_noise_maps,
+        weights=LossWeights(noise=0.0),
+    )  # fmt: skip
     networks = FeatureNetworks(lpips=Brightness(jnp.asarray(1.0)))
     programs = Programs(generator, networks, config, video_mesh())
     fitter = Fitter(

@@ -49,6 +49,21 @@ def test_a_video_at_its_target_ends_alone_where_it_would_by_itself(tmp_path):
     assert states.steps(tmp_path / "alone" / "1" / "state" / stage)[-1] == near
 
 
+@pytest.mark.slow
+def test_each_video_keeps_the_noise_maps_fitted_to_it_in_all_stages(tmp_path):
+    fits = toy_inversion.invert(tmp_path, "19", fit_noise_maps=True)
+    first, second = (fits[name].noise_maps["backbone"] for name in "19")
+    assert np.abs(first - second).max() > 0.01
+    for name, fit in fits.items():
+        stored = fit.generator.backbone.noise_map[...]
+        np.testing.assert_array_equal(stored, fit.noise_maps["backbone"])
+        # Tuned on its own canvas: another's would show 0.1 times its number worse than this.
+        shown = fit.generator.tri_planes(fit.latents.w_plus[1])
+        assert float(shown) == pytest.approx(0.1 * int(name), abs=0.1), name
+    again = toy_inversion.invert(tmp_path, "19", fit_noise_maps=True)  # from the saved states
+    np.testing.assert_array_equal(again["9"].noise_maps["backbone"], second)
+
+
 @given(st.lists(st.sampled_from("xyz"), min_size=1, max_size=12), st.integers(1, 5))
 def test_batches_hold_every_video_once_and_are_alike(shapes, size):
     videos = [SimpleNamespace(name=i, shape=shape) for i, shape in enumerate(shapes)]

@@ -80,8 +80,8 @@ def test_sum_or_mean_over_the_views_gives_the_same_steps():
     targets = targets_of([1.0, 2.0, 4.0])
     mean, _ = fit(dataclasses.replace(CONFIG, weights=LossWeights(prior=1.0)), targets)
     total, _ = fit(dataclasses.replace(CONFIG, weights=weights), targets)
-    assert np.abs(mean.variables).max() > 0.1
-    np.testing.assert_allclose(mean.variables, total.variables, atol=1e-6)
+    assert np.abs(mean.variables.ws).max() > 0.1
+    np.testing.assert_allclose(mean.variables.ws, total.variables.ws, atol=1e-6)
 
 
 @pytest.mark.parametrize("per_view", [False, True])
@@ -114,9 +114,9 @@ def test_in_w_all_layers_follow_the_gradient_of_the_sum():
     """The painter looks at the first layer only; in W+ the others stay, in W they go along."""
     targets = targets_of([1.0, 3.0])
     free, _ = fit(dataclasses.replace(CONFIG, w_noise=0.5), targets)
-    assert np.all(np.asarray(free.variables)[1:] == 0)
+    assert np.all(np.asarray(free.variables.ws)[1:] == 0)
     tied, _ = fit(dataclasses.replace(CONFIG, w_noise=0.5, latent_space="w"), targets)
-    ws = np.asarray(tied.variables)
+    ws = np.asarray(tied.variables.ws)
     np.testing.assert_array_equal(ws, np.broadcast_to(ws[:1], ws.shape))
     assert ws[0, 0] > 0.05
     start = repeat_latents(jnp.ones((3, 2)), jnp.arange(2.0))
@@ -139,7 +139,7 @@ def test_chunks_of_a_stage_equal_one_run():
     parts, _ = advance_latent(
         state, PAINTER, NETWORKS, targets, STATISTICS, config=config, num_steps=2
     )
-    np.testing.assert_allclose(whole.variables, parts.variables, atol=1e-6)
+    np.testing.assert_allclose(whole.variables.ws, parts.variables.ws, atol=1e-6)
 
 
 def test_tuning_holds_one_copy_of_the_parameters_and_leaves_noise_maps_alone():

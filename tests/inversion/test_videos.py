@@ -58,7 +58,7 @@ def test_each_video_of_a_batch_is_as_if_alone():
     for i, value in enumerate(values):
         alone, alone_terms = fit([value])
         np.testing.assert_allclose(
-            video(together, i).variables, video(alone, 0).variables, atol=1e-6
+            video(together, i).variables.ws, video(alone, 0).variables.ws, atol=1e-6
         )
         np.testing.assert_allclose(terms["perceptual"][i], alone_terms["perceptual"][0], rtol=1e-5)
 
@@ -67,8 +67,10 @@ def test_a_loss_that_is_no_number_ends_that_video_only():
     state, terms = fit([1.0, np.nan])
     np.testing.assert_array_equal(state.step, [STEPS, 0])
     assert np.isnan(terms["perceptual"][1]).all()
-    np.testing.assert_array_equal(video(state, 1).variables, np.zeros((3, 2)))
-    np.testing.assert_array_equal(video(state, 0).variables, video(fit([1.0])[0], 0).variables)
+    np.testing.assert_array_equal(video(state, 1).variables.ws, np.zeros((3, 2)))
+    np.testing.assert_array_equal(
+        video(state, 0).variables.ws, video(fit([1.0])[0], 0).variables.ws
+    )
 
 
 def test_an_exploding_loss_ends_at_the_last_state_before():
@@ -76,15 +78,15 @@ def test_an_exploding_loss_ends_at_the_last_state_before():
     state, terms = fit([1.0], rate=100.0)
     assert int(state.step[0]) == 1
     assert float(terms["perceptual"][0, 1]) > 100 * float(terms["perceptual"][0, 0])
-    np.testing.assert_allclose(np.abs(video(state, 0).variables).max(), 100.0, rtol=1e-3)
-    assert np.isfinite(np.asarray(video(state, 0).variables)).all()
+    np.testing.assert_allclose(np.abs(video(state, 0).variables.ws).max(), 100.0, rtol=1e-3)
+    assert np.isfinite(np.asarray(video(state, 0).variables.ws)).all()
 
 
 def test_steps_past_the_end_change_nothing():
     state, _ = fit([1.0])
     more, _ = fit([1.0], steps=3 * STEPS)
     assert int(more.step[0]) == STEPS
-    np.testing.assert_allclose(more.variables, state.variables, atol=1e-6)
+    np.testing.assert_allclose(more.variables.ws, state.variables.ws, atol=1e-6)
 
 
 def test_videos_must_fill_the_devices():
