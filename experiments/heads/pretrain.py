@@ -2,14 +2,16 @@
 
 `python -m experiments.heads.pretrain --data data/heads --run runs/heads` regresses pictures, depth
 and opacity from known latents: random rays throughout, whole pictures with LPIPS from
-`pictures_from` on. A run that was stopped goes on from its last state.
+`pictures_from` on. A run that was stopped goes on from its last state. `tensorboard --logdir RUN`
+shows the losses, and sheets of heads that are not trained on.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,19 +22,23 @@ import numpy as np
 import optax
 import tyro
 from flax import nnx
-from optax import contrib
 
 from eg3d_jax import checkpoint
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments import states
+from experiments.event_log import EventLog
 from experiments.generators import load_generator
 from experiments.heads.anatomy import Z_DIM
 from experiments.heads.network import embedded_config
+from experiments.heads.optimizers import Optimizer, make_optimizer
 from experiments.heads.regression import RegressionWeights, picture_terms, ray_terms
-from experiments.heads.training_data import Shards, draw_pictures, draw_rays
+from experiments.heads.score import contact_sheet
+from experiments.heads.training_data import HELD_OUT, Shards, draw_pictures, draw_rays
+from experiments.pictures import save_png
 from inversion.features.lpips import load_lpips
 
-Optimizer = Literal["adam", "muon"]
+_STAGE = "training"  # in the log
+_SHEET_HEADS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +58,7 @@ class Args:
         pictures for the price of one
       start: a generator to go on from, such as an earlier run's; random weights if not given
       learning_rate: at the start; that of mapping and super-resolution is 0.3 of it
+      sheet_every: steps between two contact sheets of held-out heads, RUN/sheets; 0 for none
       save_every: steps between two states; the generator is written at the end, and at once if
         the run has its steps already
       weights: of the terms
@@ -70,6 +77,7 @@ class Args:
     pictures_teach: Literal["all", "superresolution"] = "all"
     start: Path | None = None
     learning_rate: float = 1.5e-2
+    sheet_every: int = 500
     save_every: int = 250
     weights: RegressionWeights = RegressionWeights()
     optimizer: Optimizer = "adam"
@@ -93,25 +101,44 @@ def main(args: Args) -> None:
     }
     reader = ThreadPoolExecutor(1)
     pending = reader.submit(draw, shards, args, first)
-    clock, terms = time.perf_counter(), {}
-    with (args.run / "log.txt").open("a") as log:
+    clock, told, terms = time.perf_counter(), first, {}
+    sheet = sheet_maker(args, graph)
+    columns = [field.name for field in fields(RegressionWeights)]
+    with EventLog(args.run, columns, keep={_STAGE: first}) as log:
         for i in range(first, args.steps):
             batch, pending = pending.result(), reader.submit(draw, shards, args, i + 1)
             rate = args.learning_rate * min(1.0, (i + 1) / 100)
             rate *= 0.5 + 0.5 * np.cos(np.pi * i / args.steps)
             key = jax.random.fold_in(jax.random.key(args.seed), i)
             state, terms = steps["image" in batch](state, batch, key, jnp.float32(rate))
-            if (i + 1) % 50 == 0:
-                seconds, clock = (time.perf_counter() - clock) / 50, time.perf_counter()
+            if (i + 1) % 50 == 0 or i + 1 == args.steps:
+                seconds, clock = time.perf_counter() - clock, time.perf_counter()
+                seconds, told = seconds / (i + 1 - told), i + 1
                 values = " ".join(f"{k} {float(v):.4f}" for k, v in terms.items())
-                line = (
-                    f"step {i + 1} {seconds:.3f} s/step heads {len(shards.arrays) * 100} {values}"
-                )
-                print(line, flush=True)
-                print(line, file=log, flush=True)
+                shown = f"step {i + 1} {seconds:.3f} s/step heads {len(shards.arrays) * 100}"
+                print(shown, values, flush=True)
+                log.scalars(_STAGE, i, {k: np.asarray(v) for k, v in terms.items()})
+            if sheet is not None and (i + 1) % args.sheet_every == 0:
+                picture = sheet(state["trained"])
+                log.image("held-out heads", i + 1, picture)
+                save_png(args.run / "sheets" / f"step{i + 1:06d}.png", picture)
             if (i + 1) % args.save_every == 0 or i + 1 == args.steps:
                 states.save(args.run / "state", i + 1, state)
     export(graph, state["trained"], args.run / "generator")
+
+
+def sheet_maker(args: Args, graph) -> Callable[[nnx.State], np.ndarray] | None:
+    """What draws held-out heads by the parameters so far; None if none are wanted, or there."""
+    path = args.data / HELD_OUT
+    if not args.sheet_every:
+        return None
+    if not path.exists():
+        print(f"{path} is not there: no contact sheets", flush=True)
+        return None
+    with np.load(path) as file:
+        heads = {name: file[name][:_SHEET_HEADS] for name in ("z", "label", "image128")}
+    (args.run / "sheets").mkdir(exist_ok=True)
+    return lambda trained: contact_sheet(nnx.merge(graph, trained), heads)
 
 
 def new_generator(seed: int) -> TriPlaneGenerator:
@@ -140,42 +167,6 @@ def draw(shards: Shards, args: Args, step: int) -> dict[str, np.ndarray]:
         batch["picture_opacity"] = pictures["opacity"]
         batch |= {"picture_z": pictures["z"], "picture_label": pictures["label"]}
     return batch
-
-
-def make_optimizer(trained: nnx.State, name: Optimizer) -> optax.GradientTransformation:
-    """Adam or Muon with smaller steps for mapping and super-resolution, none for the mean latent.
-
-    The super-resolution sees a picture or two a step; with the others' rate it tints all pictures
-    towards the last.
-    """
-
-    def factor(path, _) -> float:
-        names = [getattr(entry, "key", None) for entry in path]
-        if "w_avg" in names:
-            return 0.0
-        return 0.3 if {"mapping", "superresolution"} & set(names) else 1.0
-
-    factors = jax.tree_util.tree_map_with_path(factor, trained)
-    scale = optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, factors))
-    if name == "adam":
-        return optax.chain(optax.scale_by_adam(b1=0.9, b2=0.99), scale)
-    matrices = jax.tree_util.tree_map_with_path(_as_matrix, trained)
-    muon = contrib.muon(
-        -1.0,  # the step's rate and sign are applied later
-        consistent_rms=0.2,  # steps as large as Adam's
-        adam_b1=0.9,
-        adam_b2=0.99,
-        muon_weight_dimension_numbers=lambda _: matrices,
-    )
-    return optax.chain(muon, scale)
-
-
-def _as_matrix(path, value) -> contrib.MuonDimensionNumbers | None:
-    """How Muon sees a kernel as a matrix, inputs by outputs; None leaves the rest to Adam."""
-    if getattr(path[-2], "key", None) != "kernel":
-        return None
-    *inputs, output = range(value.ndim)
-    return contrib.MuonDimensionNumbers(reduction_axis=tuple(inputs), output_axis=output)
 
 
 def make_step(optimizer, networks, args: Args, with_pictures: bool):

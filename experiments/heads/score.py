@@ -7,6 +7,7 @@ card, by yaw and on the whole, and writes a contact sheet.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from jax import Array
 
 from eg3d_jax import checkpoint
-from eg3d_jax.cameras import from_label
+from eg3d_jax.cameras import Cameras, from_label
+from eg3d_jax.generator import Renders, TriPlaneGenerator
 from experiments import compilation_cache
 from experiments.frame_scores import shrink_depth, shrink_mask
 from experiments.generators import EMBEDDED
@@ -46,19 +49,15 @@ class Args:
 def main(args: Args) -> None:
     generator, _ = checkpoint.load(args.generator)
     lpips = load_lpips("alexnet")
-    render = jax.jit(lambda g, z, c: g.synthesize_views(g.map_to_ws(z), c, views_at_once=3))
     with np.load(args.data) as file:
         data = dict(file)
-    rows, sheet = [], []
+    rows = []
     for i in range(len(data["z"])):
-        out = render(generator, jnp.asarray(data["z"][i]), from_label(data["label"][i]))
+        out = _render(generator, data["z"][i], from_label(data["label"][i]))
         target = data["image128"][i].astype(np.float32) / 127.5 - 1
         rows.append(head_scores(lpips, out, target, data["opacity128"][i], data["depth128"][i]))
-        if i < _SHEET_HEADS:
-            sheet.append(np.concatenate(list(data["image128"][i]), axis=1))
-            sheet.append(np.concatenate(list(to_uint8(out.image)), axis=1))
     args.out.mkdir(parents=True, exist_ok=True)
-    save_png(args.out / "sheet.png", np.concatenate(sheet))
+    save_png(args.out / "sheet.png", contact_sheet(generator, data))
     yaws = np.degrees(data["yaw"][0]).round().astype(int)
     table = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     result = {
@@ -71,6 +70,22 @@ def main(args: Args) -> None:
     }
     (args.out / "scores.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result["mean"], indent=2))
+
+
+@jax.jit
+def _render(generator: TriPlaneGenerator, z: Array, cameras: Cameras) -> Renders:
+    return generator.synthesize_views(generator.map_to_ws(z), cameras, views_at_once=3)
+
+
+def contact_sheet(
+    generator: TriPlaneGenerator, data: Mapping[str, np.ndarray], heads: int = _SHEET_HEADS
+) -> np.ndarray:
+    """The first heads of a held-out file in all views: a row as they are, one as generated."""
+    rows = []
+    for i in range(min(heads, len(data["z"]))):
+        out = _render(generator, data["z"][i], from_label(data["label"][i]))
+        rows += [data["image128"][i], to_uint8(out.image)]
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
 
 
 def head_scores(lpips, out, target, opacity, depth) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+HELD_OUT = "held_out.npz"  # heads that are not trained on, beside the shards
 _KEYS = ("z", "label", "image64", "opacity64", "depth64", "image128", "opacity128")
 # The face, world units: rays that hit near it are drawn more often, since faces appear last, and so
 # are those beside an outline, where most of the error lies.

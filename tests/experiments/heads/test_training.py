@@ -8,13 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from PIL import Image
 
 from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.heads.anatomy import Z_DIM
 from experiments.heads.network import embedded_config
-from experiments.heads.pretrain import Args, main, make_optimizer
+from experiments.heads.optimizers import make_optimizer
+from experiments.heads.pretrain import Args, main
+from experiments.heads.score import contact_sheet
 from experiments.heads.training_data import Shards, draw_pictures, draw_rays, pixel_chances
 
 HEADS, VIEWS = 3, 3
@@ -43,6 +46,9 @@ def shard():
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("heads")
     np.savez(folder / "train_0000.npz", **shard())
+    held_out = shard()
+    held_out["image128"] = np.repeat(held_out["image128"], VIEWS, axis=1)
+    np.savez(folder / "held_out.npz", **held_out)
     return folder
 
 
@@ -142,7 +148,7 @@ def test_steps_go_along_the_gradient_and_spare_the_mean_latent(start, name):
 @pytest.mark.slow
 def test_a_stopped_run_ends_as_one_that_was_not(data, start, tmp_path):
     args = Args(data=data, run=tmp_path / "run", start=start, steps=4, heads=1, views=2, rays=8,
-                pictures=0, save_every=2)  # fmt: skip
+                pictures=0, save_every=2, sheet_every=4)  # fmt: skip
     main(args)
     whole, metadata = checkpoint.load(args.run / "generator")
     before, _ = checkpoint.load(start)
@@ -152,6 +158,17 @@ def test_a_stopped_run_ends_as_one_that_was_not(data, start, tmp_path):
         assert any(not np.array_equal(*pair) for pair in pairs), part
     assert np.any(whole.mapping.w_avg[...])
     assert metadata["source"]["name"] == "synthetic heads"
+    with (args.run / "log.csv").open() as log:
+        assert log.readline().startswith("stage,step,colour,")
+        assert log.readline().startswith("training,3,")
+    assert list((args.run / "tensorboard").glob("events*"))
+    sheet = np.asarray(Image.open(args.run / "sheets" / "step000004.png"))
+    with np.load(data / "held_out.npz") as held_out:
+        # The generator was written in half precision: a level of 255 here and there.
+        np.testing.assert_allclose(sheet, contact_sheet(whole, held_out), atol=2)
+        # A row as the heads are and one as they are generated, for each of them.
+        np.testing.assert_array_equal(sheet[:128, :128], held_out["image128"][0, 0])
+    assert sheet.shape == (2 * HEADS * 128, VIEWS * 128, 3)
     newest = max((args.run / "state").iterdir(), key=lambda path: path.name)
     shutil.rmtree(newest)
     main(args)

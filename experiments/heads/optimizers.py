@@ -1,0 +1,49 @@
+"""Whose steps train the embedded generator: Adam's or Muon's, slower where few pictures teach."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from optax import contrib
+
+Optimizer = Literal["adam", "muon"]
+
+
+def make_optimizer(trained: nnx.State, name: Optimizer) -> optax.GradientTransformation:
+    """Adam or Muon with smaller steps for mapping and super-resolution, none for the mean latent.
+
+    The super-resolution sees a picture or two a step; with the others' rate it tints all pictures
+    towards the last.
+    """
+
+    def factor(path, _) -> float:
+        names = [getattr(entry, "key", None) for entry in path]
+        if "w_avg" in names:
+            return 0.0
+        return 0.3 if {"mapping", "superresolution"} & set(names) else 1.0
+
+    factors = jax.tree_util.tree_map_with_path(factor, trained)
+    scale = optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, factors))
+    if name == "adam":
+        return optax.chain(optax.scale_by_adam(b1=0.9, b2=0.99), scale)
+    matrices = jax.tree_util.tree_map_with_path(_as_matrix, trained)
+    muon = contrib.muon(
+        -1.0,  # the step's rate and sign are applied later
+        consistent_rms=0.2,  # steps as large as Adam's
+        adam_b1=0.9,
+        adam_b2=0.99,
+        muon_weight_dimension_numbers=lambda _: matrices,
+    )
+    return optax.chain(muon, scale)
+
+
+def _as_matrix(path, value) -> contrib.MuonDimensionNumbers | None:
+    """How Muon sees a kernel as a matrix, inputs by outputs; None leaves the rest to Adam."""
+    if getattr(path[-2], "key", None) != "kernel":
+        return None
+    *inputs, output = range(value.ndim)
+    return contrib.MuonDimensionNumbers(reduction_axis=tuple(inputs), output_axis=output)
