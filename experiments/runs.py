@@ -29,7 +29,8 @@ _FORMAT = "eg3d_jax run 1"
 _OWN_FOLDERS = (STATES, "result", "pictures", "tensorboard")
 # What other commands make of the result.
 _LATER_FOLDERS = ("render", "mesh", "edit", "evaluation", "view")
-_OWN_FILES = (_CONFIG, "log.csv", "metrics.json", "turntable.mp4", "report.html")
+# The configuration last: an overwriting that was killed can be repeated while it is there.
+_OWN_FILES = ("log.csv", "metrics.json", "turntable.mp4", "report.html", _CONFIG)
 
 
 class RunFolder:

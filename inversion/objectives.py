@@ -94,6 +94,15 @@ def map_views(function: Callable[[Any], Any], inputs: Any, views_at_once: int | 
     return jax.lax.map(jax.checkpoint(function), inputs, batch_size=at_once)
 
 
+def draw_views(views: Any, number: int | None, key: Array) -> Any:
+    """So many of the views [V, ...] of a tree, drawn at random without repetition; None for all."""
+    count = jax.tree.leaves(views)[0].shape[0]
+    if number is None or number >= count:
+        return views
+    drawn = jax.random.permutation(key, count)[:number]
+    return jax.tree.map(lambda x: x[drawn], views)
+
+
 def paint(generator: TriPlaneGenerator, ws: Array, config: InversionConfig) -> Array:
     """Feature planes of a latent [L, D], or of each of several [K, L, D]."""
     if ws.ndim == 2:
@@ -125,13 +134,12 @@ def reconstruct(
       planes: of ws, if they are painted already.
     """
     key, key_views = jax.random.split(key)
-    count, own = targets.images.shape[0], ws.ndim == 3
-    if config.views_per_step is not None and config.views_per_step < count:
-        drawn = jax.random.permutation(key_views, count)[: config.views_per_step]
-        targets = jax.tree.map(lambda x: x[drawn], targets)
-        if own:
-            ws, planes = ws[drawn], None if planes is None else planes[drawn]
-        count = config.views_per_step
+    own = ws.ndim == 3
+    if own:
+        targets, ws, planes = draw_views((targets, ws, planes), config.views_per_step, key_views)
+    else:
+        targets = draw_views(targets, config.views_per_step, key_views)
+    count = targets.images.shape[0]
     planes = paint(generator, ws, config) if planes is None else planes
 
     def one_view(inputs: tuple[Targets, Array, tuple[Array, Array] | None]) -> Terms:

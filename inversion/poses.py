@@ -23,7 +23,7 @@ from inversion.config import StageConfig
 from inversion.features.lpips import Lpips
 from inversion.features.resize import area_resize
 from inversion.latents import WStatistics
-from inversion.objectives import Terms, map_views
+from inversion.objectives import Terms, draw_views, map_views
 from inversion.state import StageState, advance_stage, start_state
 from inversion.views import Views
 
@@ -128,15 +128,12 @@ def advance_joint(
     Returns:
       The state, whose buffers replace the given one's, and every unweighted term as [num_steps].
     """
-    count = len(targets.cameras)
 
     def objective(variables: tuple[Array, CameraMotion], step: Array, key: Array) -> Terms:
         del step
         (ws, motion), (key_views, key_rays) = variables, jax.random.split(key)
         seen = replace(targets, cameras=moved(targets.cameras, motion, config.spread))
-        if config.views_per_step is not None and config.views_per_step < count:
-            drawn = jax.random.permutation(key_views, count)[: config.views_per_step]
-            seen = jax.tree.map(lambda x: x[drawn], seen)
+        seen = draw_views(seen, config.views_per_step, key_views)
         terms = _compare(generator, lpips, generator.tri_planes(ws), seen, config, key_rays)
         squares = jnp.mean(jnp.sum(jnp.square(motion.rigid), axis=-1)) + jnp.square(motion.focal)
         return terms | {

@@ -84,6 +84,30 @@ def test_an_earlier_run_is_kept_unless_told_otherwise(tmp_path):
         assert not any((tmp_path / name).exists() for name in later)
 
 
+def test_an_overwriting_that_was_killed_anywhere_can_be_repeated(tmp_path, monkeypatch):
+    """Files go one after another; whichever was the last to go, the next call clears the rest."""
+    files = ("log.csv", "metrics.json", "turntable.mp4", "report.html")
+    for survived in range(len(files) + 1):
+        RunFolder.create(tmp_path / str(survived), _SETTINGS).close()
+        for name in files:
+            (tmp_path / str(survived) / name).write_text("old")
+        unlink, removed = Path.unlink, []
+
+        def dying(path, missing_ok=False, unlink=unlink, removed=removed, survived=survived):
+            if path.name != "run.lock":
+                if len(removed) == survived:
+                    raise KeyboardInterrupt
+                removed.append(path.name)
+            unlink(path, missing_ok=missing_ok)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "unlink", dying)
+            with pytest.raises(KeyboardInterrupt):
+                RunFolder.create(tmp_path / str(survived), _SETTINGS, overwrite=True)
+        with RunFolder.create(tmp_path / str(survived), _SETTINGS, overwrite=True) as run:
+            assert not any((run.path / name).exists() for name in files)
+
+
 def test_a_folder_in_use_is_refused_with_its_user(tmp_path):
     with (
         RunFolder.create(tmp_path, _SETTINGS),
