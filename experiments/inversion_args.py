@@ -31,8 +31,8 @@ class Args:
       knots: which views get one, spread evenly in yaw, or by how much neighbours look different
       update: how the terms of several latents are minimised, see `InversionConfig.update`
       latent_space: w+ with a latent for each layer, or w with one for all
-      fit_noise_maps: fit the backbone's noise maps with the latent, which shows finer detail of the
-        fitted views
+      fit_noise_maps: fit the backbone's noise maps with the first latent; for generators trained
+        with random noise, as the official ones. The embedded one knows only its own maps, and loses
       target_lpips: end a stage once the LPIPS of its last 20 steps is no larger
       preset: 'paper' or 'quick'; quick for the embedded generator, paper for others, if not given
       latent_steps: instead of the preset's
