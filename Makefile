@@ -57,5 +57,5 @@ $(STAMPS)/dev: $(STAMPS)/venv $(NEEDS)
 
 # Left out of `dev`: it is large, and the tests that want it are skipped without it.
 $(STAMPS)/torch: $(STAMPS)/dev
-	$(PIP) torch==2.13.0
+	$(PIP) torch==2.13.0 pytorch-msssim==1.0.0
 	@touch $@
