@@ -82,7 +82,7 @@ class _Way:
         return {
             "stopped": self.stopped,
             "reached": self.reached is not None,
-            "recent": list(self.recent),  # a save goes on while steps are taken
+            "recent": self.recent,
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -79,7 +80,7 @@ class Saver:
                 self._manager.close()
 
     def save(self, step: int, tree: Any, note: dict[str, Any] | None = None) -> None:
-        """Save a tree of arrays; it is copied here, and written while the caller goes on.
+        """Save a tree of arrays; it and the note are copied, and written while the caller goes on.
 
         Args:
           step: non-negative; a state already saved under it is replaced.
@@ -95,7 +96,7 @@ class Saver:
         # Copies: JAX's own buffers are given to the next step.
         arrays = {_leaf_name(i): np.array(array) for i, (_, _, array) in enumerate(leaves)}
         described = [description(*leaf) for leaf in leaves]
-        manifest = {"step": step, "note": note or {}, "leaves": described}
+        manifest = {"step": step, "note": copy.deepcopy(note or {}), "leaves": described}
         args = ocp.args.Composite(
             **{_ARRAYS: ocp.args.PyTreeSave(arrays), _MANIFEST: ocp.args.JsonSave(manifest)}
         )

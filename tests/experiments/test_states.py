@@ -53,6 +53,20 @@ def test_the_last_two_states_are_kept_and_the_newest_is_loaded(tmp_path):
     assert found.tree["x"] == 100
 
 
+def test_what_becomes_of_arrays_and_note_after_a_save_is_not_in_it(tmp_path):
+    """They are written while the caller goes on."""
+    for step in range(5):
+        x, recent = np.full(1_000_000, step, np.float32), [step]
+        with states.Saver(tmp_path) as saver:
+            saver.save(step, {"x": x}, {"recent": recent})
+            x += 1
+            recent.append(-1)
+        found = states.load(tmp_path, {"x": x})
+        assert found is not None
+        assert found.note == {"recent": [step]}
+        assert np.all(found.tree["x"] == step)
+
+
 def test_saving_again_under_the_same_step_replaces(tmp_path):
     states.save(tmp_path, 1, {"x": jnp.float32(1)})
     states.save(tmp_path, 1, {"x": jnp.float32(2)})
