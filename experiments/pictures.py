@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -108,6 +108,11 @@ def grid(
             image = Image.fromarray(resized(picture, cell))
             canvas.paste(image, (left + x * (cell + gap), corner))
     return np.asarray(canvas)
+
+
+def tiled(rows: Iterable[Iterable[np.ndarray]]) -> np.ndarray:
+    """Pictures of one size beside and below each other, without borders or words."""
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
 
 
 def encode_png(picture: np.ndarray) -> bytes:

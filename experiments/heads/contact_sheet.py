@@ -16,6 +16,7 @@ from eg3d_jax.cameras import yaw_pitch_camera
 from experiments.heads.anatomy import sample_latents
 from experiments.heads.heads import HeadMaker
 from experiments.heads.scene import render
+from experiments.pictures import tiled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ def contact_sheet(maker: HeadMaker, latents: np.ndarray, yaws: np.ndarray, side:
     cameras = yaw_pitch_camera(yaws, np.zeros_like(yaws))
     pose, lens = np.asarray(cameras.cam2world), np.asarray(cameras.intrinsics[0])
     rows = [render(maker.scene(z), pose, lens, side).image for z in latents]
-    return np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
+    return tiled(rows)
 
 
 def main(args: Args) -> None:

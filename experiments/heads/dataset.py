@@ -30,6 +30,7 @@ from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from experiments.heads.anatomy import sample_latents
 from experiments.heads.heads import HeadMaker
 from experiments.heads.scene import Scene, render, render_depth, shrink
+from experiments.heads.training_data import HELD_OUT
 
 MAX_YAW, MAX_PITCH = np.radians(85.0), np.radians(25.0)
 HELD_OUT_YAWS = np.radians(np.linspace(-75.0, 75.0, 9))
@@ -62,18 +63,18 @@ class Args:
 def main(args: Args) -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     maker = HeadMaker.load()
-    jobs = [("held_out", held_out_draws(args.seed, args.held_out), len(HELD_OUT_YAWS))]
+    jobs = [(HELD_OUT, held_out_draws(args.seed, args.held_out), len(HELD_OUT_YAWS))]
     for i in range(args.shards):
         draws = training_draws(args.seed, i, heads=args.heads, views=args.views)
-        jobs.append((f"train_{i:04d}", draws, args.large_views))
+        jobs.append((f"train_{i:04d}.npz", draws, args.large_views))
     for name, draws, large_views in jobs:
-        path = args.folder / f"{name}.npz"
+        path = args.folder / name
         if path.exists():
             continue
         start = time.perf_counter()
         save_atomically(path, render_shard(maker, *draws, large_views=large_views))
         seconds = (time.perf_counter() - start) / len(draws[0])
-        print(f"{time.strftime('%H:%M:%S')} {name}: {seconds:.3f} s a head", flush=True)
+        print(f"{time.strftime('%H:%M:%S')} {path.stem}: {seconds:.3f} s a head", flush=True)
 
 
 def training_draws(seed: int, shard: int, *, heads: int, views: int):

@@ -9,7 +9,7 @@ shows the losses, and sheets of heads that are not trained on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
@@ -24,6 +24,7 @@ import tyro
 from flax import nnx
 
 from eg3d_jax import checkpoint
+from eg3d_jax.cameras import from_label
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments import states
 from experiments.event_log import EventLog
@@ -32,9 +33,9 @@ from experiments.heads.anatomy import Z_DIM
 from experiments.heads.network import embedded_config
 from experiments.heads.optimizers import Optimizer, make_optimizer
 from experiments.heads.regression import RegressionWeights, picture_terms, ray_terms
-from experiments.heads.score import contact_sheet
+from experiments.heads.score import render_head
 from experiments.heads.training_data import HELD_OUT, Shards, draw_pictures, draw_rays
-from experiments.pictures import save_png
+from experiments.pictures import save_png, tiled, to_uint8
 from inversion.features.lpips import load_lpips
 
 _STAGE = "training"  # in the log
@@ -138,7 +139,15 @@ def sheet_maker(args: Args, graph) -> Callable[[nnx.State], np.ndarray] | None:
     with np.load(path) as file:
         heads = {name: file[name][:_SHEET_HEADS] for name in ("z", "label", "image128")}
     (args.run / "sheets").mkdir(exist_ok=True)
-    return lambda trained: contact_sheet(nnx.merge(graph, trained), heads)
+    return lambda trained: held_out_sheet(nnx.merge(graph, trained), heads)
+
+
+def held_out_sheet(generator: TriPlaneGenerator, heads: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Heads of a held-out file in all views: a row as they are, one as they are generated."""
+    rows = []
+    for z, label, image in zip(heads["z"], heads["label"], heads["image128"], strict=True):
+        rows += [image, to_uint8(render_head(generator, z, from_label(label)).image)]
+    return tiled(rows)
 
 
 def new_generator(seed: int) -> TriPlaneGenerator:

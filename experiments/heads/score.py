@@ -7,7 +7,6 @@ card, by yaw and on the whole, and writes a contact sheet.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,8 @@ from eg3d_jax.generator import Renders, TriPlaneGenerator
 from experiments import compilation_cache
 from experiments.frame_scores import shrink_depth, shrink_mask
 from experiments.generators import EMBEDDED
-from experiments.pictures import save_png, to_uint8
+from experiments.heads.training_data import HELD_OUT
+from experiments.pictures import save_png, tiled, to_uint8
 from inversion import metrics
 from inversion.features.lpips import load_lpips
 
@@ -41,7 +41,7 @@ class Args:
       out: folder for scores.json and sheet.png
     """
 
-    data: Path = Path("data/heads/held_out.npz")
+    data: Path = Path("data/heads") / HELD_OUT
     generator: Path = EMBEDDED
     out: Path = Path("runs/heads_score")
 
@@ -51,13 +51,15 @@ def main(args: Args) -> None:
     lpips = load_lpips("alexnet")
     with np.load(args.data) as file:
         data = dict(file)
-    rows = []
+    rows, sheet = [], []
     for i in range(len(data["z"])):
-        out = _render(generator, data["z"][i], from_label(data["label"][i]))
+        out = render_head(generator, data["z"][i], from_label(data["label"][i]))
         target = data["image128"][i].astype(np.float32) / 127.5 - 1
         rows.append(head_scores(lpips, out, target, data["opacity128"][i], data["depth128"][i]))
+        if i < _SHEET_HEADS:
+            sheet += [data["image128"][i], to_uint8(out.image)]
     args.out.mkdir(parents=True, exist_ok=True)
-    save_png(args.out / "sheet.png", contact_sheet(generator, data))
+    save_png(args.out / "sheet.png", tiled(sheet))
     yaws = np.degrees(data["yaw"][0]).round().astype(int)
     table = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     result = {
@@ -73,19 +75,9 @@ def main(args: Args) -> None:
 
 
 @jax.jit
-def _render(generator: TriPlaneGenerator, z: Array, cameras: Cameras) -> Renders:
+def render_head(generator: TriPlaneGenerator, z: Array, cameras: Cameras) -> Renders:
+    """The head of latent z [37] from V cameras."""
     return generator.synthesize_views(generator.map_to_ws(z), cameras, views_at_once=3)
-
-
-def contact_sheet(
-    generator: TriPlaneGenerator, data: Mapping[str, np.ndarray], heads: int = _SHEET_HEADS
-) -> np.ndarray:
-    """The first heads of a held-out file in all views: a row as they are, one as generated."""
-    rows = []
-    for i in range(min(heads, len(data["z"]))):
-        out = _render(generator, data["z"][i], from_label(data["label"][i]))
-        rows += [data["image128"][i], to_uint8(out.image)]
-    return np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
 
 
 def head_scores(lpips, out, target, opacity, depth) -> dict[str, np.ndarray]:

@@ -16,8 +16,7 @@ from eg3d_jax.generator import TriPlaneGenerator
 from experiments.heads.anatomy import Z_DIM
 from experiments.heads.network import embedded_config
 from experiments.heads.optimizers import make_optimizer
-from experiments.heads.pretrain import Args, main
-from experiments.heads.score import contact_sheet
+from experiments.heads.pretrain import Args, held_out_sheet, main
 from experiments.heads.training_data import Shards, draw_pictures, draw_rays, pixel_chances
 
 HEADS, VIEWS = 3, 3
@@ -165,7 +164,7 @@ def test_a_stopped_run_ends_as_one_that_was_not(data, start, tmp_path):
     sheet = np.asarray(Image.open(args.run / "sheets" / "step000004.png"))
     with np.load(data / "held_out.npz") as held_out:
         # The generator was written in half precision: a level of 255 here and there.
-        np.testing.assert_allclose(sheet, contact_sheet(whole, held_out), atol=2)
+        np.testing.assert_allclose(sheet, held_out_sheet(whole, held_out), atol=2)
         # A row as the heads are and one as they are generated, for each of them.
         np.testing.assert_array_equal(sheet[:128, :128], held_out["image128"][0, 0])
     assert sheet.shape == (2 * HEADS * 128, VIEWS * 128, 3)
