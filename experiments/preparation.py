@@ -19,9 +19,8 @@ from experiments.programs import Programs
 from experiments.progress import Progress
 from experiments.runs import STATES
 from experiments.stage_runner import StageRunner
-from experiments.stages import Stage, tuning_stage
+from experiments.stages import Stage, maps_to_fit, tuning_stage
 from inversion.latents import repeat_latents
-from inversion.noise_maps import own_noise_maps
 from inversion.videos import video_mesh
 from inversion.views import Views
 
@@ -110,7 +109,7 @@ def planned_stages(fitter: Fitter, video: Video) -> list[tuple[str, Stage]]:
     config, found = fitter.generator.config, []
     side, key = config.image_side, jax.random.key(0)
     ws = jnp.zeros((config.num_ws, config.w_dim))
-    maps = own_noise_maps(fitter.generator) if fitter.config.fit_noise_maps else {}
+    maps = maps_to_fit(fitter.generator, fitter.config)
     start = Fit(repeat_latents(ws, jnp.zeros(1)), fitter.generator, maps)
     for method in video.methods:
         cameras = video.frames.cameras[method.frames]

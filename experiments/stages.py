@@ -57,7 +57,7 @@ def latent_stage(
     key: Array,
 ) -> Stage:
     """One latent for all views, from the mean."""
-    maps = own_noise_maps(generator) if config.fit_noise_maps else {}
+    maps = maps_to_fit(generator, config)
     return Stage(
         state=start_latent(w_statistics, generator.config.num_ws, key, maps),
         own={"targets": targets, "w_statistics": w_statistics},
@@ -65,6 +65,11 @@ def latent_stage(
         schedule=config.latent,
         shares_generator=True,
     )
+
+
+def maps_to_fit(generator: TriPlaneGenerator, config: InversionConfig) -> NoiseMaps:
+    """The noise maps that the first stage fits, as they are before; none unless asked for."""
+    return own_noise_maps(generator) if config.fit_noise_maps else {}
 
 
 def latents_stage(
