@@ -1,10 +1,15 @@
-"""Refines the cameras of a folder of frames: some together with a latent, then each by itself."""
+"""Refines the cameras of a folder of frames.
+
+Some together with a latent; each by itself, in small pictures; then the latent is fitted to all,
+and each moves once more, in pictures twice as large.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +21,8 @@ from experiments.errors import InputError
 from experiments.frames_io import Frames, read_images
 from experiments.programs import chunk_steps
 from experiments.progress import Progress
-from inversion.camera_motion import CameraMotion, moved
+from inversion.alignment import align
+from inversion.camera_motion import CameraMotion, moved, still
 from inversion.config import StageConfig
 from inversion.features.lpips import Lpips
 from inversion.latents import WStatistics
@@ -24,19 +30,19 @@ from inversion.objectives import Terms
 from inversion.poses import (
     PoseConfig,
     PoseTargets,
-    advance_each,
     advance_joint,
+    advance_latent,
     pose_targets,
-    start_each,
     start_joint,
+    start_latent,
 )
 from inversion.state import StageState
 from inversion.views import Views
 
 LEAST_SIDE = 32  # pixels, below which LPIPS cannot see
-# Of the second stage. On a CPU one: XLA's loops and batches of convolutions are slow there.
-_FRAMES_AT_ONCE = {"cpu": 1}
-_OTHER_FRAMES_AT_ONCE = 8
+# Where a frame is aligned. On a CPU one: XLA's batches of convolutions are slow there.
+_PICTURES_AT_ONCE = {"cpu": 1}
+_OTHER_PICTURES_AT_ONCE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,72 +79,107 @@ def refine(
       w_statistics: of the generator's mapping.
       frames: T, with their cameras as given.
       chosen: indices of the views whose cameras are found together with the latent.
-      config: of both stages.
+      config: of all stages.
       progress: told what is done.
       seed: of the draws.
 
     Raises:
       InputError: if a loss stops being finite.
     """
-    key_joint, key_each = jax.random.split(jax.random.key(seed))
-    compared = jax.jit(pose_targets, static_argnames="config")
-    at_once = _FRAMES_AT_ONCE.get(jax.default_backend(), _OTHER_FRAMES_AT_ONCE)
-    # A quarter of the rays will do where the head is known.
-    coarse = replace(config, side=max((config.side or 0) // 2, LEAST_SIDE))
-
-    def prepared(indices: np.ndarray, config: PoseConfig) -> PoseTargets:
-        images = jnp.asarray(read_images(frames, indices))
-        return compared(
-            generator, lpips, Views(images=images, cameras=frames.cameras[indices]), config=config
-        )
-
+    refiner = _Refiner(generator, lpips, w_statistics, frames, config, progress)
+    everyone = np.arange(len(frames))
+    key_joint, key_latent = jax.random.split(jax.random.key(seed))
     state = start_joint(w_statistics, generator.config.num_ws, len(chosen), key_joint)
-    advance = partial(
-        advance_joint,
-        generator=generator,
-        lpips=lpips,
-        targets=prepared(chosen, config),
-        w_statistics=w_statistics,
-        config=config,
+    ws, motion = refiner.fit(
+        "a latent and some cameras", advance_joint, state, frames.cameras, chosen, config.joint
     )
-    with progress.stage("a latent and cameras", config.joint.num_steps) as shown:
-        state, _ = _run(advance, state, config.joint, shown.update)
-    ws, motion = state.variables
-    rigid = np.zeros((len(frames), 6), np.float32)
-    rigid[chosen] = motion.rigid
-    advance = partial(
-        advance_each,
-        generator=generator,
-        lpips=lpips,
-        planes=jax.jit(lambda g, ws: g.tri_planes(ws))(generator, ws),
-        focal=motion.focal,
-        config=coarse,
+    rigid = still(len(frames)).rigid.at[chosen].set(motion.rigid)
+    motion = replace(motion, rigid=rigid)
+    # Heads far from their place are found in small pictures, sooner and from farther away.
+    coarse = replace(config, side=max((config.side or 0) // 2, LEAST_SIDE))
+    motion = refiner.align("each camera, roughly", ws, motion, coarse, config.coarse_steps)
+    state, cameras = start_latent(ws, key_latent), moved(frames.cameras, motion, config.spread)
+    ws = refiner.fit(
+        "the latent of all frames", advance_latent, state, cameras, everyone, config.latent
     )
-    with progress.stage("the camera of each frame", len(frames)) as shown:
-        for first in range(0, len(frames), at_once):
-            # Of one number, for one program.
-            batch = np.resize(np.arange(first, min(first + at_once, len(frames))), at_once)
-            state = start_each(jnp.asarray(rigid[batch]), key_each)
-            targets = prepared(batch, coarse)
-            state, terms = _run(partial(advance, targets=targets), state, config.each)
-            rigid[batch] = state.variables
-            shown.update(min(first + at_once, len(frames)), terms)
-    motion = CameraMotion(rigid=jnp.asarray(rigid), focal=motion.focal)
+    motion = refiner.align("each camera", ws, motion, config, config.fine_steps)
     return Refined(cameras=moved(frames.cameras, motion, config.spread), motion=motion, ws=ws)
+
+
+@dataclass(frozen=True)
+class _Refiner:
+    """What all stages of a refinement share."""
+
+    generator: TriPlaneGenerator
+    lpips: Lpips
+    w_statistics: WStatistics
+    frames: Frames
+    config: PoseConfig
+    progress: Progress
+
+    def fit(
+        self,
+        name: str,
+        advance: Callable[..., tuple[StageState, Terms]],
+        state: StageState,
+        cameras: Cameras,
+        indices: np.ndarray,
+        stage: StageConfig,
+    ) -> Any:
+        """What the state's variables become in a stage that sees frames from these cameras."""
+        targets = [self._target(i, cameras, self.config) for i in indices]
+        advance = partial(
+            advance,
+            generator=self.generator,
+            lpips=self.lpips,
+            targets=jax.tree.map(lambda *x: jnp.concatenate(x), *targets),
+            w_statistics=self.w_statistics,
+            config=self.config,
+        )
+        with self.progress.stage(name, stage.num_steps) as shown:
+            return _run(advance, state, stage, shown.update).variables
+
+    def align(
+        self, name: str, ws: jax.Array, motion: CameraMotion, config: PoseConfig, num_steps: int
+    ) -> CameraMotion:
+        """Every frame's camera by itself, the head as it is."""
+        rigid, planes = np.array(motion.rigid), _paint(self.generator, ws)
+        at_once = _PICTURES_AT_ONCE.get(jax.default_backend(), _OTHER_PICTURES_AT_ONCE)
+        with self.progress.stage(name, len(self.frames)) as shown:
+            for i, frame in enumerate(self.frames.names):
+                target = jax.tree.map(lambda x: x[0], self._target(i, self.frames.cameras, config))
+                rigid[i], losses = align(
+                    jnp.asarray(rigid[i]), self.generator, self.lpips, target, planes,
+                    motion.focal, config=config, num_steps=num_steps, pictures_at_once=at_once,
+                )  # fmt: skip
+                if not np.isfinite(losses[-1]):
+                    raise InputError(f"{frame}: the loss is not finite; check picture and label")
+                shown.update(i + 1, {"loss": losses})
+        return replace(motion, rigid=jnp.asarray(rigid))
+
+    def _target(self, index: int, cameras: Cameras, config: PoseConfig) -> PoseTargets:
+        """A frame, with an axis of one view; one at a time, for videos may be long."""
+        one = np.array([index])
+        views = Views(images=jnp.asarray(read_images(self.frames, one)), cameras=cameras[one])
+        return _targets(self.generator, self.lpips, views, config=config)
+
+
+_targets = jax.jit(pose_targets, static_argnames="config")
+_paint = jax.jit(lambda generator, ws: generator.tri_planes(ws))
 
 
 def _run(
     advance: Callable[..., tuple[StageState, Terms]],
     state: StageState,
     schedule: StageConfig,
-    tell: Callable[[int, Terms], None] = lambda step, terms: None,
-) -> tuple[StageState, Terms]:
-    """All steps of a stage: the last state, and the terms of the last chunk."""
-    chunk, done, terms = chunk_steps(schedule), 0, {}
+    tell: Callable[[int, Terms], None],
+) -> StageState:
+    """All steps of a stage."""
+    chunk, done = chunk_steps(schedule), 0
     while done < schedule.num_steps:
         state, terms = advance(state, num_steps=chunk)
         before, done = done, int(state.step)
         if done == before:
             raise InputError(f"the loss is not finite after step {done}; check frames and labels")
         tell(done, terms)
-    return state, terms
+    return state

@@ -128,6 +128,7 @@ def jobs_of(args: Args) -> dict[str, Job]:
                 latents_steps=args.latents_steps,
                 tuning_steps=args.tuning_steps,
                 baseline=False,
+                refine_cameras=False,  # all methods see the frames from the same cameras
                 crop=args.crop,
                 seed=args.seed,
                 **ways[method],

@@ -48,7 +48,8 @@ class Args:
       identity: model_ir_se50.pth, whose face embeddings then join the losses; for generators of 256
         pixels or more
       refine_cameras: refine the frames' camera labels first, by `experiments.refine_cameras`, in a
-        copy beside the run, RUN_frames; for footage whose labels are estimates
+        copy beside the run, RUN_frames; by default with paper, for labels of real footage are
+        estimates
       crop: take the central square of frames that are not square
       save_steps: steps from one saved state to the next
       resume: go on with an interrupted run
@@ -81,7 +82,7 @@ class Args:
     views_at_once: int | None = None
     rays_at_once: int | None = None
     identity: Path | None = None
-    refine_cameras: bool = False
+    refine_cameras: bool | None = None
     crop: bool = False
     save_steps: int = 50
     resume: bool = False

@@ -176,6 +176,11 @@ def choose_preset(args: Args) -> Preset:
     return args.preset or ("quick" if args.generator == EMBEDDED else "paper")
 
 
+def choose_refinement(args: Args) -> bool:
+    """Whether labels are refined first: as asked for, or with the preset for real footage."""
+    return choose_preset(args) == "paper" if args.refine_cameras is None else args.refine_cameras
+
+
 def choose_config(args: Args) -> InversionConfig:
     """Schedules of the run."""
     try:

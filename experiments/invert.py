@@ -19,7 +19,7 @@ from experiments.errors import explained
 from experiments.generators import disk_bytes
 from experiments.inversion_args import DEMO, Args
 from experiments.inversion_batches import Inverter
-from experiments.inversion_plan import Plan, Video, batches, prepare
+from experiments.inversion_plan import Plan, Video, batches, choose_refinement, prepare
 from experiments.outcomes import Outcome, Outcomes, table
 from experiments.preparation import prepare_fitter
 from experiments.processes import join_processes
@@ -41,7 +41,7 @@ def main(args: Args) -> bool:
     progress, started = Progress(), time.perf_counter()
     with progress.task("reading generator and frames"):
         plan = prepare(args, share)
-    if args.refine_cameras:  # after the check of what was given
+    if choose_refinement(args):  # after the check of what was given
         args = refine_first(args, plan, progress)
         plan = prepare(args, share)
     fine = (invert_several if plan.several else invert_one)(args, plan, progress)

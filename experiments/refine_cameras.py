@@ -1,10 +1,11 @@
 """Refine the camera labels of a head's frames before it is inverted.
 
 `python -m experiments.refine_cameras video --output video_refined --generator weights/ffhq512-128`
-fits one latent and the cameras of some views together, then each frame's camera to the head found,
-and writes the frames anew with their refined labels. Labels of real footage are estimates; a head
-fitted to wrong ones is blurred. Each camera turns about the head and shifts, all share a factor on
-the focal length, and a prior keeps them near the labels given.
+fits one latent and the cameras of some views together, aligns each frame to the head found, fits
+that to all frames, aligns each once more, and writes the frames anew with their refined labels.
+Labels of real footage are estimates; a head fitted to wrong ones is blurred. Each camera turns
+about the head and shifts, all share a factor on the focal length, and a prior keeps them near the
+labels given.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class Args:
       generator: folder made by `python -m convert_weights`; the embedded heads if not given
       views: number of frames whose cameras are found together with the head, evenly spaced in yaw
       joint_steps: steps for these
-      each_steps: steps for the camera of each frame, by itself
+      latent_steps: steps for the head that all frames then show
+      coarse_steps: Gauss-Newton steps for the camera of each frame by itself, before these
+      fine_steps: the same after them, in pictures twice as large
       degrees: deviation expected of a camera's turn about the head
       percent: of its shift, of its distance
       focal_percent: of the focal length that all share
@@ -67,7 +70,9 @@ class Args:
     generator: Path = EMBEDDED
     views: int = 9
     joint_steps: int = PoseConfig().joint.num_steps
-    each_steps: int = PoseConfig().each.num_steps
+    latent_steps: int = PoseConfig().latent.num_steps
+    coarse_steps: int = PoseConfig().coarse_steps
+    fine_steps: int = PoseConfig().fine_steps
     degrees: float = 2.0
     percent: float = 2.0
     focal_percent: float = 2.0
@@ -127,7 +132,7 @@ def check(args: Args) -> None:
     for name in ("degrees", "percent", "focal_percent"):
         if not 0 < getattr(args, name) < math.inf:
             raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be positive")
-    for name in ("views", "joint_steps", "each_steps"):
+    for name in ("views", "joint_steps", "latent_steps", "coarse_steps", "fine_steps"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be 1 or more")
 
@@ -137,7 +142,9 @@ def pose_config(args: Args, neural_side: int) -> PoseConfig:
     usual = PoseConfig()
     return PoseConfig(
         joint=dataclasses.replace(usual.joint, num_steps=args.joint_steps),
-        each=dataclasses.replace(usual.each, num_steps=args.each_steps),
+        latent=dataclasses.replace(usual.latent, num_steps=args.latent_steps),
+        coarse_steps=args.coarse_steps,
+        fine_steps=args.fine_steps,
         spread=CameraSpread(
             rotation=math.radians(args.degrees),
             translation=args.percent / 100,

@@ -34,10 +34,12 @@ class PoseConfig:
 
     Attributes:
       joint: the stage that fits a latent and the cameras of some views together.
-      each: the stage that fits each frame's camera by itself to the head found.
+      latent: the stage that fits the latent to all frames, from what was found with some of them.
+      coarse_steps: of aligning each frame, in pictures of half the side, before `latent`.
+      fine_steps: of aligning each frame after it.
       spread: deviations expected of the cameras.
-      camera_prior: weight of the mean square of all these, each over its deviation, in `joint`.
-      each_prior: the same in `each`: a head that is known does not give way to a wrong camera.
+      camera_prior: weight of the mean square of all these, each over its deviation.
+      align_prior: the same where frames are aligned to a head that stays (`alignment.align`).
       latent_prior: weight of the mean squared distance from the mean latent.
       pixel: weight of the mean squared difference in the [-1, 1] range.
       perceptual: weight of the LPIPS distance.
@@ -52,12 +54,14 @@ class PoseConfig:
             num_steps=360, learning_rate=0.1, ramp_up=0.05, ramp_down=0.5
         )
     )
-    each: StageConfig = field(
-        default_factory=lambda: StageConfig(num_steps=50, learning_rate=0.15, ramp_down=0.7)
+    latent: StageConfig = field(
+        default_factory=lambda: StageConfig(num_steps=240, learning_rate=0.05, ramp_down=0.5)
     )
+    coarse_steps: int = 8
+    fine_steps: int = 4
     spread: CameraSpread = CameraSpread()
     camera_prior: float = 0.003
-    each_prior: float = 0.0003
+    align_prior: float = 0.002
     latent_prior: float = 0.1
     pixel: float = 1.0
     perceptual: float = 1.0
@@ -98,9 +102,9 @@ def start_joint(w_statistics: WStatistics, num_ws: int, views: int, key: Array) 
     return start_state((jnp.tile(w_statistics.mean, (num_ws, 1)), still(views)), key)
 
 
-def start_each(rigid: Array, key: Array) -> StageState:
-    """Before the first step of frames by themselves: cameras as far as they have moved, [V, 6]."""
-    return start_state(jnp.copy(rigid), key)
+def start_latent(ws: Array, key: Array) -> StageState:
+    """Before the first step of the latent alone: as found before, [L, D]."""
+    return start_state(jnp.copy(ws), key)
 
 
 @partial(jax.jit, static_argnames=("config", "num_steps"), donate_argnames="state")
@@ -145,26 +149,24 @@ def advance_joint(
 
 
 @partial(jax.jit, static_argnames=("config", "num_steps"), donate_argnames="state")
-def advance_each(
+def advance_latent(
     state: StageState,
     generator: TriPlaneGenerator,
     lpips: Lpips,
     targets: PoseTargets,
-    planes: Array,
-    focal: Array,
+    w_statistics: WStatistics,
     *,
     config: PoseConfig,
     num_steps: int,
 ) -> tuple[StageState, Terms]:
-    """Fit the cameras of frames to a head that stays, each for itself.
+    """Fit a latent to views whose cameras stay, for `num_steps` more steps.
 
     Args:
-      state: of `start_each`: the rigid part [V, 6] of a motion on its way.
+      state: of `start_latent`: ws [L, D] on its way.
       generator: stays as it is.
       lpips: of the perceptual term.
-      targets: V frames.
-      planes: of the head.
-      focal: [] as `CameraMotion.focal`; stays.
+      targets: V views.
+      w_statistics: of the latent prior.
       config: schedule and weights.
       num_steps: how many.
 
@@ -172,14 +174,14 @@ def advance_each(
       The state, whose buffers replace the given one's, and every unweighted term as [num_steps].
     """
 
-    def objective(rigid: Array, step: Array, key: Array) -> Terms:
+    def objective(ws: Array, step: Array, key: Array) -> Terms:
         del step
-        motion = CameraMotion(rigid=rigid, focal=focal)
-        seen = replace(targets, cameras=moved(targets.cameras, motion, config.spread))
-        terms = _compare(generator, lpips, planes, seen, config, key)
-        return terms | {"each_prior": jnp.mean(jnp.sum(jnp.square(rigid), axis=-1))}
+        key_views, key_rays = jax.random.split(key)
+        seen = draw_views(targets, config.views_per_step, key_views)
+        terms = _compare(generator, lpips, generator.tri_planes(ws), seen, config, key_rays)
+        return terms | {"latent_prior": losses.latent_prior(ws, w_statistics.mean)}
 
-    return advance_stage((objective,), state, config, config.each, num_steps)
+    return advance_stage((objective,), state, config, config.latent, num_steps)
 
 
 def _compare(

@@ -26,7 +26,10 @@ COMMANDS = [
 # Appended, so that a test takes seconds: the fewest steps, frames and samples.
 SHORT = {
     "convert_weights": [],
-    "experiments.invert": ["--views", "2", "--latent-steps", "2", "--tuning-steps", "0"],
+    "experiments.invert": [
+        *("--views", "2", "--latent-steps", "2", "--tuning-steps", "0"),
+        *("--refine-cameras", "False"),
+    ],
     "experiments.render": ["--num-frames", "2"],
     "experiments.mesh": ["--resolution", "16", "--level", "0"],
     "experiments.evaluate": [],

@@ -63,6 +63,7 @@ def test_the_identity_term_is_logged_and_falls(weights, small_network, tmp_path)
         run=tmp_path / "run",
         views=1,
         preset="paper",
+        refine_cameras=False,
         latent_steps=0,
         tuning_steps=4,
         identity=weights,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from experiments import disturb, invert, refine_cameras
 from experiments.disturb import disturbed
 from experiments.errors import InputError
 from experiments.frames_io import load_frames
+from experiments.inversion_plan import choose_refinement
 from experiments.labels import read_labels
 from experiments.progress import Progress
 from experiments.refined_frames import refine_first
@@ -54,7 +56,7 @@ def test_amounts_are_spread_evenly_up_to_the_largest():
 def test_refined_labels_lie_beside_the_frames(visible_inputs, frames, wrong, tmp_path, capsys):
     args = refine_cameras.Args(
         frames=wrong, output=tmp_path / "refined", generator=visible_inputs / "generator",
-        views=2, joint_steps=3, each_steps=2, truth=frames,
+        views=2, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1, truth=frames,
     )  # fmt: skip
     refine_cameras.main(args)
     said = capsys.readouterr().out
@@ -84,7 +86,9 @@ def test_refined_labels_lie_beside_the_frames(visible_inputs, frames, wrong, tmp
         ({"focal_percent": float("nan")}, "--focal-percent"),
         ({"views": 0}, "--views"),
         ({"views": 99}, "fewer than the 99 views"),
-        ({"each_steps": 0}, "--each-steps"),
+        ({"latent_steps": 0}, "--latent-steps"),
+        ({"coarse_steps": 0}, "--coarse-steps"),
+        ({"fine_steps": 0}, "--fine-steps"),
     ],
 )
 def test_bad_input_is_refused(visible_inputs, wrong, tmp_path, change, said):
@@ -116,13 +120,30 @@ def test_truth_must_name_the_same_frames(visible_inputs, wrong, tmp_path):
         refine_cameras.main(args)
 
 
+@pytest.mark.parametrize(
+    ("change", "refined"),
+    [
+        ({}, False),  # the embedded heads, whose labels are exact
+        ({"preset": "paper"}, True),
+        ({"generator": Path("weights/ffhq512-128")}, True),
+        ({"generator": Path("weights/ffhq512-128"), "preset": "quick"}, False),
+        ({"generator": Path("weights/ffhq512-128"), "refine_cameras": False}, False),
+        ({"refine_cameras": True}, True),
+    ],
+)
+def test_labels_are_refined_where_footage_is_real_or_if_asked(change, refined):
+    assert choose_refinement(invert.Args(**change)) is refined
+
+
 def test_an_inversion_takes_refined_labels_once_they_are_made(
     visible_inputs, wrong, tmp_path, capsys
 ):
     args = invert.Args(
         frames=(wrong,), generator=visible_inputs / "generator", run=tmp_path / "run", views=2
     )
-    usual = refine_cameras.Args(views=9, joint_steps=3, each_steps=2)  # of four frames, four
+    usual = refine_cameras.Args(  # nine views of four frames are four
+        views=9, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1
+    )
     refined = refine_first(args, invert.prepare(args), Progress(), usual)
     (copy,) = refined.frames
     assert copy == tmp_path / "run_frames"
