@@ -19,9 +19,10 @@ from inversion.camera_motion import CameraMotion, moved
 from inversion.features.lpips import Lpips
 from inversion.poses import PoseConfig, PoseTargets
 
-# Derivatives are taken over that many expected deviations to either side. Rendered from a few
-# samples a ray, pictures are rough below: derivatives at a point lead into the nearest dent.
-_REACH = 0.4
+# Derivatives are taken over so many expected deviations to either side, at first and at last.
+# Rendered from a few samples a ray, pictures are rough below: derivatives at a point lead into the
+# nearest dent.
+_FIRST_REACH, _LAST_REACH = 0.7, 0.2
 # Levenberg's damping, relative to the diagonal: at first, after a step that was taken, and after
 # one that was not.
 _DAMPING, _LESS, _MORE = 0.01, 0.3, 5.0
@@ -61,14 +62,16 @@ def align(
       rises; not finite if it was not to begin with.
     """
     differences = partial(_differences, generator, lpips, target, planes, focal, config)
-    around = _REACH * jnp.concatenate([jnp.eye(6), -jnp.eye(6)])
+    axes = jnp.concatenate([jnp.eye(6), -jnp.eye(6)])
 
-    def step(state: tuple[Array, Array, Array], _) -> tuple[tuple[Array, Array, Array], Array]:
+    def step(
+        state: tuple[Array, Array, Array], reach: Array
+    ) -> tuple[tuple[Array, Array, Array], Array]:
         x, now, damping = state
         ahead, behind = jnp.split(
-            jax.lax.map(differences, x + around, batch_size=pictures_at_once), 2
+            jax.lax.map(differences, x + reach * axes, batch_size=pictures_at_once), 2
         )
-        slopes = (ahead - behind) / (2 * _REACH)  # [6, N]
+        slopes = (ahead - behind) / (2 * reach)  # [6, N]
         product = partial(jnp.matmul, precision="highest")
         normal = product(slopes, slopes.T)
         damped = normal + damping * jnp.diag(jnp.diag(normal))
@@ -81,7 +84,8 @@ def align(
 
     first = differences(rigid)
     start = rigid, first, jnp.float32(_DAMPING)
-    (rigid, _, _), losses = jax.lax.scan(step, start, length=num_steps)
+    reaches = jnp.geomspace(_FIRST_REACH, _LAST_REACH, num_steps)
+    (rigid, _, _), losses = jax.lax.scan(step, start, reaches)
     return rigid, jnp.concatenate([jnp.sum(jnp.square(first))[None], losses])
 
 
