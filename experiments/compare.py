@@ -48,6 +48,7 @@ class Args:
       latent_steps: instead of the preset's
       latents_steps: instead of the preset's
       tuning_steps: instead of the preset's
+      pixel_weight: instead of the preset's
       identity: a network of faces for the metric, as in `experiments.evaluate`
       crop: take the central square of frames that are not square
       seed: of all draws
@@ -71,6 +72,7 @@ class Args:
     latent_steps: int | None = None
     latents_steps: int | None = None
     tuning_steps: int | None = None
+    pixel_weight: float | None = None
     identity: Path | None = None
     crop: bool = False
     seed: int = 0
@@ -127,6 +129,7 @@ def jobs_of(args: Args) -> dict[str, Job]:
                 latent_steps=args.latent_steps,
                 latents_steps=args.latents_steps,
                 tuning_steps=args.tuning_steps,
+                pixel_weight=args.pixel_weight,
                 baseline=False,
                 refine_cameras=False,  # all methods see the frames from the same cameras
                 crop=args.crop,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -95,6 +96,8 @@ def prepare(args: Args, share: Share = ALONE) -> Plan:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} {value} must be at least 1")
+    if args.pixel_weight is not None and not 0 <= args.pixel_weight < math.inf:
+        raise InputError(f"--pixel-weight {args.pixel_weight} must be 0 or a positive number")
     if args.target_lpips is not None and not args.target_lpips > 0:
         raise InputError(f"--target-lpips {args.target_lpips} must be positive")
     if args.memory_budget is not None and not args.memory_budget > 0:
@@ -189,6 +192,7 @@ def choose_config(args: Args) -> InversionConfig:
             latent_steps=args.latent_steps,
             latents_steps=args.latents_steps,
             tuning_steps=args.tuning_steps,
+            pixel_weight=args.pixel_weight,
             regularizers=args.regularise,
             update=args.update,
             views_at_once=args.views_at_once,

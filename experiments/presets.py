@@ -16,6 +16,7 @@ def inversion_config(
     latent_steps: int | None = None,
     latents_steps: int | None = None,
     tuning_steps: int | None = None,
+    pixel_weight: float | None = None,
     regularizers: tuple[Regularizer, ...] | None = None,
     update: Literal["joint", "alternating"] = "joint",
     views_at_once: int | None = None,
@@ -47,8 +48,10 @@ def inversion_config(
     def with_steps(stage: StageConfig, num_steps: int | None) -> StageConfig:
         return stage if num_steps is None else dataclasses.replace(stage, num_steps=num_steps)
 
+    pixel = config.weights.pixel if pixel_weight is None else pixel_weight
     return dataclasses.replace(
         config,
+        weights=dataclasses.replace(config.weights, pixel=pixel),
         latent=with_steps(config.latent, latent_steps),
         latents=with_steps(config.latents, latents_steps),
         tuning=with_steps(config.tuning, tuning_steps),

@@ -15,8 +15,10 @@ from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.config import SuperResolutionConfig, tiny
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.errors import InputError
+from experiments.inversion_plan import choose_config
 from experiments.invert import Args, main
 from experiments.pictures import to_uint8
+from experiments.presets import inversion_config
 from experiments.results import load_result
 
 NUM_FRAMES = 6
@@ -153,6 +155,8 @@ def test_a_taken_folder_is_not_overwritten(finished, inputs):
         ({"latents": 4}, "at most the number of views, 3"),
         ({"latent_steps": -1}, "must not be negative"),
         ({"target_lpips": 0.0}, "--target-lpips 0.0 must be positive"),
+        ({"pixel_weight": -1.0}, "--pixel-weight -1.0 must be 0 or a positive number"),
+        ({"pixel_weight": float("nan")}, "--pixel-weight nan must be"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_written(inputs, tmp_path, changes, message):
@@ -164,3 +168,11 @@ def test_bad_arguments_are_refused_before_anything_is_written(inputs, tmp_path, 
 def test_a_folder_that_is_no_generator_is_named(inputs, tmp_path):
     with pytest.raises(InputError, match=r"checkpoint\.json"):
         main(arguments(inputs, tmp_path / "run", generator=tmp_path))
+
+
+def test_the_weight_of_pixels_is_the_presets_unless_it_is_given():
+    usual, given = choose_config(Args()), choose_config(Args(pixel_weight=10.0))
+    assert usual == inversion_config("quick")
+    weights = dataclasses.replace(usual.weights, pixel=10.0)
+    assert given == dataclasses.replace(usual, weights=weights)
+    assert choose_config(Args(preset="paper")).weights.pixel == 0.1  # spec inversion 10
