@@ -21,6 +21,7 @@ from experiments.errors import InputError
 from experiments.frames_io import Frames, read_images
 from experiments.programs import chunk_steps
 from experiments.progress import Progress
+from experiments.volumes import planes_of
 from inversion.alignment import align
 from inversion.camera_motion import CameraMotion, moved, still
 from inversion.config import StageConfig
@@ -136,14 +137,23 @@ class _Refiner:
             w_statistics=self.w_statistics,
             config=self.config,
         )
+        chunk, done = chunk_steps(stage), 0
         with self.progress.stage(name, stage.num_steps) as shown:
-            return _run(advance, state, stage, shown.update).variables
+            while done < stage.num_steps:
+                state, terms = advance(state, num_steps=chunk)
+                before, done = done, int(state.step)
+                if done == before:
+                    raise InputError(
+                        f"the loss is not finite after step {done}; check frames and labels"
+                    )
+                shown.update(done, terms)
+        return state.variables
 
     def align(
         self, name: str, ws: jax.Array, motion: CameraMotion, config: PoseConfig, num_steps: int
     ) -> CameraMotion:
         """Every frame's camera by itself, the head as it is."""
-        rigid, planes = np.array(motion.rigid), _paint(self.generator, ws)
+        rigid, planes = np.array(motion.rigid), planes_of(self.generator, ws)
         at_once = _PICTURES_AT_ONCE.get(jax.default_backend(), _OTHER_PICTURES_AT_ONCE)
         with self.progress.stage(name, len(self.frames)) as shown:
             for i, frame in enumerate(self.frames.names):
@@ -165,21 +175,3 @@ class _Refiner:
 
 
 _targets = jax.jit(pose_targets, static_argnames="config")
-_paint = jax.jit(lambda generator, ws: generator.tri_planes(ws))
-
-
-def _run(
-    advance: Callable[..., tuple[StageState, Terms]],
-    state: StageState,
-    schedule: StageConfig,
-    tell: Callable[[int, Terms], None],
-) -> StageState:
-    """All steps of a stage."""
-    chunk, done = chunk_steps(schedule), 0
-    while done < schedule.num_steps:
-        state, terms = advance(state, num_steps=chunk)
-        before, done = done, int(state.step)
-        if done == before:
-            raise InputError(f"the loss is not finite after step {done}; check frames and labels")
-        tell(done, terms)
-    return state

@@ -1,8 +1,8 @@
 """Cameras of frames aligned to a head that stays, by steps of Gauss and Newton.
 
 A camera has six numbers, so derivatives of the whole picture are cheap, and steps made from them
-know that a turn and a shift of a head look nearly alike. Adam, which does not, needs some ten times
-as long for the same.
+know that a turn and a shift of a head look nearly alike. Adam, which does not, takes longer for the
+same (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -54,14 +54,29 @@ def align(
       planes: of the head.
       focal: [] as `CameraMotion.focal`; stays.
       config: weights.
-      num_steps: how many; each renders 13 pictures and one more.
-      pictures_at_once: of these rendered together.
+      num_steps: how many; each renders 13 pictures.
+      pictures_at_once: of the first twelve rendered together.
 
     Returns:
       rigid, and the loss before the first step and after each as [num_steps + 1], which never
       rises; not finite if it was not to begin with.
     """
-    differences = partial(_differences, generator, lpips, target, planes, focal, config)
+    given: Cameras = jax.tree.map(lambda x: x[None], target.cameras)
+    side = target.images.shape[0]
+
+    def differences(rigid: Array) -> Array:
+        """[N] numbers whose squares add up to the loss."""
+        camera = moved(given, CameraMotion(rigid=rigid[None], focal=focal), config.spread)[0]
+        image = generator.render(planes, camera, side=side, draws=None).features[..., :3]
+        return jnp.concatenate(
+            [
+                (config.pixel / image.size) ** 0.5 * (image - target.images).ravel(),
+                config.perceptual**0.5 * (lpips.features(image) - target.features),
+                config.align_prior**0.5 * rigid,
+            ]
+        )
+
+    product = partial(jnp.matmul, precision="highest")
     axes = jnp.concatenate([jnp.eye(6), -jnp.eye(6)])
 
     def step(
@@ -72,7 +87,6 @@ def align(
             jax.lax.map(differences, x + reach * axes, batch_size=pictures_at_once), 2
         )
         slopes = (ahead - behind) / (2 * reach)  # [6, N]
-        product = partial(jnp.matmul, precision="highest")
         normal = product(slopes, slopes.T)
         damped = normal + damping * jnp.diag(jnp.diag(normal))
         new = x - jnp.linalg.solve(damped, product(slopes, now))
@@ -87,26 +101,3 @@ def align(
     reaches = jnp.geomspace(_FIRST_REACH, _LAST_REACH, num_steps)
     (rigid, _, _), losses = jax.lax.scan(step, start, reaches)
     return rigid, jnp.concatenate([jnp.sum(jnp.square(first))[None], losses])
-
-
-def _differences(
-    generator: TriPlaneGenerator,
-    lpips: Lpips,
-    target: PoseTargets,
-    planes: Array,
-    focal: Array,
-    config: PoseConfig,
-    rigid: Array,
-) -> Array:
-    """[N] numbers whose squares add up to the loss."""
-    given: Cameras = jax.tree.map(lambda x: x[None], target.cameras)
-    camera = moved(given, CameraMotion(rigid=rigid[None], focal=focal), config.spread)[0]
-    side = target.images.shape[0]
-    image = generator.render(planes, camera, side=side, draws=None).features[..., :3]
-    return jnp.concatenate(
-        [
-            (config.pixel / image.size) ** 0.5 * (image - target.images).ravel(),
-            config.perceptual**0.5 * (lpips.features(image) - target.features),
-            config.align_prior**0.5 * rigid,
-        ]
-    )

@@ -45,7 +45,7 @@ class PoseConfig:
       perceptual: weight of the LPIPS distance.
       side: pixels along either axis of the pictures compared, which are rendered without
         super-resolution; None for the generator's own.
-      views_per_step: views of a step of `joint`, drawn at random; None for all.
+      views_per_step: views of a step of `joint` and `latent`, drawn at random; None for all.
       views_at_once: views rendered together; None for all.
     """
 
@@ -78,7 +78,7 @@ class PoseTargets:
     Attributes:
       images: [V, S, S, 3] in [-1, 1], S pixels as they are compared.
       features: [V, F] for the perceptual term.
-      cameras: [V] as given.
+      cameras: [V] as given, or as far as they are known.
     """
 
     images: Array
@@ -135,15 +135,11 @@ def advance_joint(
 
     def objective(variables: tuple[Array, CameraMotion], step: Array, key: Array) -> Terms:
         del step
-        (ws, motion), (key_views, key_rays) = variables, jax.random.split(key)
+        ws, motion = variables
         seen = replace(targets, cameras=moved(targets.cameras, motion, config.spread))
-        seen = draw_views(seen, config.views_per_step, key_views)
-        terms = _compare(generator, lpips, generator.tri_planes(ws), seen, config, key_rays)
         squares = jnp.mean(jnp.sum(jnp.square(motion.rigid), axis=-1)) + jnp.square(motion.focal)
-        return terms | {
-            "camera_prior": squares,
-            "latent_prior": losses.latent_prior(ws, w_statistics.mean),
-        }
+        terms = _latent_terms(ws, generator, lpips, seen, w_statistics, config, key)
+        return terms | {"camera_prior": squares}
 
     return advance_stage((objective,), state, config, config.joint, num_steps)
 
@@ -176,23 +172,24 @@ def advance_latent(
 
     def objective(ws: Array, step: Array, key: Array) -> Terms:
         del step
-        key_views, key_rays = jax.random.split(key)
-        seen = draw_views(targets, config.views_per_step, key_views)
-        terms = _compare(generator, lpips, generator.tri_planes(ws), seen, config, key_rays)
-        return terms | {"latent_prior": losses.latent_prior(ws, w_statistics.mean)}
+        return _latent_terms(ws, generator, lpips, targets, w_statistics, config, key)
 
     return advance_stage((objective,), state, config, config.latent, num_steps)
 
 
-def _compare(
+def _latent_terms(
+    ws: Array,
     generator: TriPlaneGenerator,
     lpips: Lpips,
-    planes: Array,
     targets: PoseTargets,
+    w_statistics: WStatistics,
     config: PoseConfig,
     key: Array,
 ) -> Terms:
-    """Image terms of a head seen by all cameras, means over the views."""
+    """Terms of a latent: image terms, means over the views that are drawn, and its prior."""
+    key_views, key_rays = jax.random.split(key)
+    targets = draw_views(targets, config.views_per_step, key_views)
+    planes = generator.tri_planes(ws)
     side, count = targets.images.shape[1], len(targets.cameras)
 
     def one(inputs: tuple[PoseTargets, Array]) -> Terms:
@@ -205,5 +202,6 @@ def _compare(
             "perceptual": losses.perceptual(lpips.features(image), target.features),
         }
 
-    inputs = targets, jax.random.split(key, count)
-    return jax.tree.map(jnp.mean, map_views(one, inputs, config.views_at_once))
+    inputs = targets, jax.random.split(key_rays, count)
+    terms = jax.tree.map(jnp.mean, map_views(one, inputs, config.views_at_once))
+    return terms | {"latent_prior": losses.latent_prior(ws, w_statistics.mean)}
