@@ -18,9 +18,12 @@ heads, V views a head and the first W of them also at 128 pixels:
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +50,9 @@ class Args:
       heads: heads a shard
       views: cameras a head
       large_views: how many of them are kept at 128 pixels, too
-      held_out: heads of the held-out file, each from nine yaws at pitch 0
+      held_out: heads of the held-out file, each from nine yaws at pitch 0; 0 for no such file
       seed: seeds latents and cameras, together with the shard's index
+      workers: processes; as many as there are cores by default
     """
 
     folder: Path = Path("data/heads")
@@ -58,23 +62,45 @@ class Args:
     large_views: int = 2
     held_out: int = 48
     seed: int = 0
+    workers: int | None = None
 
 
 def main(args: Args) -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
-    maker = HeadMaker.load()
-    jobs = [(HELD_OUT, held_out_draws(args.seed, args.held_out), len(HELD_OUT_YAWS))]
-    for i in range(args.shards):
-        draws = training_draws(args.seed, i, heads=args.heads, views=args.views)
-        jobs.append((f"train_{i:04d}.npz", draws, args.large_views))
-    for name, draws, large_views in jobs:
-        path = args.folder / name
-        if path.exists():
-            continue
-        start = time.perf_counter()
-        save_atomically(path, render_shard(maker, *draws, large_views=large_views))
-        seconds = (time.perf_counter() - start) / len(draws[0])
-        print(f"{time.strftime('%H:%M:%S')} {path.stem}: {seconds:.3f} s a head", flush=True)
+    _maker()  # one process writes the cache of the basis, where there is none
+    names = [HELD_OUT] if args.held_out else []
+    names += [shard_name(i) for i in range(args.shards)]
+    missing = [name for name in names if not (args.folder / name).exists()]
+    # A worker's BLAS threads would only wait for each other: products here are small.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(args.workers or os.cpu_count(), mp_context=context) as pool:
+        for future in as_completed([pool.submit(write, args, name) for name in missing]):
+            print(f"{time.strftime('%H:%M:%S')} {future.result()}", flush=True)
+
+
+def write(args: Args, name: str) -> str:
+    """Make one file of the data set -> what to tell of it."""
+    start = time.perf_counter()
+    if name == HELD_OUT:
+        draws, large_views = held_out_draws(args.seed, args.held_out), len(HELD_OUT_YAWS)
+    else:
+        shard = int(name.removeprefix("train_").removesuffix(".npz"))
+        draws = training_draws(args.seed, shard, heads=args.heads, views=args.views)
+        large_views = args.large_views
+    arrays = render_shard(_maker(), *draws, large_views=large_views)
+    save_atomically(args.folder / name, arrays)
+    return f"{name}: {(time.perf_counter() - start) / len(draws[0]):.3f} s a head"
+
+
+def shard_name(shard: int) -> str:
+    """The file of a training shard."""
+    return f"train_{shard:04d}.npz"
+
+
+@cache
+def _maker() -> HeadMaker:
+    return HeadMaker.load()
 
 
 def training_draws(seed: int, shard: int, *, heads: int, views: int):

@@ -107,12 +107,13 @@ def render(scene: Scene, cam2world, intrinsics, side: int, *, supersampling: int
     view, row, column = np.nonzero(_grow(depth > 0))
     cells = camera_rays(intrinsics, side * supersampling)
     cells = cells.reshape(side, supersampling, side, supersampling, 3).swapaxes(1, 2)
-    directions = _rotate(cam2world, view, cells[row, column].reshape(len(view), -1, 3))
+    sub_rays = supersampling**2
+    directions = _rotate(cam2world, view, cells[row, column].reshape(len(view), sub_rays, 3))
     origins = cam2world[view, None, :3, 3]
     colour, hit = cast_colour(scene, origins, directions)
     image, opacity = np.ones((*depth.shape, 3), np.float32), np.zeros(depth.shape, np.float32)
-    image[view, row, column] = colour.reshape(len(view), -1, 3).mean(1)
-    opacity[view, row, column] = hit.reshape(len(view), -1).mean(1)
+    image[view, row, column] = colour.reshape(len(view), sub_rays, 3).mean(1)
+    opacity[view, row, column] = hit.reshape(len(view), sub_rays).mean(1)
     return Pictures(image=to_bytes(image), opacity=to_bytes(opacity), depth=depth)
 
 
@@ -124,7 +125,7 @@ def render_depth(scene: Scene, cam2world, intrinsics, side: int) -> np.ndarray:
     origins = np.broadcast_to(cam2world[:, None, :3, 3], directions.shape)
     distance = _cast(scene, origins.reshape(-1, 3), directions.reshape(-1, 3))[1]
     distance = np.where(np.isfinite(distance), distance, 0.0)
-    return distance.reshape(-1, side, side).astype(np.float16)
+    return distance.reshape(len(cam2world), side, side).astype(np.float16)
 
 
 def cast_colour(scene: Scene, origins, directions) -> tuple[np.ndarray, np.ndarray]:

@@ -57,31 +57,29 @@ def pixel_chances(shard: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]
       chance, importance: [n, V, 64 * 64] uint8 each.
     """
     heads, views, side = shard["depth64"].shape[:3]
-    chance = np.ones((heads, views, side * side), np.uint8)
-    importance = 2 * np.ones_like(chance)
+    depth = shard["depth64"].astype(np.float32)
+    labels = shard["label"].reshape(heads, views, 25)
+    lens = labels[0, 0, 16:].reshape(3, 3)  # all cameras of a data set have the same
     centres = (np.arange(side, dtype=np.float32) + 0.5) / side
     v, u = (x.reshape(-1) for x in np.meshgrid(centres, centres, indexing="ij"))
-    for h in range(heads):
-        label = shard["label"][h]
-        local = np.stack([(u - 0.5) / label[0, 16], (v - 0.5) / label[0, 20], np.ones_like(u)], -1)
-        local /= np.linalg.norm(local, axis=-1, keepdims=True)
-        cam2world = label[:, :16].reshape(-1, 4, 4)
-        directions = np.einsum("vij,pj->vpi", cam2world[:, :3, :3], local)
-        depth = shard["depth64"][h].astype(np.float32)
-        hit = (depth > 0).reshape(views, -1)
-        points = cam2world[:, None, :3, 3] + depth.reshape(views, -1, 1) * directions
-        face = hit & (np.linalg.norm(points - _FACE_CENTRE, axis=-1) < _FACE_RADIUS)
-        outline = [_near_outline(mask).reshape(-1) for mask in depth > 0]
-        chance[h] += hit.astype(np.uint8) + 3 * face.astype(np.uint8) + 4 * np.stack(outline)
-        importance[h] += hit.astype(np.uint8) + 2 * face.astype(np.uint8)
-    return chance, importance
+    local = np.stack([(u - 0.5) / lens[0, 0], (v - 0.5) / lens[1, 1], np.ones_like(u)])
+    local /= np.linalg.norm(local, axis=0)
+    cam2world = labels[..., :16].reshape(heads, views, 4, 4)
+    points = cam2world[..., :3, :3] @ local * depth.reshape(heads, views, 1, -1)
+    offset = cam2world[..., :3, 3] - _FACE_CENTRE
+    distance = np.linalg.norm(points + offset[..., None], axis=2)
+    hit = (depth > 0).reshape(heads, views, -1).astype(np.uint8)
+    face = hit * (distance < _FACE_RADIUS)
+    outline = _near_outline(depth > 0).reshape(hit.shape).astype(np.uint8)
+    return 1 + hit + 3 * face + 4 * outline, 2 + hit + 2 * face
 
 
-def _near_outline(mask: np.ndarray) -> np.ndarray:
-    """[H, W] uint8, 1 where the border of a mask is within `_OUTLINE_PIXELS`."""
-    grown = ndimage.binary_dilation(mask, iterations=_OUTLINE_PIXELS)
-    shrunk = ndimage.binary_erosion(mask, iterations=_OUTLINE_PIXELS, border_value=1)
-    return np.not_equal(grown, shrunk).astype(np.uint8)
+def _near_outline(masks: np.ndarray) -> np.ndarray:
+    """[n, V, H, W] bool: where the border of a mask is within `_OUTLINE_PIXELS`."""
+    cross = ndimage.generate_binary_structure(2, 1)[None, None]
+    grown = ndimage.binary_dilation(masks, cross, iterations=_OUTLINE_PIXELS)
+    shrunk = ndimage.binary_erosion(masks, cross, iterations=_OUTLINE_PIXELS, border_value=1)
+    return grown != shrunk
 
 
 def draw_rays(

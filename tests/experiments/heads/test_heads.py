@@ -4,7 +4,7 @@ import pytest
 from eg3d_jax.cameras import yaw_pitch_camera
 from experiments.heads.anatomy import EXPRESSION, IDENTITY, Z_DIM, normalize, sample_latents
 from experiments.heads.appearance import Appearance
-from experiments.heads.dataset import render_shard, save_atomically, training_draws
+from experiments.heads.dataset import Args, main, render_shard, save_atomically, training_draws
 from experiments.heads.scene import HALF_SIDE, camera_rays, render
 
 
@@ -103,3 +103,19 @@ def test_shard_is_the_same_when_made_again(maker, tmp_path):
     with np.load(tmp_path / "train_0000.npz") as saved:
         np.testing.assert_array_equal(saved["image64"], first["image64"])
     assert [path.name for path in tmp_path.iterdir()] == ["train_0000.npz"]
+
+
+@pytest.mark.slow
+def test_processes_write_what_is_missing(maker, tmp_path):
+    args = Args(folder=tmp_path, shards=2, heads=1, views=2, large_views=0, held_out=1, workers=2)
+    kept = tmp_path / "train_0001.npz"
+    kept.write_bytes(b"there already")
+    main(args)
+    assert kept.read_bytes() == b"there already"
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"held_out.npz", "train_0000.npz", "train_0001.npz"}
+    expected = render_shard(maker, *training_draws(0, 0, heads=1, views=2), large_views=0)
+    with np.load(tmp_path / "train_0000.npz") as shard:
+        assert shard["image128"].shape == (1, 0, 128, 128, 3)
+        for key, value in expected.items():
+            np.testing.assert_array_equal(shard[key], value)
