@@ -1,7 +1,8 @@
 """Refines the cameras of a folder of frames.
 
 Some together with a latent; each by itself, in small pictures; then the latent is fitted to all,
-and each moves once more, in pictures twice as large.
+and each moves once more, in pictures twice as large. Whenever each moved by itself, what shakes
+from one frame to the next is taken out.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from experiments.programs import chunk_steps
 from experiments.progress import Progress
 from experiments.volumes import planes_of
 from inversion.alignment import align
-from inversion.camera_motion import CameraMotion, moved, still
+from inversion.camera_motion import CameraMotion, moved, rigid_between, still
 from inversion.config import StageConfig
 from inversion.features.lpips import Lpips
 from inversion.latents import WStatistics
@@ -38,6 +39,7 @@ from inversion.poses import (
     start_latent,
 )
 from inversion.state import StageState
+from inversion.steadiness import steadied
 from inversion.views import Views
 
 LEAST_SIDE = 32  # pixels, below which LPIPS cannot see
@@ -152,7 +154,7 @@ class _Refiner:
     def align(
         self, name: str, ws: jax.Array, motion: CameraMotion, config: PoseConfig, num_steps: int
     ) -> CameraMotion:
-        """Every frame's camera by itself, the head as it is."""
+        """Every frame's camera by itself, the head as it is; then without what shakes."""
         rigid, planes = np.array(motion.rigid), planes_of(self.generator, ws)
         at_once = _PICTURES_AT_ONCE.get(jax.default_backend(), _OTHER_PICTURES_AT_ONCE)
         with self.progress.stage(name, len(self.frames)) as shown:
@@ -165,7 +167,12 @@ class _Refiner:
                 if not np.isfinite(losses[-1]):
                     raise InputError(f"{frame}: the loss is not finite; check picture and label")
                 shown.update(i + 1, {"loss": losses})
-        return replace(motion, rigid=jnp.asarray(rigid))
+        motion = replace(motion, rigid=jnp.asarray(rigid))
+        if not config.steady:
+            return motion
+        given, spread = self.frames.cameras, config.spread
+        steady = steadied(moved(given, motion, spread), spread)
+        return replace(motion, rigid=rigid_between(given, steady, spread))
 
     def _target(self, index: int, cameras: Cameras, config: PoseConfig) -> PoseTargets:
         """A frame, with an axis of one view; one at a time, for videos may be long."""

@@ -5,7 +5,7 @@ fits one latent and the cameras of some views together, aligns each frame to the
 that to all frames, aligns each once more, and writes the frames anew with their refined labels.
 Labels of real footage are estimates; a head fitted to wrong ones is blurred. Each camera turns
 about the head and shifts, all share a factor on the focal length, and a prior keeps them near the
-labels given.
+labels given; of a video, what shakes from frame to frame is taken out.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class Args:
       latent_steps: steps for the head that all frames then show
       coarse_steps: Gauss-Newton steps for the camera of each frame by itself, before these
       fine_steps: the same after them, in pictures twice as large
+      steady: frames are a video's, in order: take out of their cameras what shakes from one to the
+        next; photographs, whose cameras shake by more than is expected, stay as found in any case
       degrees: deviation expected of a camera's turn about the head
       percent: of its shift, of its distance
       focal_percent: of the focal length that all share
@@ -73,6 +75,7 @@ class Args:
     latent_steps: int = PoseConfig().latent.num_steps
     coarse_steps: int = PoseConfig().coarse_steps
     fine_steps: int = PoseConfig().fine_steps
+    steady: bool = PoseConfig().steady
     degrees: float = 2.0
     percent: float = 2.0
     focal_percent: float = 2.0
@@ -145,6 +148,7 @@ def pose_config(args: Args, neural_side: int) -> PoseConfig:
         latent=dataclasses.replace(usual.latent, num_steps=args.latent_steps),
         coarse_steps=args.coarse_steps,
         fine_steps=args.fine_steps,
+        steady=args.steady,
         spread=CameraSpread(
             rotation=math.radians(args.degrees),
             translation=args.percent / 100,

@@ -65,6 +65,23 @@ def moved(cameras: Cameras, motion: CameraMotion, spread: CameraSpread) -> Camer
     )
 
 
+def rigid_between(start: Cameras, end: Cameras, spread: CameraSpread) -> Array:
+    """[V, 6] `CameraMotion.rigid` that moves cameras [V] to where others are."""
+    distance = jnp.linalg.norm(start.position, axis=-1, keepdims=True)
+    tangent = tangents(start.cam2world, end.cam2world)
+    shift = tangent[:, :3] / (spread.translation * distance)
+    return jnp.concatenate([shift, tangent[:, 3:] / spread.rotation], axis=-1)
+
+
+def tangents(start: Array, end: Array) -> Array:
+    """[V, 6] shift and turn about the origin that take poses [V, 4, 4] to others."""
+
+    def one(start: Array, end: Array) -> Array:
+        return (jaxlie.SE3.from_matrix(end) @ jaxlie.SE3.from_matrix(start).inverse()).log()
+
+    return jax.vmap(one)(start, end)
+
+
 def pose_errors(cameras: Cameras, truth: Cameras) -> tuple[Array, Array]:
     """How far cameras are from the true ones, as the head appears from them.
 

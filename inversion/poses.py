@@ -37,6 +37,8 @@ class PoseConfig:
       latent: the stage that fits the latent to all frames, from what was found with some of them.
       coarse_steps: of aligning each frame, in pictures of half the side, before `latent`.
       fine_steps: of aligning each frame after it.
+      steady: frames follow one another in time: after each alignment what shakes from one to the
+        next is taken out (`steadiness.steadied`).
       spread: deviations expected of the cameras.
       camera_prior: weight of the mean square of all these, each over its deviation.
       align_prior: the same where frames are aligned to a head that stays (`alignment.align`).
@@ -59,6 +61,7 @@ class PoseConfig:
     )
     coarse_steps: int = 8
     fine_steps: int = 4
+    steady: bool = True
     spread: CameraSpread = CameraSpread()
     camera_prior: float = 0.003
     align_prior: float = 0.002

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from eg3d_jax.cameras import from_label, yaw_pitch_camera
-from experiments import disturb, invert, refine_cameras
+from experiments import camera_refinement, disturb, invert, refine_cameras
 from experiments.disturb import disturbed
 from experiments.errors import InputError
 from experiments.frames_io import load_frames
@@ -17,7 +17,7 @@ from experiments.inversion_plan import choose_refinement
 from experiments.labels import read_labels
 from experiments.progress import Progress
 from experiments.refined_frames import refine_first
-from inversion.camera_motion import pose_errors
+from inversion.camera_motion import CameraMotion, moved, pose_errors
 
 
 def cameras_in(folder):
@@ -77,6 +77,37 @@ def test_refined_labels_lie_beside_the_frames(visible_inputs, frames, wrong, tmp
         assert min(picture.size) > 3 * 32
     with pytest.raises(InputError, match="--overwrite"):
         refine_cameras.main(args)
+
+
+@pytest.mark.parametrize("steady", [True, False])
+def test_what_shakes_is_taken_out_after_each_alignment_if_asked(
+    visible_inputs, wrong, tmp_path, monkeypatch, steady
+):
+    turned = []
+
+    def turn_all(cameras, spread):
+        rigid = np.tile(np.float32([0, 0, 0, 0, 1, 0]), (len(cameras), 1))
+        turned.append(moved(cameras, CameraMotion(rigid=rigid, focal=np.float32(0)), spread))
+        return turned[-1]
+
+    monkeypatch.setattr(camera_refinement, "steadied", turn_all)
+    refine_cameras.main(
+        refine_cameras.Args(
+            frames=wrong,
+            output=tmp_path / "new",
+            generator=visible_inputs / "generator",
+            views=2,
+            joint_steps=1,
+            latent_steps=1,
+            coarse_steps=1,
+            fine_steps=1,
+            steady=steady,
+        )  # fmt: skip
+    )
+    assert len(turned) == (2 if steady else 0)
+    if steady:
+        written = cameras_in(tmp_path / "new").cam2world
+        np.testing.assert_allclose(written, turned[-1].cam2world, atol=1e-4)
 
 
 @pytest.mark.parametrize(
