@@ -23,7 +23,7 @@ from eg3d_jax.layers import (
 )
 from eg3d_jax.resample import upsample2d
 
-_MAPPING_LR_MUL = 0.01
+MAPPING_LR_MUL = 0.01  # of the mapping's layers: kernels are kept a hundred times as large
 
 
 class MappingNetwork(nnx.Module):
@@ -35,7 +35,7 @@ class MappingNetwork(nnx.Module):
         features = config.z_dim + (config.w_dim if config.c_dim else 0)
         sizes = [features] + [config.w_dim] * config.mapping_layers
         self.layers = nnx.List(
-            Linear(i, o, activation="lrelu", lr_mul=_MAPPING_LR_MUL, rngs=rngs)
+            Linear(i, o, activation="lrelu", lr_mul=MAPPING_LR_MUL, rngs=rngs)
             for i, o in zip(sizes[:-1], sizes[1:], strict=True)
         )
         self.w_avg = Buffer(jnp.zeros((config.w_dim,)))

@@ -1,4 +1,4 @@
-"""Whose steps train the embedded generator: Adam's or Muon's, slower where few pictures teach."""
+"""Whose steps train the embedded generator: Adam's or Muon's, as long as each part can bear."""
 
 from __future__ import annotations
 
@@ -10,21 +10,28 @@ import optax
 from flax import nnx
 from optax import contrib
 
+from eg3d_jax.stylegan2 import MAPPING_LR_MUL
+
 Optimizer = Literal["adam", "muon"]
 
 
 def make_optimizer(trained: nnx.State, name: Optimizer) -> optax.GradientTransformation:
-    """Adam or Muon with smaller steps for mapping and super-resolution, none for the mean latent.
+    """Adam or Muon with smaller steps for the super-resolution, none for the mean latent.
 
     The super-resolution sees a picture or two a step; with the others' rate it tints all pictures
-    towards the last.
+    towards the last. The mapping keeps its kernels a hundred times as large as they count, so that
+    steps of one size change them a hundred times less: right for the adversarial training that
+    StyleGAN made it for, but here nearly all that a head lacks is the mapping's (its own w, fitted,
+    shows it by 4 to 8 dB better than that of its z). So its steps are as much larger.
     """
 
     def factor(path, _) -> float:
         names = [getattr(entry, "key", None) for entry in path]
         if "w_avg" in names:
             return 0.0
-        return 0.3 if {"mapping", "superresolution"} & set(names) else 1.0
+        if "mapping" in names:
+            return 1 / MAPPING_LR_MUL
+        return 0.3 if "superresolution" in names else 1.0
 
     factors = jax.tree_util.tree_map_with_path(factor, trained)
     scale = optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, factors))

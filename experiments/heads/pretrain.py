@@ -58,7 +58,7 @@ class Args:
       pictures_teach: the whole generator, or its super-resolution alone, which is cheaper: two
         pictures for the price of one
       start: a generator to go on from, such as an earlier run's; random weights if not given
-      learning_rate: at the start; that of mapping and super-resolution is 0.3 of it
+      learning_rate: at the start; that of the super-resolution is 0.3 of it
       sheet_every: steps between two contact sheets of held-out heads, RUN/sheets; 0 for none
       save_every: steps between two states; the generator is written at the end, and at once if
         the run has its steps already
