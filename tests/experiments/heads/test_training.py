@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -136,14 +137,16 @@ def test_steps_go_along_the_gradient_and_spare_the_mean_latent(start, name):
         return float(jnp.sqrt(jnp.mean(jnp.square(tree["kernel"][...]))))
 
     blocks = update["backbone"]["blocks"]
-    # Muon's steps are about 0.2 in the mean square, Adam's first one is the sign.
-    wanted = {"adam": 1.0, "muon": 0.2}[name]
-    assert size(blocks[1]["conv1"]) == pytest.approx(wanted, rel=0.2)
-    # As much of the kernel, which is a hundred times as large.
+    # Adam's first step is the sign; Muon's have a mean square of 0.2 if all singular values are 1,
+    # which its five Newton-Schulz steps bring to between 0.68 and 1.13.
+    wanted, tolerance = {"adam": (1.0, 1e-3), "muon": (0.2, 0.33)}[name]
+    within = partial(pytest.approx, rel=tolerance)
+    assert size(blocks[1]["conv1"]) == within(wanted)
+    # As much of the mapping's kernels, which are a hundred times as large.
     assert size(trained["mapping"]["layers"][1]) == pytest.approx(100.0, rel=0.2)
-    assert size(update["mapping"]["layers"][1]) == pytest.approx(100.0 * wanted, rel=0.2)
+    assert size(update["mapping"]["layers"][1]) == within(100.0 * wanted)
     superresolution = update["superresolution"]["blocks"][0]
-    assert size(superresolution["conv1"]) == pytest.approx(0.3 * wanted, rel=0.2)
+    assert size(superresolution["conv1"]) == within(0.3 * wanted)
     for part in jax.tree.leaves(jax.tree.map(lambda u, g: jnp.sum(u * g), update, gradient)):
         assert part >= 0
 
