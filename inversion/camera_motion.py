@@ -56,11 +56,10 @@ def moved(cameras: Cameras, motion: CameraMotion, spread: CameraSpread) -> Camer
     distance = jnp.linalg.norm(cameras.position, axis=-1, keepdims=True)
     shift = spread.translation * distance * motion.rigid[:, :3]
     tangent = jnp.concatenate([shift, spread.rotation * motion.rigid[:, 3:]], axis=-1)
-    matrix = jax.vmap(jaxlie.SE3.exp)(tangent).as_matrix()
     factor = jnp.exp(spread.focal * motion.focal)
     scale = jnp.ones((3, 3)).at[jnp.array([0, 0, 1]), jnp.array([0, 1, 1])].set(factor)
     return Cameras(
-        cam2world=jnp.matmul(matrix, cameras.cam2world, precision="highest"),
+        cam2world=carried(cameras.cam2world, tangent),
         intrinsics=cameras.intrinsics * scale,
     )
 
@@ -73,13 +72,15 @@ def rigid_between(start: Cameras, end: Cameras, spread: CameraSpread) -> Array:
     return jnp.concatenate([shift, tangent[:, 3:] / spread.rotation], axis=-1)
 
 
+def carried(poses: Array, tangents: Array) -> Array:
+    """Poses [V, 4, 4] after shifts and turns about the origin, tangents [V, 6]."""
+    matrix = jax.vmap(jaxlie.SE3.exp)(tangents).as_matrix()
+    return jnp.matmul(matrix, poses, precision="highest")
+
+
 def tangents(start: Array, end: Array) -> Array:
     """[V, 6] shift and turn about the origin that take poses [V, 4, 4] to others."""
-
-    def one(start: Array, end: Array) -> Array:
-        return (jaxlie.SE3.from_matrix(end) @ jaxlie.SE3.from_matrix(start).inverse()).log()
-
-    return jax.vmap(one)(start, end)
+    return jax.vmap(lambda start, end: _apart(start, end).log())(start, end)
 
 
 def pose_errors(cameras: Cameras, truth: Cameras) -> tuple[Array, Array]:
@@ -95,9 +96,14 @@ def pose_errors(cameras: Cameras, truth: Cameras) -> tuple[Array, Array]:
     """
 
     def one(found: Array, true: Array) -> tuple[Array, Array]:
-        apart = jaxlie.SE3.from_matrix(found) @ jaxlie.SE3.from_matrix(true).inverse()
+        apart = _apart(true, found)
         turn = jnp.linalg.norm(apart.rotation().log())
         return jnp.degrees(turn), jnp.linalg.norm(apart.translation())
 
     degrees, shift = jax.vmap(one)(cameras.cam2world, truth.cam2world)
     return degrees, shift / jnp.linalg.norm(truth.position, axis=-1)
+
+
+def _apart(start: Array, end: Array) -> jaxlie.SE3:
+    """The rigid motion about the origin that takes one pose [4, 4] to another."""
+    return jaxlie.SE3.from_matrix(end) @ jaxlie.SE3.from_matrix(start).inverse()

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
-import jaxlie
 import numpy as np
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
 from eg3d_jax.cameras import Cameras
-from inversion.camera_motion import CameraSpread, tangents
+from inversion.camera_motion import CameraSpread, carried, tangents
 
 _LEAST_FRAMES = 10  # fewer do not tell errors from motion
 _SECOND_DIFFERENCE = np.array([1.0, -2.0, 1.0])
@@ -49,8 +47,7 @@ def steadied(cameras: Cameras, spread: CameraSpread) -> Cameras:
     most = np.repeat([spread.translation * distance, spread.rotation], 3)
     if np.any(np.array([deviation for _, deviation in found]) > most):
         return cameras
-    back = jax.vmap(jaxlie.SE3.exp)(jnp.asarray(-errors, poses.dtype)).as_matrix()
-    return replace(cameras, cam2world=jnp.matmul(back, poses, precision="highest"))
+    return replace(cameras, cam2world=carried(poses, jnp.asarray(-errors, poses.dtype)))
 
 
 def likely_errors(change: np.ndarray) -> tuple[np.ndarray, float]:

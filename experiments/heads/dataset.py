@@ -68,34 +68,33 @@ class Args:
 def main(args: Args) -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     _maker()  # one process writes the cache of the basis, where there is none
-    names = [HELD_OUT] if args.held_out else []
-    names += [shard_name(i) for i in range(args.shards)]
-    missing = [name for name in names if not (args.folder / name).exists()]
+    wanted: list[int | None] = [None] if args.held_out else []
+    wanted += range(args.shards)
+    missing = [shard for shard in wanted if not (args.folder / file_name(shard)).exists()]
     # A worker's BLAS threads would only wait for each other: products here are small.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.workers or os.cpu_count(), mp_context=context) as pool:
-        for future in as_completed([pool.submit(write, args, name) for name in missing]):
+        for future in as_completed([pool.submit(write, args, shard) for shard in missing]):
             print(f"{time.strftime('%H:%M:%S')} {future.result()}", flush=True)
 
 
-def write(args: Args, name: str) -> str:
-    """Make one file of the data set -> what to tell of it."""
+def write(args: Args, shard: int | None) -> str:
+    """Make a training shard, or for None the held-out file -> what to tell of it."""
     start = time.perf_counter()
-    if name == HELD_OUT:
+    if shard is None:
         draws, large_views = held_out_draws(args.seed, args.held_out), len(HELD_OUT_YAWS)
     else:
-        shard = int(name.removeprefix("train_").removesuffix(".npz"))
         draws = training_draws(args.seed, shard, heads=args.heads, views=args.views)
         large_views = args.large_views
     arrays = render_shard(_maker(), *draws, large_views=large_views)
-    save_atomically(args.folder / name, arrays)
-    return f"{name}: {(time.perf_counter() - start) / len(draws[0]):.3f} s a head"
+    save_atomically(args.folder / file_name(shard), arrays)
+    return f"{file_name(shard)}: {(time.perf_counter() - start) / len(draws[0]):.3f} s a head"
 
 
-def shard_name(shard: int) -> str:
-    """The file of a training shard."""
-    return f"train_{shard:04d}.npz"
+def file_name(shard: int | None) -> str:
+    """Of a training shard, or for None of the held-out heads."""
+    return HELD_OUT if shard is None else f"train_{shard:04d}.npz"
 
 
 @cache

@@ -93,17 +93,10 @@ def test_what_shakes_is_taken_out_after_each_alignment_if_asked(
     monkeypatch.setattr(camera_refinement, "steadied", turn_all)
     refine_cameras.main(
         refine_cameras.Args(
-            frames=wrong,
-            output=tmp_path / "new",
-            generator=visible_inputs / "generator",
-            views=2,
-            joint_steps=1,
-            latent_steps=1,
-            coarse_steps=1,
-            fine_steps=1,
-            steady=steady,
-        )  # fmt: skip
-    )
+            frames=wrong, output=tmp_path / "new", generator=visible_inputs / "generator",
+            views=2, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1, steady=steady,
+        )
+    )  # fmt: skip
     assert len(turned) == (2 if steady else 0)
     if steady:
         written = cameras_in(tmp_path / "new").cam2world

@@ -41,7 +41,7 @@ def chosen(cameras: Cameras, order: np.ndarray) -> Cameras:
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), size=st.floats(0.1, 0.6))
-def test_of_independent_errors_most_goes(seed, size):
+def test_independent_errors_shrink_by_a_quarter_or_more(seed, size):
     true = sweep()
     wrong = shaken(true, seed, size)
     before, after = (pose_errors(cameras, true) for cameras in (wrong, steadied(wrong, SPREAD)))
