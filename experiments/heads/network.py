@@ -13,7 +13,7 @@ def embedded_config(z_dim: int) -> GeneratorConfig:
         z_dim=z_dim,
         c_dim=0,
         w_dim=128,
-        mapping_layers=3,
+        mapping_layers=6,
         channel_base=4096,
         channel_max=128,
         plane_side=64,

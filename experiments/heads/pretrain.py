@@ -3,7 +3,8 @@
 `python -m experiments.heads.pretrain --data data/heads --run runs/heads` regresses pictures, depth
 and opacity from known latents: random rays throughout, whole pictures with LPIPS from
 `pictures_from` on. A run that was stopped goes on from its last state. `tensorboard --logdir RUN`
-shows the losses, and sheets of heads that are not trained on.
+shows the losses, and sheets of heads that are not trained on; the run's `settings.json` keeps the
+options.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from eg3d_jax import checkpoint
 from eg3d_jax.cameras import from_label
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments import states
+from experiments.disk import write_json
 from experiments.event_log import EventLog
 from experiments.generators import load_generator
 from experiments.heads.anatomy import Z_DIM
@@ -38,6 +40,7 @@ from experiments.heads.training_data import HELD_OUT, Shards, draw_pictures, dra
 from experiments.pictures import save_png, tiled, to_uint8
 from inversion.features.lpips import load_lpips
 
+SETTINGS_FILE = "settings.json"
 _STAGE = "training"  # in the log
 _SHEET_HEADS = 4
 
@@ -87,6 +90,7 @@ class Args:
 
 def main(args: Args) -> None:
     args.run.mkdir(parents=True, exist_ok=True)
+    write_json(args.run / SETTINGS_FILE, args)
     shards = Shards(args.data)
     generator = new_generator(args.seed) if args.start is None else load_generator(args.start)[0]
     graph, trained = nnx.split(generator)

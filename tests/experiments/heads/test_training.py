@@ -1,6 +1,7 @@
 """Training of the embedded generator: its draws, and that a stopped run ends as any other."""
 
 import dataclasses
+import json
 import shutil
 from functools import partial
 
@@ -17,7 +18,7 @@ from eg3d_jax.generator import TriPlaneGenerator
 from experiments.heads.anatomy import Z_DIM
 from experiments.heads.network import embedded_config
 from experiments.heads.optimizers import make_optimizer
-from experiments.heads.pretrain import Args, held_out_sheet, main
+from experiments.heads.pretrain import SETTINGS_FILE, Args, held_out_sheet, main
 from experiments.heads.training_data import Shards, draw_pictures, draw_rays, pixel_chances
 
 HEADS, VIEWS = 3, 3
@@ -164,6 +165,8 @@ def test_a_stopped_run_ends_as_one_that_was_not(data, start, tmp_path):
         assert any(not np.array_equal(*pair) for pair in pairs), part
     assert np.any(whole.mapping.w_avg[...])
     assert metadata["source"]["name"] == "synthetic heads"
+    settings = json.loads((args.run / SETTINGS_FILE).read_text())
+    assert (settings["steps"], settings["learning_rate"]) == (4, args.learning_rate)
     with (args.run / "log.csv").open() as log:
         assert log.readline().startswith("stage,step,colour,")
         assert log.readline().startswith("training,3,")

@@ -1,0 +1,103 @@
+"""Give a trained generator a deeper mapping that does what its own does, to be trained on.
+
+`python -m experiments.heads.deepen --start runs/a/generator --layers 6 --output runs/deep` teaches
+the new mapping the old one's w of random z, which takes no rendering, so that nothing that the rest
+has learnt is lost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+import tyro
+from flax import nnx
+from jax import Array
+
+from eg3d_jax.generator import TriPlaneGenerator
+from eg3d_jax.stylegan2 import MappingNetwork
+from experiments.errors import explained
+from experiments.generators import load_generator
+from experiments.heads.optimizers import make_optimizer
+from experiments.heads.pretrain import export
+
+_LATENTS = 1024  # a step
+_RATE = 1e-2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Give a generator a mapping of other depth that does what its own does.
+
+    Attributes:
+      start: folder of the generator
+      output: folder for the new one
+      layers: of the new mapping
+      steps: of its training, 1,024 latents each
+      seed: seeds its parameters and the latents
+    """
+
+    start: Path
+    output: Path
+    layers: int = 6
+    steps: int = 5000
+    seed: int = 0
+
+
+def main(args: Args) -> None:
+    generator, _ = load_generator(args.start)
+    deeper, missed = deepen(generator, args.layers, steps=args.steps, seed=args.seed)
+    export(*nnx.split(deeper), args.output)
+    print(f"{args.output}: {args.layers} layers miss {missed:.3%} of the variance of w")
+
+
+def deepen(
+    generator: TriPlaneGenerator, layers: int, *, steps: int, seed: int
+) -> tuple[TriPlaneGenerator, float]:
+    """The generator with a mapping of `layers`, without conditioning, and how far that misses w.
+
+    Returns:
+      a generator that shares all but the mapping, and the share of the variance of w, of latents
+      not trained on, that the new mapping misses: about 3e-4 after 5,000 steps of six layers.
+    """
+    config = dataclasses.replace(generator.config, mapping_layers=layers)
+    copy = nnx.merge(*nnx.split(generator))
+    teacher, copy.config = copy.mapping, config
+    copy.mapping = MappingNetwork(config, rngs=nnx.Rngs(seed))
+    copy.mapping.w_avg[...] = teacher.w_avg[...]
+    graph, mapping, rest = nnx.split(copy, nnx.PathContains("mapping"), ...)
+    optimizer = make_optimizer(mapping, "muon")
+
+    def latents(key: Array) -> Array:
+        return jax.random.normal(key, (_LATENTS, config.z_dim))
+
+    def missed(mapping: nnx.State, key: Array) -> Array:
+        z = latents(key)
+        wanted = teacher(z)
+        error = nnx.merge(graph, mapping, rest).mapping(z) - wanted
+        return jnp.mean(jnp.square(error)) / jnp.mean(jnp.var(wanted, axis=0))
+
+    def step(state, inputs):
+        (mapping, moments), (key, rate) = state, inputs
+        updates, moments = optimizer.update(jax.grad(missed)(mapping, key), moments, mapping)
+        return (
+            optax.apply_updates(mapping, jax.tree.map(lambda u: -rate * u, updates)),
+            moments,
+        ), None
+
+    key, key_test = jax.random.split(jax.random.key(seed))
+    rates = jax.vmap(optax.cosine_decay_schedule(_RATE, steps))(jnp.arange(steps))
+    state = (mapping, optimizer.init(mapping))
+    (mapping, _), _ = jax.jit(lambda *args: jax.lax.scan(step, *args))(
+        state, (jax.random.split(key, steps), rates)
+    )
+    return nnx.merge(graph, mapping, rest), float(jax.jit(missed)(mapping, key_test))
+
+
+if __name__ == "__main__":
+    with explained():
+        main(tyro.cli(Args))

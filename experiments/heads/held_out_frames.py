@@ -1,0 +1,62 @@
+"""Heads of the held-out file as folders of frames, in EG3D's format, to be inverted.
+
+`python -m experiments.heads.held_out_frames --folder data/held_out` writes `head000`, `head001`,
+... with nine views each and what `experiments.heads.sequences` puts beside its frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from eg3d_jax.cameras import from_label
+from experiments.errors import InputError, explained
+from experiments.heads.scene import Pictures
+from experiments.heads.sequences import save, save_parameters
+from experiments.heads.training_data import HELD_OUT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Write heads that no generator was trained on as folders of frames.
+
+    Attributes:
+      folder: gets one folder a head
+      data: the held-out file of `experiments.heads.dataset`
+      heads: how many, the file's first
+    """
+
+    folder: Path
+    data: Path = Path("data/heads") / HELD_OUT
+    heads: int = 8
+
+
+def main(args: Args) -> None:
+    """Run the command.
+
+    Raises:
+      InputError: if the file is not there or has fewer heads.
+    """
+    if not args.data.exists():
+        raise InputError(f"{args.data} is not there; python -m experiments.heads.dataset writes it")
+    with np.load(args.data) as file:
+        data = dict(file)
+    there = len(data["z"])
+    if not 1 <= args.heads <= there:
+        raise InputError(f"--heads is {args.heads}; {args.data} has {there}: give 1 to {there}")
+    for i in range(args.heads):
+        folder = args.folder / f"head{i:03d}"
+        pictures = Pictures(
+            image=data["image128"][i], opacity=data["opacity128"][i], depth=data["depth128"][i]
+        )
+        save(folder, pictures, from_label(data["label"][i]))
+        save_parameters(folder, np.repeat(data["z"][i : i + 1], len(pictures.image), axis=0), "")
+    print(f"{args.folder}: {args.heads} heads of {len(data['yaw'][0])} frames")
+
+
+if __name__ == "__main__":
+    with explained():
+        main(tyro.cli(Args))
