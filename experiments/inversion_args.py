@@ -39,7 +39,7 @@ class Args:
       latents_steps: instead of the preset's
       tuning_steps: instead of the preset's
       pixel_weight: of the mean squared difference beside LPIPS, whose weight is 1; instead of the
-        preset's (quick 1, paper 0.1)
+        preset's (quick 3, paper 0.1)
       baseline: also invert the single most frontal view, to compare; by default with quick only
       videos_at_once: videos fitted together on a device; 1 on a CPU and up to 8 elsewhere, if not
         given. In tuning each device takes one at a time

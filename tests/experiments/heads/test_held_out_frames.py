@@ -33,7 +33,7 @@ def test_frames_hold_the_heads_of_the_file(held_out, tmp_path):
     folder = tmp_path / "frames" / "head001"
     picture = np.asarray(Image.open(folder / "frame0003.png"))
     np.testing.assert_array_equal(picture, arrays["image128"][1, 3])
-    frames = load_frames(folder)
+    frames = load_frames(folder, image_side=128)
     np.testing.assert_allclose(to_label(frames.cameras), arrays["label"][1], atol=1e-6)
     np.testing.assert_array_equal(frames.depth, arrays["depth128"][1])
     with np.load(folder / "parameters.npz") as parameters:
