@@ -7,11 +7,12 @@ parameters: no picture is looked at, and neither meshes nor anny are needed.
 
 Strength 1 is one standard deviation of the parameter, which is 1, the draws having mean square one.
 The direction of a parameter is how the mean of w depends on it (`parameter_directions`). The other
-candidate, the normal of the best linear predictor, changes other parameters more: seen through a
-nonlinear predictor of z from w fitted to other samples, the effect on the other 36 parameters
-together, mean over 2,000 held-out heads, is 0.15 of that on the parameter itself, against 0.81 of
-normals; in pictures of 24 held-out heads, explained by the changes that each parameter makes there,
-0.6 against 1.2. In a single head the leak is larger, as W is curved.
+candidate, the normal of the best linear predictor, changes other parameters more. With an earlier
+embedded generator, seen through a nonlinear predictor of z from w fitted to other samples, the
+effect on the other 36 parameters together, mean over 2,000 held-out heads, was 0.15 of that on the
+parameter itself, against 0.81 of normals; in pictures of 24 held-out heads, explained by the
+changes that each parameter makes there, 0.6 against 1.2. In a single head the leak is larger, as W
+is curved.
 """
 
 from __future__ import annotations
