@@ -74,8 +74,8 @@ def load_frames(
 
     Args:
       folder: images (png, jpg, webp; any size) and `dataset.json`. Images in subfolders count if
-        the labels name any such. Optional: `depth.npz` (key depth) and `mask.npz` (key mask),
-        [T, H, W] in natural order of the names.
+        the labels name any such. Optional: `depth.npz` (key depth) and `mask.npz` (key mask, to 1
+        or to 255, inside from half of that), [T, H, W] in natural order of the names.
       image_side: side of the images to return, pixels: the generator's.
       crop: take the central square of images that are not square. The labels must be of that
         square: they are not changed.
@@ -239,4 +239,7 @@ def _truth(folder: Path, key: str, num_frames: int) -> np.ndarray | None:
         )
     if not np.isfinite(values).all():
         raise InputError(f"{path}: {key} holds numbers that are not finite; use 0 where empty")
-    return values.astype(bool) if key == "mask" else values.astype(np.float32)
+    if key == "depth":
+        return values.astype(np.float32)
+    # Of opacities, half of one is the outline; of eight bits, too.
+    return values >= (127.5 if values.max(initial=0) > 1 else 0.5)

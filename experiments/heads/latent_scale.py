@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from eg3d_jax.generator import TriPlaneGenerator
+from eg3d_jax.layers import Linear
 
 
 def with_unit_latents(generator: TriPlaneGenerator) -> TriPlaneGenerator:
@@ -28,6 +29,6 @@ def with_unit_latents(generator: TriPlaneGenerator) -> TriPlaneGenerator:
     for variable in (mapping.layers[-1].kernel, mapping.layers[-1].bias):
         variable[...] /= deviation
     for path, module in nnx.iter_modules(generator):
-        if path and path[-1] == "affine":
+        if isinstance(module, Linear) and path[-1] == "affine":
             module.kernel[...] *= deviation
     return generator

@@ -100,6 +100,22 @@ def test_truth_beside_the_frames_is_read(frames_folder):
     assert frames.mask.dtype == bool
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([0, 100, 127, 128, 255], np.uint8),
+        np.array([0, 0.1, 0.49, 0.5, 1.0]),
+        np.array([0, 0, 0, 1, 1], np.uint8),
+        np.array([False, False, False, True, True]),
+    ],
+)
+def test_a_mask_is_inside_from_half_opacity_on(frames_folder, values):
+    np.savez(frames_folder / "mask.npz", mask=np.broadcast_to(values, (12, 1, 5)))
+    mask = load_frames(frames_folder, image_side=16).mask
+    assert mask is not None
+    np.testing.assert_array_equal(mask[0, 0], [False, False, False, True, True])
+
+
 def test_images_in_subfolders_count_if_labels_name_them(frames_folder, labels, write_labels):
     (frames_folder / "00").mkdir()
     for name in labels:

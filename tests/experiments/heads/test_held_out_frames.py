@@ -36,6 +36,7 @@ def test_frames_hold_the_heads_of_the_file(held_out, tmp_path):
     frames = load_frames(folder, image_side=128)
     np.testing.assert_allclose(to_label(frames.cameras), arrays["label"][1], atol=1e-6)
     np.testing.assert_array_equal(frames.depth, arrays["depth128"][1])
+    np.testing.assert_array_equal(frames.mask, arrays["opacity128"][1] >= 128)
     with np.load(folder / "parameters.npz") as parameters:
         np.testing.assert_array_equal(parameters["z"], np.tile(arrays["z"][1], (9, 1)))
 
