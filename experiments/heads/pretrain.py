@@ -10,7 +10,7 @@ options.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
@@ -25,7 +25,6 @@ import tyro
 from flax import nnx
 
 from eg3d_jax import checkpoint
-from eg3d_jax.cameras import from_label
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments import states
 from experiments.disk import write_json
@@ -36,9 +35,9 @@ from experiments.heads.latent_scale import with_unit_latents
 from experiments.heads.network import embedded_config
 from experiments.heads.optimizers import Optimizer, make_optimizer
 from experiments.heads.regression import RegressionWeights, picture_terms, ray_terms
-from experiments.heads.score import render_head
+from experiments.heads.score import held_out_sheet
 from experiments.heads.training_data import HELD_OUT, Shards, draw_pictures, draw_rays
-from experiments.pictures import save_png, tiled, to_uint8
+from experiments.pictures import save_png
 from inversion.features.lpips import load_lpips
 
 SETTINGS_FILE = "settings.json"
@@ -145,14 +144,6 @@ def sheet_maker(args: Args, graph) -> Callable[[nnx.State], np.ndarray] | None:
         heads = {name: file[name][:_SHEET_HEADS] for name in ("z", "label", "image128")}
     (args.run / "sheets").mkdir(exist_ok=True)
     return lambda trained: held_out_sheet(nnx.merge(graph, trained), heads)
-
-
-def held_out_sheet(generator: TriPlaneGenerator, heads: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Heads of a held-out file in all views: a row as they are, one as they are generated."""
-    rows = []
-    for z, label, image in zip(heads["z"], heads["label"], heads["image128"], strict=True):
-        rows += [image, to_uint8(render_head(generator, z, from_label(label)).image)]
-    return tiled(rows)
 
 
 def new_generator(seed: int) -> TriPlaneGenerator:

@@ -1,12 +1,13 @@
 """Measure the embedded generator on heads that were not in training, given their true latents.
 
 `python -m experiments.heads.score --data data/heads/held_out.npz` prints the figures of the model
-card, by yaw and on the whole, and writes a contact sheet.
+card, by yaw and on the whole, and writes contact sheets of the first heads and of the worst.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,7 +39,7 @@ class Args:
     Attributes:
       data: the held-out file of `experiments.heads.dataset`
       generator: folder of the checkpoint
-      out: folder for scores.json and sheet.png
+      out: folder for scores.json, sheet.png and worst.png
     """
 
     data: Path = Path("data/heads") / HELD_OUT
@@ -51,17 +52,18 @@ def main(args: Args) -> None:
     lpips = load_lpips("alexnet")
     with np.load(args.data) as file:
         data = dict(file)
-    rows, sheet = [], []
+    rows = []
     for i in range(len(data["z"])):
         out = render_head(generator, data["z"][i], from_label(data["label"][i]))
         target = data["image128"][i].astype(np.float32) / 127.5 - 1
         rows.append(head_scores(lpips, out, target, data["opacity128"][i], data["depth128"][i]))
-        if i < _SHEET_HEADS:
-            sheet += [data["image128"][i], to_uint8(out.image)]
-    args.out.mkdir(parents=True, exist_ok=True)
-    save_png(args.out / "sheet.png", tiled(sheet))
-    yaws = np.degrees(data["yaw"][0]).round().astype(int)
     table = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    by_error = np.argsort(table["psnr_foreground"].mean(axis=1))
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, chosen in (("sheet", range(len(rows))), ("worst", by_error)):
+        heads = {key: data[key][list(chosen[:_SHEET_HEADS])] for key in ("z", "label", "image128")}
+        save_png(args.out / f"{name}.png", held_out_sheet(generator, heads))
+    yaws = np.degrees(data["yaw"][0]).round().astype(int)
     result = {
         "heads": len(rows),
         "mean": {name: float(np.nanmean(values)) for name, values in table.items()},
@@ -72,6 +74,14 @@ def main(args: Args) -> None:
     }
     (args.out / "scores.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result["mean"], indent=2))
+
+
+def held_out_sheet(generator: TriPlaneGenerator, heads: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Heads of a held-out file in all views: a row as they are, one as they are generated."""
+    rows = []
+    for z, label, image in zip(heads["z"], heads["label"], heads["image128"], strict=True):
+        rows += [image, to_uint8(render_head(generator, z, from_label(label)).image)]
+    return tiled(rows)
 
 
 @jax.jit

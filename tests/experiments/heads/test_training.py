@@ -18,7 +18,8 @@ from eg3d_jax.generator import TriPlaneGenerator
 from experiments.heads.anatomy import Z_DIM
 from experiments.heads.network import embedded_config
 from experiments.heads.optimizers import make_optimizer
-from experiments.heads.pretrain import SETTINGS_FILE, Args, held_out_sheet, main
+from experiments.heads.pretrain import SETTINGS_FILE, Args, main
+from experiments.heads.score import held_out_sheet
 from experiments.heads.training_data import Shards, draw_pictures, draw_rays, pixel_chances
 
 HEADS, VIEWS = 3, 3
