@@ -70,30 +70,24 @@ def deepen(
     copy.mapping = MappingNetwork(config, rngs=nnx.Rngs(seed))
     copy.mapping.w_avg[...] = teacher.w_avg[...]
     graph, mapping, rest = nnx.split(copy, nnx.PathContains("mapping"), ...)
-    optimizer = make_optimizer(mapping, "muon")
-
-    def latents(key: Array) -> Array:
-        return jax.random.normal(key, (_LATENTS, config.z_dim))
+    rate = optax.scale_by_learning_rate(optax.cosine_decay_schedule(_RATE, steps))
+    optimizer = optax.chain(make_optimizer(mapping, "muon"), rate)
 
     def missed(mapping: nnx.State, key: Array) -> Array:
-        z = latents(key)
+        z = jax.random.normal(key, (_LATENTS, config.z_dim))
         wanted = teacher(z)
         error = nnx.merge(graph, mapping, rest).mapping(z) - wanted
         return jnp.mean(jnp.square(error)) / jnp.mean(jnp.var(wanted, axis=0))
 
-    def step(state, inputs):
-        (mapping, moments), (key, rate) = state, inputs
+    def step(state, key: Array):
+        mapping, moments = state
         updates, moments = optimizer.update(jax.grad(missed)(mapping, key), moments, mapping)
-        return (
-            optax.apply_updates(mapping, jax.tree.map(lambda u: -rate * u, updates)),
-            moments,
-        ), None
+        return (optax.apply_updates(mapping, updates), moments), None
 
     key, key_test = jax.random.split(jax.random.key(seed))
-    rates = jax.vmap(optax.cosine_decay_schedule(_RATE, steps))(jnp.arange(steps))
     state = (mapping, optimizer.init(mapping))
     (mapping, _), _ = jax.jit(lambda *args: jax.lax.scan(step, *args))(
-        state, (jax.random.split(key, steps), rates)
+        state, jax.random.split(key, steps)
     )
     return nnx.merge(graph, mapping, rest), float(jax.jit(missed)(mapping, key_test))
 

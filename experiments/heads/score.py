@@ -7,7 +7,7 @@ card, by yaw and on the whole, and writes contact sheets of the first heads and 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,17 +52,18 @@ def main(args: Args) -> None:
     lpips = load_lpips("alexnet")
     with np.load(args.data) as file:
         data = dict(file)
-    rows = []
+    rows, shown = [], []
     for i in range(len(data["z"])):
         out = render_head(generator, data["z"][i], from_label(data["label"][i]))
         target = data["image128"][i].astype(np.float32) / 127.5 - 1
         rows.append(head_scores(lpips, out, target, data["opacity128"][i], data["depth128"][i]))
+        shown.append(to_uint8(out.image))
     table = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     by_error = np.argsort(table["psnr_foreground"].mean(axis=1))
     args.out.mkdir(parents=True, exist_ok=True)
     for name, chosen in (("sheet", range(len(rows))), ("worst", by_error)):
-        heads = {key: data[key][list(chosen[:_SHEET_HEADS])] for key in ("z", "label", "image128")}
-        save_png(args.out / f"{name}.png", held_out_sheet(generator, heads))
+        pairs = [(data["image128"][i], shown[i]) for i in chosen[:_SHEET_HEADS]]
+        save_png(args.out / f"{name}.png", paired_rows(pairs))
     yaws = np.degrees(data["yaw"][0]).round().astype(int)
     result = {
         "heads": len(rows),
@@ -78,10 +79,16 @@ def main(args: Args) -> None:
 
 def held_out_sheet(generator: TriPlaneGenerator, heads: Mapping[str, np.ndarray]) -> np.ndarray:
     """Heads of a held-out file in all views: a row as they are, one as they are generated."""
-    rows = []
-    for z, label, image in zip(heads["z"], heads["label"], heads["image128"], strict=True):
-        rows += [image, to_uint8(render_head(generator, z, from_label(label)).image)]
-    return tiled(rows)
+    each = zip(heads["z"], heads["label"], heads["image128"], strict=True)
+    return paired_rows(
+        (image, to_uint8(render_head(generator, z, from_label(label)).image))
+        for z, label, image in each
+    )
+
+
+def paired_rows(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """A sheet of heads, each [V, S, S, 3] as it is and as it is generated, in two rows."""
+    return tiled([row for pair in pairs for row in pair])
 
 
 @jax.jit
