@@ -15,7 +15,7 @@ import tyro
 from eg3d_jax.cameras import from_label
 from experiments.errors import InputError, explained
 from experiments.heads.scene import Pictures
-from experiments.heads.sequences import save, save_parameters
+from experiments.heads.sequences import refuse_other_frames, save, save_parameters
 from experiments.heads.training_data import HELD_OUT
 
 
@@ -38,7 +38,7 @@ def main(args: Args) -> None:
     """Run the command.
 
     Raises:
-      InputError: if the file is not there or has fewer heads.
+      InputError: if the file is not there or has fewer heads, or a folder has other frames.
     """
     if not args.data.exists():
         raise InputError(f"{args.data} is not there; python -m experiments.heads.dataset writes it")
@@ -47,14 +47,17 @@ def main(args: Args) -> None:
     there = len(data["z"])
     if not 1 <= args.heads <= there:
         raise InputError(f"--heads is {args.heads}; {args.data} has {there}: give 1 to {there}")
-    for i in range(args.heads):
-        folder = args.folder / f"head{i:03d}"
+    folders = [args.folder / f"head{i:03d}" for i in range(args.heads)]
+    views = data["image128"].shape[1]
+    for folder in folders:
+        refuse_other_frames(folder, views)
+    for i, folder in enumerate(folders):
         pictures = Pictures(
             image=data["image128"][i], opacity=data["opacity128"][i], depth=data["depth128"][i]
         )
         save(folder, pictures, from_label(data["label"][i]))
-        save_parameters(folder, np.repeat(data["z"][i : i + 1], len(pictures.image), axis=0), "")
-    print(f"{args.folder}: {args.heads} heads of {len(data['yaw'][0])} frames")
+        save_parameters(folder, np.repeat(data["z"][i : i + 1], views, axis=0), "")
+    print(f"{args.folder}: {args.heads} heads of {views} frames")
 
 
 if __name__ == "__main__":

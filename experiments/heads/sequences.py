@@ -135,14 +135,23 @@ def check(args: Args) -> None:
     for option, value in (("--frames", args.frames), ("--side", args.side)):
         if value < 1:
             raise InputError(f"{option} is {value}; give 1 or more")
-    written = {frame_name(i) for i in range(args.frames)}
     for name in SETS[args.set]:
-        for path in sorted((args.folder / name).glob("frame*.png")):
-            if path.name not in written:
-                raise InputError(
-                    f"{path} is none of the {args.frames} frames to be written; remove its folder "
-                    "or give another --folder"
-                )
+        refuse_other_frames(args.folder / name, args.frames)
+
+
+def refuse_other_frames(folder: Path, frames: int) -> None:
+    """Refuse a folder where frames would stay that are none of the first `frames`.
+
+    Raises:
+      InputError: naming the frame, and what to do.
+    """
+    written = {frame_name(i) for i in range(frames)}
+    for path in sorted(folder.glob("frame*.png")):
+        if path.name not in written:
+            raise InputError(
+                f"{path} is none of the {frames} frames to be written; remove its folder or give "
+                "another --folder"
+            )
 
 
 def write(folder: Path, maker: HeadMaker, sequence: Sequence, *, frames: int, side: int) -> None:

@@ -47,6 +47,15 @@ def test_heads_that_the_file_has_not_are_refused(held_out, tmp_path, heads):
         main(Args(folder=tmp_path / "frames", data=held_out[0], heads=heads))
 
 
+def test_a_folder_with_frames_of_something_else_is_left_alone(held_out, tmp_path):
+    other = tmp_path / "frames" / "head001" / "frame0009.png"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"of a longer sequence")
+    with pytest.raises(InputError, match=r"frame0009\.png is none of the 9 frames"):
+        main(Args(folder=tmp_path / "frames", data=held_out[0], heads=2))
+    assert not (tmp_path / "frames" / "head000").exists()
+
+
 def test_a_missing_file_says_who_writes_it(tmp_path):
     with pytest.raises(InputError, match=r"experiments\.heads\.dataset"):
         main(Args(folder=tmp_path / "frames", data=tmp_path / "no.npz"))
