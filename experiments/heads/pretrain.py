@@ -58,8 +58,8 @@ class Args:
       rays: of each view a step; with none only pictures teach
       pictures: whole pictures a step, once they are used
       pictures_from: share of the steps after which whole pictures are used
-      pictures_teach: the whole generator, or its super-resolution alone, which is cheaper: two
-        pictures for the price of one
+      pictures_teach: the whole generator, or its super-resolution alone: five pictures for the
+        price of two, but then nothing teaches what is rendered beside the colours
       start: a generator to go on from, such as an earlier run's; random weights if not given
       learning_rate: at the start; that of the super-resolution is 0.3 of it
       sheet_every: steps between two contact sheets of held-out heads, RUN/sheets; 0 for none
