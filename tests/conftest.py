@@ -31,6 +31,11 @@ def pytest_unconfigure(config):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items):
+    """Tests of the whole come first: one is the longest, and no worker should end with it."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _compiled_quickly(request):
     """Compile what the commands run with few optimisations, as much of it runs but a few steps.

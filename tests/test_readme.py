@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
+from experiments import outputs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -91,6 +92,7 @@ def test_its_commands_run_one_after_another(folder, monkeypatch, capsys):
         "experiments.edit",
         "experiments.edit",
     ]
+    monkeypatch.setattr(outputs, "TURNTABLE_FRAMES", 8)
     for _, *arguments in COMMANDS:
         run_here([*arguments[1:], *SHORT[arguments[1]]], folder, monkeypatch, capsys)
     assert (folder / "weights" / "ffhq512-128" / "checkpoint.json").is_file()

@@ -54,6 +54,7 @@ def arguments(inputs, run, **changes) -> Args:
         views=3,
         preset="quick",
         latent_steps=6,
+        latents_steps=3,
         tuning_steps=4,
         baseline=False,
     )
@@ -106,7 +107,7 @@ def test_a_latent_beside_another_generator_is_refused(finished, inputs, tmp_path
 
 def test_several_latents_start_from_the_one_of_all_views(inputs, tmp_path):
     run = tmp_path / "several"
-    args = arguments(inputs, run, latents=2, latent_steps=3, latents_steps=3, tuning_steps=2)
+    args = arguments(inputs, run, latents=2)
     main(args)
     result = load_result(run / "result")
     config = result.generator.config
