@@ -49,8 +49,18 @@ def _compiled_quickly(request):
         yield
         return
     import jax  # after the variables above are set
+    from jax._src import compiler
+
+    ordinary = compiler.get_compile_options
+
+    def without_emitters(*args, env_options_overrides=None, **others):
+        # They take more than half of the time once optimisations are off; the other way to get
+        # at them, XLA_FLAGS, holds for all that a process compiles.
+        overrides = {**(env_options_overrides or {}), "xla_cpu_use_fusion_emitters": False}
+        return ordinary(*args, env_options_overrides=overrides, **others)
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiler, "get_compile_options", without_emitters)
         patch.setenv(_QUICK.upper(), "1")  # of the commands that the tests start
         jax.config.update(_QUICK, True)
         yield
