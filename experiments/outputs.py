@@ -20,7 +20,7 @@ from experiments.versions import versions
 from experiments.video import turntable, write_mp4
 
 TURNTABLE_FRAMES = 96
-_VIDEO_YAW = np.radians(70.0)
+_TURNTABLE_YAW = np.radians(70.0)
 _ROWS = 7
 
 
@@ -109,7 +109,9 @@ def columns(finished: Sequence[Finished]) -> list[str]:
 def write_turntable(run: RunFolder, fit: Fit) -> None:
     """Write turntable.mp4: colour and depth side by side, a swing from side to side."""
     config = fit.generator.config
-    path = turntable(_VIDEO_YAW, TURNTABLE_FRAMES, radius=config.camera_radius, focal=config.focal)
+    path = turntable(
+        _TURNTABLE_YAW, TURNTABLE_FRAMES, radius=config.camera_radius, focal=config.focal
+    )
     # The way back shows the same views as the way there.
     half = TURNTABLE_FRAMES // 2 + 1
     out = render_views(fit.generator, fit.latents, path[:half])
