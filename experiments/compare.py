@@ -21,8 +21,8 @@ from experiments.disk import check_writable
 from experiments.errors import InputError, explained
 from experiments.evaluation_files import Evaluated
 from experiments.generators import EMBEDDED
-from experiments.inversion_plan import Video
-from experiments.presets import Preset
+from experiments.inversion_plan import Video, choose_preset
+from experiments.presets import Preset, inversion_config
 from experiments.progress import Progress
 from experiments.video_list import find_videos
 
@@ -48,6 +48,8 @@ class Args:
       latent_steps: instead of the preset's
       latents_steps: instead of the preset's
       tuning_steps: instead of the preset's
+      views_per_step: as many for every method; instead of the preset's, or of two where that has
+        one, for with interpolation a step sees a frame between the latents, too
       pixel_weight: instead of the preset's
       identity: a network of faces for the metric, as in `experiments.evaluate`
       crop: take the central square of frames that are not square
@@ -72,6 +74,7 @@ class Args:
     latent_steps: int | None = None
     latents_steps: int | None = None
     tuning_steps: int | None = None
+    views_per_step: int | None = None
     pixel_weight: float | None = None
     identity: Path | None = None
     crop: bool = False
@@ -116,6 +119,7 @@ def jobs_of(args: Args) -> dict[str, Job]:
     if not names or len(set(names)) < len(names):
         raise InputError(f"--frames: {', '.join(names) or 'none'}; name folders of different names")
     heads = find_videos(args.frames)
+    views_per_step = choose_views_per_step(args)
     jobs = {}
     for method in (method for method in ways if method in args.methods):
         home = args.output / "runs" / _folder_name(method)
@@ -129,6 +133,7 @@ def jobs_of(args: Args) -> dict[str, Job]:
                 latent_steps=args.latent_steps,
                 latents_steps=args.latents_steps,
                 tuning_steps=args.tuning_steps,
+                views_per_step=views_per_step,
                 pixel_weight=args.pixel_weight,
                 baseline=False,
                 refine_cameras=False,  # all methods see the frames from the same cameras
@@ -154,6 +159,15 @@ def method_settings(args: Args) -> dict[str, dict]:
         DEPTH: {**each, "regularise": ("depth",)},
         "+ all": {**fewer, "regularise": None},
     }
+
+
+def choose_views_per_step(args: Args) -> int | None:
+    """As asked for, or the preset's, but two where that has one: interpolation needs as many."""
+    if args.views_per_step is not None:
+        return args.views_per_step
+    preset = choose_preset(invert.Args(preset=args.preset, generator=args.generator))
+    drawn = inversion_config(preset).views_per_step
+    return 2 if drawn == 1 else drawn
 
 
 def measure(video: Video, args: Args, progress: Progress) -> Evaluated:

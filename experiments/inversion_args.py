@@ -38,6 +38,8 @@ class Args:
       latent_steps: instead of the preset's
       latents_steps: instead of the preset's
       tuning_steps: instead of the preset's
+      views_per_step: of the fitted views, drawn at random; instead of the preset's (quick 1, paper
+        all). See `InversionConfig.views_per_step`
       pixel_weight: of the mean squared difference beside LPIPS, whose weight is 1; instead of the
         preset's (quick 3, paper 0.1)
       baseline: also invert the single most frontal view, to compare; by default with quick only
@@ -78,6 +80,7 @@ class Args:
     latent_steps: int | None = None
     latents_steps: int | None = None
     tuning_steps: int | None = None
+    views_per_step: int | None = None
     pixel_weight: float | None = None
     baseline: bool | None = None
     videos_at_once: int | None = None

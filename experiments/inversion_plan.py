@@ -92,7 +92,7 @@ def prepare(args: Args, share: Share = ALONE) -> Plan:
     generator, metadata = load_generator(args.generator)
     networks = load_networks(generator.config.image_side, args.identity)
     config = choose_config(args)
-    for name in ("videos_at_once", "views_at_once", "rays_at_once", "save_steps"):
+    for name in ("videos_at_once", "views_per_step", "views_at_once", "rays_at_once", "save_steps"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} {value} must be at least 1")
@@ -195,6 +195,7 @@ def choose_config(args: Args) -> InversionConfig:
             pixel_weight=args.pixel_weight,
             regularizers=args.regularise,
             update=args.update,
+            views_per_step=args.views_per_step,
             views_at_once=args.views_at_once,
             rays_at_once=args.rays_at_once,
             latent_space=args.latent_space,

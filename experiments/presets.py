@@ -19,6 +19,7 @@ def inversion_config(
     pixel_weight: float | None = None,
     regularizers: tuple[Regularizer, ...] | None = None,
     update: Literal["joint", "alternating"] = "joint",
+    views_per_step: int | None = None,
     views_at_once: int | None = None,
     rays_at_once: int | None = None,
     latent_space: LatentSpace = "w+",
@@ -49,6 +50,7 @@ def inversion_config(
         return stage if num_steps is None else dataclasses.replace(stage, num_steps=num_steps)
 
     pixel = config.weights.pixel if pixel_weight is None else pixel_weight
+    drawn = config.views_per_step if views_per_step is None else views_per_step
     return dataclasses.replace(
         config,
         weights=dataclasses.replace(config.weights, pixel=pixel),
@@ -57,6 +59,7 @@ def inversion_config(
         tuning=with_steps(config.tuning, tuning_steps),
         regularizers=config.regularizers if regularizers is None else regularizers,
         update=update,
+        views_per_step=drawn,
         views_at_once=views_at_once,
         rays_at_once=rays_at_once,
         latent_space=latent_space,

@@ -8,7 +8,7 @@ them, *depth* makes all of them show one surface.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -80,10 +80,11 @@ def objectives(
     use_depth = "depth" in config.regularizers
     between = targets.between if "interpolation" in config.regularizers else None
     pull = None if "distance" not in config.regularizers else reference
+    at_knots, at_between = (config, config) if between is None else _share_step(config)
 
     def show_knots(generator: TriPlaneGenerator, latents: Latents, key: Array, planes=None):
         terms = reconstruct(
-            generator, latents.w_plus, networks, targets.knots, config, key, planes=planes
+            generator, latents.w_plus, networks, targets.knots, at_knots, key, planes=planes
         )
         if pull is not None:
             terms |= {"distance": losses.latent_prior(latents.w_plus, pull)}
@@ -91,7 +92,7 @@ def objectives(
 
     def show_between(generator: TriPlaneGenerator, latents: Latents, key: Array) -> Terms:
         assert between is not None
-        return interpolate(generator, latents, networks, between, config, key)
+        return interpolate(generator, latents, networks, between, at_between, key)
 
     def share_depth(generator: TriPlaneGenerator, latents: Latents, key: Array) -> Terms:
         planes = paint(generator, latents.w_plus, config)
@@ -111,6 +112,15 @@ def objectives(
         return (joint,)
     chosen = ((show_knots, True), (share_depth, use_depth), (show_between, between is not None))
     return tuple(objective for objective, used in chosen if used)
+
+
+def _share_step(config: InversionConfig) -> tuple[InversionConfig, InversionConfig]:
+    """The config of the knots' views and that of those between: a step draws half of each."""
+    if config.views_per_step is None:
+        return config, config
+    between = max(config.views_per_step // 2, 1)
+    knots = max(config.views_per_step - between, 1)
+    return replace(config, views_per_step=knots), replace(config, views_per_step=between)
 
 
 def interpolate(

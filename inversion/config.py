@@ -77,7 +77,9 @@ class InversionConfig:
         planes for each view; else once a step for all views.
       random_rays: jitter the samples along the rays, as the authors do.
       views_per_step: render only so many views a step, drawn at random; None takes all, as the
-        authors do. A quarter of the views a step is a good bargain where time is short.
+        authors do. A quarter of the views a step is a good bargain where time is short. Where the
+        interpolation term takes part, half of them are of those between the latents, but at least
+        one of either kind.
       latent_space: where latents are sought.
       fit_noise_maps: fit the backbone's noise maps with the latent of all views; they stay as found
         in the stages after.

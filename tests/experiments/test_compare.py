@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,7 @@ from experiments.compare_files import FILES, Compared
 from experiments.compare_jobs import run_state
 from experiments.errors import InputError
 from experiments.evaluation_files import Evaluated
+from experiments.inversion_plan import choose_config
 from experiments.runs import RunFolder
 from experiments.tables import latex
 
@@ -134,6 +136,21 @@ def test_every_method_differs_in_the_settings_that_its_name_says(tmp_path):
         "+ depth": (7, 7, ("depth",)),
         "+ all": (7, 4, None),
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "drawn"),
+    [
+        ({}, 2),  # 'quick' draws one, and interpolation could not take part of that
+        ({"views_per_step": 1}, 1),
+        ({"views_per_step": 4}, 4),
+        ({"preset": "paper"}, None),
+        ({"generator": Path("weights/ffhq")}, None),
+    ],
+)
+def test_every_method_sees_as_many_pictures_a_step(tmp_path, changes, drawn):
+    jobs = jobs_of(Args(output=tmp_path, **changes))
+    assert {choose_config(job.args).views_per_step for job in jobs.values()} == {drawn}
 
 
 @pytest.mark.skipif(

@@ -145,7 +145,9 @@ def test_one_video_is_not_shared(visible_inputs, videos):
         prepare(arguments(visible_inputs, videos[:1], videos[0] / "run"), Share(0, 2))
 
 
-@pytest.mark.parametrize("option", ["videos_at_once", "views_at_once", "save_steps"])
+@pytest.mark.parametrize(
+    "option", ["videos_at_once", "views_per_step", "views_at_once", "save_steps"]
+)
 def test_numbers_below_one_are_refused(visible_inputs, videos, tmp_path, option):
     with pytest.raises(InputError, match=f"--{option.replace('_', '-')} 0"):
         main(arguments(visible_inputs, videos, tmp_path / "run", **{option: 0}))

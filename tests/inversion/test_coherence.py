@@ -111,6 +111,35 @@ def test_each_regulariser_can_be_left_out():
         assert terms[1:] == [{name} for name in ("depth", "interpolation") if name in chosen]
 
 
+@pytest.mark.parametrize("update", ["joint", "alternating"])
+@pytest.mark.parametrize(
+    ("views_per_step", "knots", "between"),
+    [(1, 1, 1), (2, 1, 1), (3, 2, 1), (4, 2, 2), (5, 3, 2), (None, 3, 2)],
+)
+def test_frames_between_the_knots_are_half_of_what_a_step_draws(
+    views_per_step, knots, between, update
+):
+    config = dataclasses.replace(CONFIG, views_per_step=views_per_step, update=update)
+    latents = latents_of([2.0, 5.0, 4.0])  # all off their targets, those between them, too
+
+    def moved(term, config):
+        """How many latents a term pulls at."""
+
+        def value(w_plus):
+            parts = objectives(NETWORKS, knot_targets(), config)
+            terms = [part(PAINTER, dataclasses.replace(latents, w_plus=w_plus), KEY)
+                     for part in parts]  # fmt: skip
+            (found,) = [part[term] for part in terms if term in part]
+            return found
+
+        return np.count_nonzero(number_of(jax.grad(value)(latents.w_plus)))
+
+    assert moved("perceptual", config) == knots
+    assert moved("interpolation", config) == between + 1  # a frame pulls at both its neighbours
+    alone = dataclasses.replace(config, regularizers=())
+    assert moved("perceptual", alone) == min(views_per_step or 3, 3)
+
+
 def test_distance_is_the_mean_square_to_the_latent_of_all_views():
     values, reference = np.float32([1.0, 2.0, 4.0]), jnp.full((3, 2), 0.5)
     (joint,) = objectives(NETWORKS, knot_targets(), CONFIG, reference)
