@@ -30,7 +30,7 @@ from experiments.errors import InputError, explained
 from experiments.pictures import grid, save_png, to_uint8
 from experiments.progress import Progress
 from experiments.results import save_result
-from experiments.subjects import Subjects, load_subjects
+from experiments.subjects import HeadArgs, Subjects
 from experiments.versions import versions
 from inversion.editing import Directions, shift
 from inversion.latents import Latents
@@ -40,13 +40,10 @@ _FILES = ("direction_*.png", "directions.npz", "result/latents.npz")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Args:
+class Args(HeadArgs):
     """Edit a run's head, or a head of a generator.
 
     Attributes:
-      run: run folder of an inversion; runs/demo if no generator is given
-      generator: instead of a run: folder made by `python -m convert_weights`, or 'embedded'
-      seed: head of the generator
       truncation: of the generator's head; 1 as sampled, 0 the mean head
       directions: npy of directions [n, D], directions.npz of an earlier call or of
         `python -m experiments.heads.directions`; the generator's principal ones if not given
@@ -61,9 +58,6 @@ class Args:
       overwrite: replace earlier files there
     """
 
-    run: tyro.conf.Positional[Path | None] = None
-    generator: Path | None = None
-    seed: int | None = None
     truncation: float = 0.7
     directions: Path | None = None
     which: tuple[int | str, ...] = (0, 1, 2, 3)
@@ -81,8 +75,7 @@ def main(args: Args) -> None:
     check(args)
     progress = Progress()
     with progress.task("reading"):
-        seeds = () if args.seed is None else (args.seed,)
-        subjects = load_subjects(args.run, args.generator, seeds, args.truncation)
+        subjects = args.head(args.truncation)
         check_layers(args, subjects)
     if args.directions is None:
         with progress.task("principal directions"):

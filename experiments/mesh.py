@@ -18,7 +18,7 @@ from experiments import compilation_cache, output_folder
 from experiments.disk import write_json
 from experiments.errors import InputError, explained
 from experiments.progress import Progress
-from experiments.subjects import Subjects, load_subjects
+from experiments.subjects import HeadArgs, Subjects
 from experiments.surfaces import FORMATS, check_libraries, iso_surface, paint, write_mesh
 from experiments.versions import versions
 from experiments.volumes import density_grid, field_of, write_mrc
@@ -29,13 +29,10 @@ _RESOLUTIONS = range(8, 513)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Args:
+class Args(HeadArgs):
     """Make a mesh of a run's head, or of a head of a generator.
 
     Attributes:
-      run: run folder of an inversion; runs/demo if no generator is given
-      generator: instead of a run: folder made by `python -m convert_weights`, or 'embedded'
-      seed: head of the generator
       truncation: of the generator's head; 1 as sampled, 0 the mean head
       yaw: of a run with a latent for each view: that of this yaw, degrees, 0 frontal
       resolution: samples along each side of the generator's box, 8 to 512
@@ -45,9 +42,6 @@ class Args:
       overwrite: replace earlier files there
     """
 
-    run: tyro.conf.Positional[Path | None] = None
-    generator: Path | None = None
-    seed: int | None = None
     truncation: float = 0.7
     yaw: float = 0.0
     resolution: int = 256
@@ -62,8 +56,7 @@ def main(args: Args) -> None:
     check(args)
     progress = Progress()
     with progress.task("reading"):
-        seeds = () if args.seed is None else (args.seed,)
-        subjects = load_subjects(args.run, args.generator, seeds, args.truncation)
+        subjects = args.head(args.truncation)
     folder = subjects.home / "mesh" if args.output is None else args.output
     output_folder.claim(folder, _MARK, _FILES, overwrite=args.overwrite)
     ws = latents_at(subjects.latents[0], math.pi / 2 - math.radians(args.yaw))

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tyro
 
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.errors import InputError
@@ -18,6 +19,26 @@ from experiments.results import load_result
 from inversion.latents import Latents, repeat_latents
 
 DEMO_RUN = Path("runs/demo")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadArgs:
+    """The options by which a command is told its head.
+
+    Attributes:
+      run: run folder of an inversion; runs/demo if no generator is given
+      generator: instead of a run: folder made by `python -m convert_weights`, or 'embedded'
+      seed: head of the generator
+    """
+
+    run: tyro.conf.Positional[Path | None] = None
+    generator: Path | None = None
+    seed: int | None = None
+
+    def head(self, truncation: float) -> Subjects:
+        """The one head; see `load_subjects`."""
+        seeds = () if self.seed is None else (self.seed,)
+        return load_subjects(self.run, self.generator, seeds, truncation)
 
 
 @dataclass(frozen=True, kw_only=True)

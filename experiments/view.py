@@ -23,7 +23,7 @@ from experiments import compilation_cache
 from experiments.directions import load_directions
 from experiments.errors import InputError, explained
 from experiments.progress import Progress
-from experiments.subjects import Subjects, load_subjects
+from experiments.subjects import HeadArgs, Subjects
 from experiments.viewer.exports import Exports
 from experiments.viewer.head import Head, Look
 from experiments.viewer.page import Exhibit
@@ -37,13 +37,10 @@ _TIMED_PICTURES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Args:
+class Args(HeadArgs):
     """Show a run's head, or a head of a generator, in the browser.
 
     Attributes:
-      run: run folder of an inversion; runs/demo if no generator is given
-      generator: instead of a run: folder made by `python -m convert_weights`, or 'embedded'
-      seed: head of the generator
       frames: folder of the frames that the run was fitted to, to show them as targets
       crop: take the central square of frames that are not square
       directions: of edits, each with a slider: an npy [n, D] or a directions.npz of
@@ -56,9 +53,6 @@ class Args:
       port: to listen on
     """
 
-    run: tyro.conf.Positional[Path | None] = None
-    generator: Path | None = None
-    seed: int | None = None
     frames: Path | None = None
     crop: bool = False
     directions: Path | None = None
@@ -87,8 +81,7 @@ def start(args: Args) -> Server:
     check(args)
     progress = Progress()
     with progress.task("reading"):
-        seeds = () if args.seed is None else (args.seed,)
-        subjects = load_subjects(args.run, args.generator, seeds, truncation=1.0)
+        subjects = args.head(truncation=1.0)
         largest = subjects.generator.config.neural_side
         if args.moving_side is not None and not 1 <= args.moving_side <= largest:
             raise InputError(f"--moving-side {args.moving_side} must be from 1 to {largest}")
