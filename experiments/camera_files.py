@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from eg3d_jax.cameras import Cameras, from_label
+from experiments.camera_checks import check_camera
 from experiments.errors import InputError
-from experiments.labels import check_camera, parse_labels, read_json
+from experiments.labels import parse_labels, read_json
 
 # Right-multiplied: OpenGL's camera axes to OpenCV's, and back.
 FLIP_AXES = np.diag([1.0, -1.0, -1.0, 1.0])

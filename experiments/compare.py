@@ -36,7 +36,7 @@ class Args:
     Attributes:
       frames: folders of frames, one a head, or patterns and lists of them as in
         `experiments.invert`; the demo heads if not given
-      generator: folder made by `python -m convert_weights`; the embedded heads if not given
+      generator: folder made by `python -m convert_weights`, or 'embedded': small heads
       output: folder for the tables, curves and pictures, and below it the runs
       methods: which of 'single view', 'multi-view', 'multi-latent', '+ distance',
         '+ interpolation', '+ depth' and '+ all'; those with a plus are several latents held

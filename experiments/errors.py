@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,9 +41,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
 
 
+def _one_line(message: Warning | str, *_: object, **__: object) -> str:
+    """A warning without the place in the code, which is not its user's."""
+    return f"warning: {message}\n"
+
+
 @contextmanager
 def explained(interrupted: str = "") -> Iterator[None]:
     """End the command with one line on stderr for an error that its user can act on.
+
+    Warnings are a line each, too.
 
     Wrap a command's `main`. Exit status 2 for bad input, a full disk or too little memory, 130 for
     Ctrl-C; any other error is a bug of ours and keeps its traceback.
@@ -50,6 +58,7 @@ def explained(interrupted: str = "") -> Iterator[None]:
     Args:
       interrupted: what to do after Ctrl-C.
     """
+    warnings.formatwarning = _one_line
     try:
         yield
     except (InputError, DiskFullError) as error:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from eg3d_jax.cameras import Cameras, azimuth, from_label
+from experiments.camera_checks import check_camera
 from experiments.errors import InputError
-from experiments.labels import LABELS_FILE, check_camera, listed, natural_key, read_labels
+from experiments.labels import LABELS_FILE, listed, mirrored, natural_key, read_labels
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # What Pillow raises on files that are cut, damaged, too large or no images at all.
@@ -74,8 +76,8 @@ def load_frames(
 
     Args:
       folder: images (png, jpg, webp; any size) and `dataset.json`. Images in subfolders count if
-        the labels name any such. Optional: `depth.npz` (key depth) and `mask.npz` (key mask, to 1
-        or to 255, inside from half of that), [T, H, W] in natural order of the names.
+        the labels name any such; `mirrored` ones do not. Optional, [T, H, W] in natural order:
+        `depth.npz` (key depth) and `mask.npz` (key mask, to 1 or 255, inside from half of that).
       image_side: side of the images to return, pixels: the generator's.
       crop: take the central square of images that are not square. The labels must be of that
         square: they are not changed.
@@ -94,7 +96,10 @@ def load_frames(
         raise InputError(f"{folder} {what}; give a folder of frames with {LABELS_FILE}")
     labels = read_labels(folder)
     names = _image_names(folder, nested=any("/" in name for name in labels))
-    _check_names(folder, names, labels)
+    if copies := mirrored(labels):
+        warnings.warn(f"{folder}: {len(copies)} mirror images of frames left out", stacklevel=2)
+    names = [name for name in names if name not in copies]
+    _check_names(folder, names, labels.keys() - copies)
     if len(names) < min_frames:
         raise InputError(
             f"{folder} has {len(names)} frames, fewer than the {min_frames} views asked for; add "
@@ -206,8 +211,8 @@ def _image_names(folder: Path, *, nested: bool) -> list[str]:
     return sorted(names, key=natural_key)
 
 
-def _check_names(folder: Path, names: list[str], labels: dict[str, np.ndarray]) -> None:
-    unlabelled, missing = set(names) - set(labels), set(labels) - set(names)
+def _check_names(folder: Path, names: list[str], labelled: Set[str]) -> None:
+    unlabelled, missing = set(names) - labelled, labelled - set(names)
     if not unlabelled and not missing:
         return
     parts = []
@@ -216,7 +221,7 @@ def _check_names(folder: Path, names: list[str], labels: dict[str, np.ndarray]) 
     if missing:
         parts.append(f"no image for {listed(missing)}")
     raise InputError(
-        f"{folder / LABELS_FILE} has {len(labels)} labels for {len(names)} images: "
+        f"{folder / LABELS_FILE} has {len(labelled)} labels for {len(names)} images: "
         f"{'; '.join(parts)}; give every image one label of exactly its name"
     )
 

@@ -20,13 +20,15 @@ from eg3d_jax.safe_pickle import CheckpointError
 from experiments.errors import InputError
 from inversion.latents import WStatistics, w_statistics
 
-EMBEDDED = Path(checkpoint.__file__).parent / "pretrained" / "heads128"
+# What the commands call the generator that comes along, in place of a folder.
+EMBEDDED = Path("embedded")
+_HEADS = Path(checkpoint.__file__).parent / "pretrained" / "heads128"
 
 
 def load_generator(folder: Path) -> tuple[TriPlaneGenerator, dict]:
-    """A checkpoint folder's generator and metadata."""
+    """A checkpoint folder's generator and metadata; those that come along for `EMBEDDED`."""
     try:
-        return checkpoint.load(folder)
+        return checkpoint.load(_HEADS if folder == EMBEDDED else folder)
     except ValueError as error:
         raise InputError(str(error)) from None
 

@@ -18,9 +18,9 @@ from convert_weights.pickle_reader import sha256
 from eg3d_jax.cameras import azimuth, from_label
 from eg3d_jax.config import GeneratorConfig
 from experiments import compilation_cache
+from experiments.camera_checks import check_camera
 from experiments.errors import InputError, explained
 from experiments.generators import convert_pickle
-from experiments.labels import check_camera
 from experiments.results import save_result
 from experiments.runs import RunFolder
 from inversion.latents import Latents

@@ -20,7 +20,7 @@ class Args:
     Attributes:
       frames: folder of square frames with EG3D's dataset.json; the demo head if not given. Several
         folders, a pattern in quotes or a .txt file with one folder a line invert them all
-      generator: folder made by `python -m convert_weights`; the embedded heads if not given
+      generator: folder made by `python -m convert_weights`, or 'embedded': small heads
       run: output folder; of several videos, of their run folders and the summary
       views: number of frames to fit, evenly spaced in yaw; of several videos, those with fewer
         frames take all they have

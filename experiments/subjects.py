@@ -14,7 +14,7 @@ import tyro
 
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.errors import InputError
-from experiments.generators import EMBEDDED, load_generator
+from experiments.generators import load_generator
 from experiments.results import load_result
 from inversion.latents import Latents, repeat_latents
 
@@ -113,7 +113,7 @@ def _of_run(run: Path) -> Subjects:
 
 
 def _of_generator(folder: Path, seeds: Sequence[int], truncation: float) -> Subjects:
-    generator, metadata = load_generator(EMBEDDED if str(folder) == "embedded" else folder)
+    generator, metadata = load_generator(folder)
     map_to_ws = jax.jit(lambda generator, z: generator.map_to_ws(z, truncation=truncation))
     latents = []
     for seed in seeds:

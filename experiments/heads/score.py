@@ -18,12 +18,11 @@ import numpy as np
 import tyro
 from jax import Array
 
-from eg3d_jax import checkpoint
 from eg3d_jax.cameras import Cameras, from_label
 from eg3d_jax.generator import Renders, TriPlaneGenerator
 from experiments import compilation_cache
 from experiments.frame_scores import shrink_depth, shrink_mask
-from experiments.generators import EMBEDDED
+from experiments.generators import EMBEDDED, load_generator
 from experiments.heads.training_data import HELD_OUT
 from experiments.pictures import save_png, tiled, to_uint8
 from inversion import metrics
@@ -48,7 +47,7 @@ class Args:
 
 
 def main(args: Args) -> None:
-    generator, _ = checkpoint.load(args.generator)
+    generator, _ = load_generator(args.generator)
     lpips = load_lpips("alexnet")
     with np.load(args.data) as file:
         data = dict(file)

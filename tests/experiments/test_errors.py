@@ -1,6 +1,7 @@
 """A command ends with one line for what its user can mend, and a traceback for our own faults."""
 
 import errno
+import warnings
 
 import pytest
 
@@ -29,6 +30,13 @@ def test_mendable_errors_are_one_line(capsys, error, status, says):
 def test_other_errors_keep_their_traceback(error):
     with pytest.raises(type(error)), explained():
         raise error
+
+
+def test_a_warning_is_one_line(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back afterwards
+    with explained():
+        shown = warnings.formatwarning("a state is damaged", UserWarning, "states.py", 166)
+    assert shown == "warning: a state is damaged\n"
 
 
 def test_a_full_disk_is_recognised_through_other_errors():

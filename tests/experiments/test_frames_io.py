@@ -1,6 +1,7 @@
 """Frames are read as the specification says, and bad folders are refused in one sentence."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -25,6 +26,20 @@ def test_frames_come_in_natural_order_with_their_own_cameras(frames_folder, labe
     np.testing.assert_allclose(frames.cameras.position, np.array(position), atol=1e-6)
     assert len(frames) == 12
     assert frames.depth is None
+
+
+@pytest.mark.parametrize("images", [True, False])
+def test_mirror_images_of_frames_are_left_out(frames_folder, labels, images):
+    names = [name.replace(".png", "_mirror.png") for name in labels]
+    copies = dict(zip(names, labels.values(), strict=True))
+    alone = {"alone_mirror.png": labels["frame1.png"]}
+    (frames_folder / "dataset.json").write_text(json.dumps({"labels": labels | copies | alone}))
+    for name in [*alone, *(names if images else [])]:
+        shutil.copy(frames_folder / "frame1.png", frames_folder / name)
+    with pytest.warns(UserWarning, match="12 mirror images"):
+        frames = load_frames(frames_folder, image_side=16)
+    assert set(frames.names) == {*labels, *alone}
+    assert len(frames.cameras.cam2world) == 13
 
 
 def test_labels_may_be_a_dictionary_in_any_order(frames_folder, labels):
