@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from experiments.disk import write_atomically
 
-COLOURS = ("#e07b39", "#2f7ed8", "#2a9d6f", "#a05cc5", "#c9a227", "#d1495b", "#4aa8a0")
+COLOURS = ("#e07b39", "#2f7ed8", "#2a9d6f", "#a05cc5", "#c9a227", "#d1495b", "#222222")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,10 +26,12 @@ class Args:
         frames take all they have
       latents: number of latents; with more than one, that many of the views get one each, and the
         others see what lies between
-      regularise: what holds several latents together, of distance, interpolation and depth; all if
-        not given, none if empty
-      knots: which views get one, spread evenly in yaw, or by how much neighbours look different
-      update: how the terms of several latents are minimised, see `InversionConfig.update`
+      regularise: what holds several latents together, of distance, interpolation and depth; all
+        three if the option is left out, none if it is given without a name
+      knots: which views get a latent of several, spread evenly in yaw, or by how much neighbours look
+        different
+      update: joint, one step along the sum of all terms; or alternating as the authors do, a step for
+        the views, one for depth, one for the frames between
       latent_space: w+ with a latent for each layer, or w with one for all
       fit_noise_maps: fit the backbone's noise maps with the first latent; for generators trained
         with random noise, as the official ones. The embedded one knows only its own maps, and loses
@@ -38,8 +40,9 @@ class Args:
       latent_steps: instead of the preset's
       latents_steps: instead of the preset's
       tuning_steps: instead of the preset's
-      views_per_step: of the fitted views, drawn at random; instead of the preset's (quick 1, paper
-        all). See `InversionConfig.views_per_step`
+      views_per_step: how many of the fitted views a step draws at random; with interpolation half
+        of them between the latents, but one of each at least. Instead of the preset's (quick 1,
+        paper all)
       pixel_weight: of the mean squared difference beside LPIPS, whose weight is 1; instead of the
         preset's (quick 3, paper 0.1)
       baseline: also invert the single most frontal view, to compare; by default with quick only

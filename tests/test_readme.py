@@ -24,6 +24,7 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("python -m")
 ]
+PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 # Appended, so that a test takes seconds: the fewest steps, frames and samples.
 SHORT = {
     "convert_weights": [],
@@ -106,12 +107,14 @@ def test_its_commands_run_one_after_another(folder, monkeypatch, capsys):
         "edit/edit.json",
     ):
         assert (folder / "runs" / "video" / name).stat().st_size > 0
+    exec(PYTHON[1], {})
+    with Image.open(folder / "head.png") as picture:
+        assert picture.size == (3 * 64, 64)
 
 
 @pytest.mark.slow
 def test_its_python_example_renders_three_views(folder):
-    (example,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    example += "print(renders.image.shape, renders.depth.shape, renders.opacity.shape)\n"
+    example = PYTHON[0] + "print(renders.image.shape, renders.depth.shape, renders.opacity.shape)\n"
     finished = run([sys.executable, "-c", example], folder)
     assert finished.returncode == 0, finished.stderr
     shapes = finished.stdout.strip().splitlines()[-1]
