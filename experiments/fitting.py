@@ -30,7 +30,7 @@ from inversion.latents import Latents, WStatistics
 from inversion.noise_maps import NoiseMaps, with_noise_maps
 from inversion.objectives import FeatureNetworks, prepare_targets
 from inversion.optimize import tuned_generator
-from inversion.views import Views, continuous_azimuths
+from inversion.views import Views, ascending_azimuths
 
 TERMS = ("pixel", "perceptual", "identity", "prior", "noise", "distance", "interpolation", "depth")
 
@@ -87,7 +87,6 @@ class Fitter:
       programs: of the steps.
       runner: of the stages.
       seed: of the draws.
-      max_views: most views of any method.
     """
 
     generator: TriPlaneGenerator
@@ -97,7 +96,6 @@ class Fitter:
     programs: Programs
     runner: StageRunner
     seed: int
-    max_views: int
 
     def fit(self, jobs: Sequence[Job]) -> list[Fit]:
         """All stages of one method for videos of equal shape, from where a stopped run left them.
@@ -137,25 +135,22 @@ class Fitter:
     def first_stage(self, method: Method, views: Views, start: Fit | None, key: jax.Array) -> Stage:
         """The stage that finds the latent or the latents."""
         if method.knots is None:
-            targets = prepare_targets(self.networks, self.padded(views))
+            targets = prepare_targets(self.networks, self.repeated(method, views))
             return latent_stage(self.generator, self.w_statistics, self.config, targets, key)
         assert start is not None
         targets = prepare_targets(self.networks, views)
         with jax.ensure_compile_time_eval():  # cameras are known where only shapes are planned
-            angles = continuous_azimuths(np.asarray(azimuth(views.cameras))[method.knots])
+            angles = ascending_azimuths(azimuth(views.cameras))[method.knots]
         pivot = start.latents.w_plus[0]
         angles = jnp.asarray(angles)
         return latents_stage(method, self.config, targets, pivot, start.noise_maps, angles, key)
 
-    def padded(self, views: Views) -> Views:
-        """Views repeated to one number, where only some are drawn each step.
-
-        So all methods share one compiled program.
-        """
+    def repeated(self, method: Method, views: Views) -> Views:
+        """A method's views, a lone one as often as `Method.copies` says where steps draw some."""
         per_step = self.config.views_per_step
-        if per_step is None or per_step >= self.max_views:
+        if per_step is None or per_step >= method.copies:
             return views
-        return views[np.resize(np.arange(len(views)), self.max_views)]
+        return views[np.repeat(np.arange(len(views)), method.copies)]
 
     def _tune(self, wave: list[tuple[Job, Stage, Ended]], key: jax.Array) -> list[Ended | None]:
         """The tuning stages at their end; None if they have no steps."""

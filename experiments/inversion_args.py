@@ -8,7 +8,7 @@ from typing import Literal
 
 from experiments.generators import EMBEDDED
 from experiments.presets import Preset
-from inversion.config import LatentSpace, Regularizer
+from inversion.config import LatentSpace, Regularizer, Update
 
 DEMO = Path(__file__).parent / "demo" / "demo_a"
 
@@ -28,10 +28,10 @@ class Args:
         others see what lies between
       regularise: what holds several latents together, of distance, interpolation and depth; all
         three if the option is left out, none if it is given without a name
-      knots: which views get a latent of several, spread evenly in yaw, or by how much neighbours look
-        different
-      update: joint, one step along the sum of all terms; or alternating as the authors do, a step for
-        the views, one for depth, one for the frames between
+      knots: which views get a latent of several, spread evenly in yaw, or by how much neighbours
+        look different
+      update: joint, one step along the sum of all terms; or alternating as the authors do, a step
+        for the views, one for depth, one for the frames between
       latent_space: w+ with a latent for each layer, or w with one for all
       fit_noise_maps: fit the backbone's noise maps with the first latent; for generators trained
         with random noise, as the official ones. The embedded one knows only its own maps, and loses
@@ -75,7 +75,7 @@ class Args:
     latents: int = 1
     regularise: tuple[Regularizer, ...] | None = None
     knots: Literal["even", "change"] = "even"
-    update: Literal["joint", "alternating"] = "joint"
+    update: Update = "joint"
     latent_space: LatentSpace = "w+"
     fit_noise_maps: bool = False
     target_lpips: float | None = None

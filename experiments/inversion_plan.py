@@ -91,7 +91,6 @@ def prepare(args: Args, share: Share = ALONE) -> Plan:
     """
     generator, metadata = load_generator(args.generator)
     networks = load_networks(generator.config.image_side, args.identity)
-    config = choose_config(args)
     for name in ("videos_at_once", "views_per_step", "views_at_once", "rays_at_once", "save_steps"):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -102,6 +101,7 @@ def prepare(args: Args, share: Share = ALONE) -> Plan:
         raise InputError(f"--target-lpips {args.target_lpips} must be positive")
     if args.memory_budget is not None and not args.memory_budget > 0:
         raise InputError(f"--memory-budget {args.memory_budget} must be positive, in GB")
+    config = choose_config(args)
     shared = {"generator": generator, "metadata": metadata, "networks": networks, "config": config}
     lpips = networks.lpips
 

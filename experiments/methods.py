@@ -20,12 +20,15 @@ class Method:
       knots: [K] positions within `frames` that have a latent of their own; None for one latent.
       start: the method whose latent the latents start from; None for one latent, which starts from
         the mean.
+      copies: how often a lone frame is repeated where each step draws some of the frames, so that
+        it shares the compiled steps of the run's other methods.
     """
 
     name: str
     frames: np.ndarray
     knots: np.ndarray | None = None
     start: Method | None = field(default=None, repr=False)
+    copies: int = 1
 
     @property
     def latent_stage(self) -> str:
@@ -70,7 +73,11 @@ def choose_methods(
         )
     counts = [1, views] if baseline and views > 1 else [views]
     methods = [
-        Method(name=_counted(count, "view"), frames=select_evenly(azimuths, count))
+        Method(
+            name=_counted(count, "view"),
+            frames=select_evenly(azimuths, count),
+            copies=views if count == 1 else 1,
+        )
         for count in counts
     ]
     if latents > 1:

@@ -57,7 +57,6 @@ def prepare_fitter(args: Args, plan: Plan, progress: Progress) -> tuple[Fitter, 
             programs=programs,
             runner=StageRunner(programs, progress, args.save_steps),
             seed=args.seed,
-            max_views=max(len(method.frames) for v in plan.videos for method in v.methods),
         )
         tried[:] = [fitter]  # the compiled steps of earlier tries are let go
         with progress.task("compiling the steps"):

@@ -5,7 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from inversion.config import InversionConfig, LatentSpace, LossWeights, Regularizer, StageConfig
+from inversion.config import (
+    InversionConfig,
+    LatentSpace,
+    LossWeights,
+    Regularizer,
+    StageConfig,
+    Update,
+)
 
 Preset = Literal["paper", "quick"]
 
@@ -18,7 +25,7 @@ def inversion_config(
     tuning_steps: int | None = None,
     pixel_weight: float | None = None,
     regularizers: tuple[Regularizer, ...] | None = None,
-    update: Literal["joint", "alternating"] = "joint",
+    update: Update = "joint",
     views_per_step: int | None = None,
     views_at_once: int | None = None,
     rays_at_once: int | None = None,

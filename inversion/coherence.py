@@ -80,7 +80,13 @@ def objectives(
     use_depth = "depth" in config.regularizers
     between = targets.between if "interpolation" in config.regularizers else None
     pull = None if "distance" not in config.regularizers else reference
-    at_knots, at_between = (config, config) if between is None else _share_step(config)
+    at_knots = at_between = config
+    if between is not None and config.views_per_step is not None:
+        counts = (views.images.shape[0] for views in (targets.knots, between))
+        at_knots, at_between = (
+            replace(config, views_per_step=drawn)
+            for drawn in share_step(config.views_per_step, *counts)
+        )
 
     def show_knots(generator: TriPlaneGenerator, latents: Latents, key: Array, planes=None):
         terms = reconstruct(
@@ -114,13 +120,13 @@ def objectives(
     return tuple(objective for objective, used in chosen if used)
 
 
-def _share_step(config: InversionConfig) -> tuple[InversionConfig, InversionConfig]:
-    """The config of the knots' views and that of those between: a step draws half of each."""
-    if config.views_per_step is None:
-        return config, config
-    between = max(config.views_per_step // 2, 1)
-    knots = max(config.views_per_step - between, 1)
-    return replace(config, views_per_step=knots), replace(config, views_per_step=between)
+def share_step(number: int, knots: int, between: int) -> tuple[int, int]:
+    """How many of the knots' views and of those between a step draws, of `number` in all.
+
+    Half of each, but one at least, and what one kind has not the other makes up for.
+    """
+    drawn_between = min(max(number // 2, number - knots, 1), between)
+    return min(max(number - drawn_between, 1), knots), drawn_between
 
 
 def interpolate(

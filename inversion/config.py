@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 # What holds the latents of several views together (spec inversion section 5).
 Regularizer = Literal["distance", "interpolation", "depth"]
 # W+ has a latent for each layer of the generator, W one for all of them.
 LatentSpace = Literal["w+", "w"]
+# Which steps several latents take (spec inversion section 5).
+Update = Literal["joint", "alternating"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,17 @@ class InversionConfig:
     fit_noise_maps: bool = False
     target_lpips: float | None = None
     regularizers: tuple[Regularizer, ...] = ("distance", "interpolation", "depth")
-    update: Literal["joint", "alternating"] = "joint"
+    update: Update = "joint"
     depth_side: int | None = None
     views_at_once: int | None = None
     rays_at_once: int | None = None
+
+    def __post_init__(self):
+        choices = [(name, Regularizer) for name in self.regularizers]
+        for given, known in [*choices, (self.update, Update), (self.latent_space, LatentSpace)]:
+            if given not in get_args(known):
+                raise ValueError(f"{given!r} is none of {', '.join(get_args(known))}; choose one")
+        for name in ("views_per_step", "depth_side", "views_at_once", "rays_at_once"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1, or None")

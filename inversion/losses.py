@@ -69,8 +69,9 @@ def latent_prior(w_plus: Array, reference: Array) -> Array:
     """Mean squared distance of a latent from a reference (spec inversion section 2).
 
     Args:
-      w_plus: [L, D], without the exploration noise of the first stage.
-      reference: [L, D], or [D] for the same reference in every layer, such as the mean latent.
+      w_plus: [L, D], or [K, L, D] of several, without the exploration noise of the first stage.
+      reference: of the same shape, or without the first axis for the same reference in every layer,
+        such as the mean latent, or of every latent.
 
     Returns:
       Scalar.

@@ -40,7 +40,8 @@ class PoseConfig:
       steady: frames follow one another in time: after each alignment what shakes from one to the
         next is taken out (`steadiness.steadied`).
       spread: deviations expected of the cameras.
-      camera_prior: weight of the mean square of all these, each over its deviation.
+      camera_prior: weight of the sum of squares of all these, each over its deviation, a mean over
+        the views.
       align_prior: the same where frames are aligned to a head that stays (`alignment.align`).
       latent_prior: weight of the mean squared distance from the mean latent.
       pixel: weight of the mean squared difference in the [-1, 1] range.

@@ -74,6 +74,17 @@ def continuous_azimuths(azimuths: ArrayLike) -> np.ndarray:
     return np.where(inside <= order[widest], inside + _TURN, inside)
 
 
+def ascending_azimuths(azimuths: ArrayLike) -> np.ndarray:
+    """Azimuths [V] of views in the order of `select_evenly`, counted on from the first one.
+
+    Returns:
+      [V] float64, ascending, equal to the input modulo 2 pi. So of any of the views, too, where
+      `continuous_azimuths` of those alone could cut elsewhere.
+    """
+    angles = np.asarray(azimuths, np.float64)
+    return angles[0] + np.mod(angles - angles[0], _TURN)
+
+
 def select_evenly(azimuths: ArrayLike, count: int) -> np.ndarray:
     """Frames evenly spaced in azimuth, each at most once.
 

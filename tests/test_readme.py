@@ -109,7 +109,7 @@ def test_its_commands_run_one_after_another(folder, monkeypatch, capsys):
         assert (folder / "runs" / "video" / name).stat().st_size > 0
     exec(PYTHON[1], {})
     with Image.open(folder / "head.png") as picture:
-        assert picture.size == (3 * 64, 64)
+        assert picture.size == (3 * 128, 128)
 
 
 @pytest.mark.slow

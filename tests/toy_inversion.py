@@ -99,7 +99,6 @@ def invert(
         programs=programs,
         runner=StageRunner(programs, progress, SAVE_STEPS),
         seed=0,
-        max_views=VIEWS,
     )
     cameras = yaw_pitch_camera(np.linspace(0.5, -0.5, VIEWS), np.zeros(VIEWS))
     methods = choose_methods(np.linspace(-0.5, 0.5, VIEWS), views=VIEWS, latents=2)

@@ -27,6 +27,6 @@ def identity_crop(image: Array) -> Array:
         raise ValueError(
             f"an image of {image.shape[0]} x {image.shape[1]} pixels is too small for the identity "
             f"loss, whose crop is laid out for {PICTURE_SIDE} x {PICTURE_SIDE}; use larger "
-            "images, or set the weight of the identity loss to zero"
+            "images, or leave the network of faces out"
         )
     return area_resize(image[_ROWS, _COLUMNS], CROP_SIDE)

@@ -97,7 +97,7 @@ def load_lpips(net: LpipsNet, *, resize_above: int | None = 256) -> Lpips:
     The package is located, not imported, and its pickle is read without executing any of it.
 
     Args:
-      net: 'vgg16' for losses, 'alexnet' for metrics.
+      net: 'vgg16', as the authors do, or 'alexnet', which is smaller.
       resize_above: larger images are averaged down to this side, pixels; None for never.
 
     Raises:

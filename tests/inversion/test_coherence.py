@@ -16,6 +16,7 @@ from inversion.coherence import (
     agree_in_depth,
     interpolate,
     objectives,
+    share_step,
     split_targets,
 )
 from inversion.config import InversionConfig, LossWeights, StageConfig
@@ -138,6 +139,18 @@ def test_frames_between_the_knots_are_half_of_what_a_step_draws(
     assert moved("interpolation", config) == between + 1  # a frame pulls at both its neighbours
     alone = dataclasses.replace(config, regularizers=())
     assert moved("perceptual", alone) == min(views_per_step or 3, 3)
+
+
+@pytest.mark.parametrize("knots", [2, 3, 5, 7])
+@pytest.mark.parametrize("number", range(1, 11))
+def test_a_step_draws_as_many_as_asked_for_of_however_many_of_a_kind(number, knots):
+    between = 9 - knots
+    drawn = share_step(number, knots, between)
+    assert sum(drawn) == min(max(number, 2), 9)
+    assert 1 <= drawn[0] <= knots
+    assert 1 <= drawn[1] <= between
+    if number // 2 < min(knots, between):
+        assert drawn[0] - drawn[1] in (0, 1)
 
 
 def test_distance_is_the_mean_square_to_the_latent_of_all_views():

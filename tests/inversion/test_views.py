@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from eg3d_jax.cameras import azimuth, from_label, yaw_pitch_camera
 from inversion.views import (
     Views,
+    ascending_azimuths,
     continuous_azimuths,
     select_along,
     select_evenly,
@@ -47,6 +48,20 @@ def test_every_frame_is_chosen_once_in_order_of_azimuth(angles, data):
     assert chosen.shape == (count,)
     assert len(set(chosen.tolist())) == count
     assert np.all(np.diff(continuous_azimuths(angles)[chosen]) >= 0)
+
+
+@pytest.mark.parametrize("arc", [170, 190, 240, 359, 360])
+@pytest.mark.parametrize("count", [2, 3, 5, 9])
+@pytest.mark.parametrize("middle", [0, 90, 180])
+def test_any_views_of_a_selection_ascend(arc, count, middle):
+    yaw = np.radians(middle + arc * np.linspace(-0.5, 0.5, 37)[: 36 if arc == 360 else 37])
+    angles = np.asarray(azimuth(yaw_pitch_camera(yaw, 0.0)))
+    chosen = angles[select_evenly(angles, 9)]
+    knots = np.linspace(0, 8, count).round().astype(int)
+    ascending = ascending_azimuths(chosen)[knots]
+    assert np.all(np.diff(ascending) > 0)
+    assert ascending[-1] - ascending[0] < 2 * np.pi
+    np.testing.assert_allclose(np.exp(1j * ascending), np.exp(1j * chosen[knots]), atol=1e-6)
 
 
 @given(FRONT, st.data())
