@@ -134,29 +134,6 @@ def select_along(values: ArrayLike, count: int) -> np.ndarray:
     return order[_distinct(distance[:, order])]
 
 
-def split_targets_between(azimuths: ArrayLike, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Target frames and the frames in between them, alternating evenly in azimuth.
-
-    Args:
-      azimuths: [T] radians, pi / 2 frontal, of all frames in their order.
-      count: number N of targets.
-
-    Returns:
-      Indices of N targets and of N - 1 frames in between, both by increasing azimuth.
-
-    Raises:
-      ValueError: if there are fewer than 2 N - 1 frames.
-    """
-    size = np.size(azimuths)
-    if not 1 <= 2 * count - 1 <= size:
-        raise ValueError(
-            f"{count} targets and the frames in between need {2 * count - 1} frames, got {size}; "
-            "ask for fewer targets or supply more frames"
-        )
-    chosen = select_evenly(azimuths, 2 * count - 1)
-    return chosen[::2], chosen[1::2]
-
-
 def _wrap(angle: np.ndarray) -> np.ndarray:
     """The same angles in [-pi, pi)."""
     return (angle + np.pi) % _TURN - np.pi

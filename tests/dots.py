@@ -50,7 +50,9 @@ class Plain(nnx.Module):
 
 def random_motion(seed, count=5, focal=0.0):
     rigid = np.random.default_rng(seed).uniform(-1, 1, (count, 6))
-    return CameraMotion(rigid=jnp.asarray(rigid, jnp.float32), focal=jnp.asarray(focal))
+    return CameraMotion(
+        rigid=jnp.asarray(rigid, jnp.float32), focal=jnp.asarray(focal, jnp.float32)
+    )
 
 
 def seen_from(cameras, wrong, ws):

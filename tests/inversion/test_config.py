@@ -2,7 +2,7 @@
 
 import pytest
 
-from inversion.config import InversionConfig
+from inversion.config import InversionConfig, StageConfig
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,9 @@ from inversion.config import InversionConfig
 def test_a_setting_without_meaning_is_refused(wrong, says):
     with pytest.raises(ValueError, match=says):
         InversionConfig(**wrong)
+
+
+@pytest.mark.parametrize(("num_steps", "rate"), [(-1, 0.1), (1, 0.0), (1, -0.1), (1, float("nan"))])
+def test_a_stage_needs_a_positive_rate_and_no_negative_number_of_steps(num_steps, rate):
+    with pytest.raises(ValueError, match="must be positive"):
+        StageConfig(num_steps=num_steps, learning_rate=rate)

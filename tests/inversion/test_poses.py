@@ -22,6 +22,7 @@ from inversion.poses import (
     start_joint,
     start_latent,
 )
+from inversion.state import start_state
 
 STEPS = 80
 CONFIG = PoseConfig(
@@ -99,7 +100,8 @@ def test_a_latent_is_fitted_where_cameras_are_known():
     assert terms["pixel"][-1] < terms["pixel"][0] / 1000
 
 
-def test_drawn_views_move_and_the_others_stay_for_a_step():
+def joint_step(motion):
+    """One step on two of five views, from a motion of their cameras."""
     config = PoseConfig(
         joint=StageConfig(num_steps=1, learning_rate=0.1),
         camera_prior=0.0, views_per_step=2, views_at_once=1,
@@ -107,12 +109,21 @@ def test_drawn_views_move_and_the_others_stay_for_a_step():
     ws = jnp.zeros((2, 3))
     targets = seen_from(CAMERAS, moved(CAMERAS, random_motion(4), SPREAD), ws)
     statistics = WStatistics(mean=jnp.zeros(3), std=jnp.ones(()))
-    state = start_joint(statistics, 2, 5, jax.random.key(0))
-    state, _ = advance_joint(
-        state, Dots(), Plain(), targets, statistics, config=config, num_steps=1
-    )
+    state = start_state((ws, motion), jax.random.key(0))
+    return advance_joint(state, Dots(), Plain(), targets, statistics, config=config, num_steps=1)
+
+
+def test_drawn_views_move_and_the_others_stay_for_a_step():
+    state, _ = joint_step(still(5))
     rigid = np.asarray(state.variables[1].rigid)
     assert np.sum(np.any(rigid != 0, axis=1)) == 2
+
+
+def test_the_camera_prior_counts_motions_and_focal_length():
+    motion = random_motion(5, focal=2.0)
+    expected = np.mean(np.sum(np.square(motion.rigid), axis=-1)) + 2.0**2
+    _, terms = joint_step(motion)
+    assert float(terms["camera_prior"][0]) == pytest.approx(expected, rel=1e-6)
 
 
 def test_errors_of_equal_cameras_are_zero():

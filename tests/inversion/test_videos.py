@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 from one_number import Brightness, Painter
 
 from eg3d_jax.cameras import orbit
@@ -89,6 +90,8 @@ def test_steps_past_the_end_change_nothing():
     np.testing.assert_allclose(more.variables.ws, state.variables.ws, atol=1e-6)
 
 
-def test_videos_must_fill_the_devices():
-    with pytest.raises(ValueError, match="0 videos"):
-        stack_videos([], video_mesh(jax.devices()[:1]))
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_videos_must_fill_the_devices(count):
+    two = AbstractMesh((2,), ("videos",))  # there may be but one device to test on
+    with pytest.raises(ValueError, match=f"{count} videos must be a multiple of the 2 devices"):
+        stack_videos([own(1.0)] * count, two)

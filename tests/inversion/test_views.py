@@ -14,7 +14,6 @@ from inversion.views import (
     continuous_azimuths,
     select_along,
     select_evenly,
-    split_targets_between,
 )
 
 FRONT = st.lists(st.floats(0.1, 3.0), min_size=1, max_size=9)
@@ -33,11 +32,12 @@ def test_selection_equals_the_stored_one(golden, azimuths, count):
     np.testing.assert_array_equal(select_evenly(azimuths, count), golden[f"select/evenly_{count}"])
 
 
-@pytest.mark.parametrize("count", [3, 5])
-def test_split_equals_the_stored_one(golden, azimuths, count):
-    targets, between = split_targets_between(azimuths, count)
-    np.testing.assert_array_equal(targets, golden[f"select/split_{count}_targets"])
-    np.testing.assert_array_equal(between, golden[f"select/split_{count}_between"])
+@pytest.mark.parametrize("knots", [3, 5])
+def test_split_equals_the_stored_one(golden, azimuths, knots):
+    """Every second of the chosen frames, as `experiments.methods` takes for knots."""
+    chosen = select_evenly(azimuths, 2 * knots - 1)
+    np.testing.assert_array_equal(chosen[::2], golden[f"select/split_{knots}_targets"])
+    np.testing.assert_array_equal(chosen[1::2], golden[f"select/split_{knots}_between"])
 
 
 @given(ANYWHERE, st.data())
@@ -133,9 +133,6 @@ def test_one_view_is_the_frontal_one_seen_around_the_circle():
     # -3.1 is 1.6 from the front around the back of the circle, 0.1 is 1.47.
     assert select_evenly([-3.1, 0.1], 1) == [1]
     assert select_evenly([-3.1, -0.2], 1) == [0]
-    targets, between = split_targets_between([0.3, 1.5, 3.0], 1)
-    assert targets.tolist() == [1]
-    assert between.size == 0
 
 
 @pytest.mark.parametrize(
@@ -151,12 +148,6 @@ def test_one_view_is_the_frontal_one_seen_around_the_circle():
 def test_frames_that_cannot_be_chosen_from_are_refused(angles, count, message):
     with pytest.raises(ValueError, match=message):
         select_evenly(angles, count)
-
-
-@pytest.mark.parametrize("count", [0, 3])
-def test_a_split_needs_frames_in_between(count):
-    with pytest.raises(ValueError, match="in between"):
-        split_targets_between([1.0, 1.1, 1.2, 1.3], count)
 
 
 def test_views_are_a_pytree_that_can_be_indexed_and_mapped():

@@ -1,0 +1,30 @@
+"""Steps that must not be taken leave the state as it was."""
+
+import jax
+import jax.numpy as jnp
+
+from inversion.config import LossWeights, StageConfig
+from inversion.state import advance_stage, start_state
+
+STAGE = StageConfig(num_steps=4, learning_rate=0.1)
+
+
+def end_of_stage(objective):
+    state = start_state(jnp.zeros(()), jax.random.key(0))
+    weights = LossWeights(pixel=1.0)
+    state, _ = advance_stage((objective,), state, weights, STAGE, STAGE.num_steps)
+    return state
+
+
+def test_a_finite_loss_without_a_finite_gradient_moves_nothing():
+    state = end_of_stage(lambda x, step, key: {"pixel": jnp.sqrt(x)})  # infinitely steep at 0
+    assert int(state.step) == 0
+    assert float(state.variables) == 0.0
+
+
+def test_a_loss_that_begins_near_zero_may_rise_to_a_hundred():
+    """Many times its first value is no explosion where that is next to nothing."""
+    losses = jnp.array([1e-3, 1.0, 99.0, 101.0])
+    state = end_of_stage(lambda x, step, key: {"pixel": losses[step] + 0 * x})
+    assert int(state.step) == 3
+    assert float(state.limit) == 100.0
