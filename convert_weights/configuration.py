@@ -45,50 +45,23 @@ def config_from_pickle(generator: Record, *, focal: float | None = None) -> Gene
         raise CheckpointError(
             f"its G_ema is a {generator.class_name} without rendering options, not EG3D's generator"
         )
-    synthesis = generator.module("backbone.synthesis")
-    mapping = generator.module("backbone.mapping")
-    superresolution = _superresolution(generator.module("superresolution"), options)
     axes = _plane_axes(generator.module("renderer"))
-    features = _integer(synthesis.get("img_channels"), "img_channels of the backbone", 1, 4096)
-    if features % len(axes):
-        raise CheckpointError(
-            f"its {features} plane channels do not divide into {len(axes)} planes"
-        )
     render = _render(options)
     radius = _number(options.get("avg_camera_radius", 2.7), "avg_camera_radius", 1e-3, 1e3)
     if focal is None:
         shapenet = render.white_background and math.isclose(radius, 1.7)
         focal = _SHAPENET_FOCAL if shapenet else _FOCAL
-    side = _integer(synthesis.get("img_resolution"), "plane side", 4, 2048)
-    layers = sum(bool(re.fullmatch(r"fc\d+", name)) for name in mapping.modules)
-    layers = _integer(layers, "number of mapping layers", 1, 64)
-    arguments = generator.get("_init_kwargs")
-    arguments = arguments if type(arguments) is dict else {}
-    dims = {name: _integer(generator.get(name), name, 1, 8192) for name in ("z_dim", "w_dim")}
-    if generator.get("c_dim") not in (0, 25):
-        raise CheckpointError("its c_dim is neither 25, a camera label, nor 0, none")
+    neural_side = generator.get("neural_rendering_resolution")
     try:
         return GeneratorConfig(
-            **dims,
-            c_dim=generator.get("c_dim"),
-            mapping_layers=layers,
-            c_scale=_number(options.get("c_scale", 0), "c_scale", -1e3, 1e3),
-            c_zero=bool(options.get("c_gen_conditioning_zero", False)),
-            channel_base=_integer(
-                arguments.get("channel_base", 32768), "channel_base", side, 1 << 24
-            ),
-            channel_max=_integer(arguments.get("channel_max", 512), "channel_max", 1, 8192),
-            plane_side=side,
-            plane_features=features // len(axes),
+            **_mapping(generator, options),
+            **_backbone(generator, len(axes)),
             plane_axes=axes,
-            conv_clamp=_clamp(synthesis, "backbone"),
             decoder_hidden=_rows(generator.module("decoder.net.0"), "decoder"),
             decoder_lr_mul=_number(options.get("decoder_lr_mul", 1), "decoder_lr_mul", 1e-6, 1e6),
-            neural_side=_integer(
-                generator.get("neural_rendering_resolution"), "neural_rendering_resolution", 1, 2048
-            ),
+            neural_side=_integer(neural_side, "neural_rendering_resolution", 1, 2048),
             render=render,
-            superresolution=superresolution,
+            superresolution=_superresolution(generator.module("superresolution"), options),
             camera_radius=radius,
             camera_pivot=_pivot(options.get("avg_camera_pivot", (0.0, 0.0, 0.2))),
             focal=focal,
@@ -97,6 +70,42 @@ def config_from_pickle(generator: Record, *, focal: float | None = None) -> Gene
         raise
     except ValueError as error:
         raise CheckpointError(f"its configuration is impossible: {error}") from None
+
+
+def _mapping(generator: Record, options: dict[str, Any]) -> dict[str, Any]:
+    """What a `GeneratorConfig` says about the latents and the mapping between them."""
+    names = generator.module("backbone.mapping").modules
+    layers = sum(bool(re.fullmatch(r"fc\d+", name)) for name in names)
+    dims = {name: _integer(generator.get(name), name, 1, 8192) for name in ("z_dim", "w_dim")}
+    if generator.get("c_dim") not in (0, 25):
+        raise CheckpointError("its c_dim is neither 25, a camera label, nor 0, none")
+    return dims | {
+        "c_dim": generator.get("c_dim"),
+        "mapping_layers": _integer(layers, "number of mapping layers", 1, 64),
+        "c_scale": _number(options.get("c_scale", 0), "c_scale", -1e3, 1e3),
+        "c_zero": bool(options.get("c_gen_conditioning_zero", False)),
+    }
+
+
+def _backbone(generator: Record, num_planes: int) -> dict[str, Any]:
+    """What a `GeneratorConfig` says about the planes and the network that paints them."""
+    synthesis = generator.module("backbone.synthesis")
+    features = _integer(synthesis.get("img_channels"), "img_channels of the backbone", 1, 4096)
+    if features % num_planes:
+        raise CheckpointError(
+            f"its {features} plane channels do not divide into {num_planes} planes"
+        )
+    side = _integer(synthesis.get("img_resolution"), "plane side", 4, 2048)
+    arguments = generator.get("_init_kwargs")
+    arguments = arguments if type(arguments) is dict else {}
+    base, largest = arguments.get("channel_base", 32768), arguments.get("channel_max", 512)
+    return {
+        "channel_base": _integer(base, "channel_base", side, 1 << 24),
+        "channel_max": _integer(largest, "channel_max", 1, 8192),
+        "plane_side": side,
+        "plane_features": features // num_planes,
+        "conv_clamp": _clamp(synthesis, "backbone"),
+    }
 
 
 def _integer(value: Any, name: str, low: int, high: int) -> int:

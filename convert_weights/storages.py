@@ -65,14 +65,6 @@ class Tensor:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
-    @property
-    def num_bytes(self) -> int:
-        """Size of `numpy()`, bytes."""
-        itemsize = (
-            4 if self.storage.element.name == "bfloat16" else self.storage.element.dtype.itemsize
-        )
-        return math.prod(self.shape) * itemsize
-
     def numpy(self) -> np.ndarray:
         """The values: a read-only view of the file, or float32 if the file holds bfloat16."""
         dtype = self.storage.element.dtype

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from flax import nnx
 from jax import Array
 
@@ -117,8 +118,7 @@ class TriPlaneGenerator(nnx.Module):
                 f"({self.config.num_ws}, {self.config.w_dim}); is it another generator's latent?"
             )
         image = self.backbone(ws, noise_mode=noise_mode, key=key)
-        planes = image.reshape(*image.shape[:2], self.config.num_planes, -1)
-        return jnp.moveaxis(planes, 2, 0)
+        return rearrange(image, "h w (n c) -> n h w c", n=self.config.num_planes)
 
     def random_draws(self, key: Array, side: int | None = None) -> RayDraws:
         """Random numbers for one view of side x side pixels, `neural_side` if None."""

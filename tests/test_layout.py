@@ -15,7 +15,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("eg3d_jax", "inversion", "convert_weights", "experiments")
 MODULES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 MAX_LINES = 250
+MAX_BODY = 40  # lines of a function without its docstring
 
 # What a package may import of ours outside itself: a module, or a package and all below it.
 ALLOWED = {
@@ -109,10 +111,34 @@ def test_modules_say_what_they_are(path):
     assert docstring, f"{_relative(path)} has no docstring"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=_relative)
+@pytest.mark.parametrize("path", [*MODULES, *TESTS], ids=_relative)
 def test_files_stay_short(path):
     lines = len(path.read_text().splitlines())
     assert lines <= MAX_LINES, f"{_relative(path)} has {lines} lines; split it by topic"
+
+
+def _long_functions(source: str) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            statements = node.body[ast.get_docstring(node) is not None :]
+            if statements and statements[-1].end_lineno - statements[0].lineno >= MAX_BODY:
+                found.append(node.name)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_relative)
+def test_functions_stay_short(path):
+    assert _long_functions(path.read_text()) == []
+
+
+def test_long_functions_are_recognised():
+    """Lines from the first statement after the docstring to the last, whatever lies between."""
+    line = "    x = 1\n"
+    source = 'def {}():\n    """Say\n\n    more.\n    """\n' + line
+    fits = source.format("fits") + "\n" * (MAX_BODY - 2) + line
+    long = source.format("long") + "\n" * (MAX_BODY - 1) + line
+    assert _long_functions(fits + long) == ["long"]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_relative)

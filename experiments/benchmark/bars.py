@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,7 +20,7 @@ import tyro
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.benchmark.__main__ import make_generator
 from experiments.benchmark.cases import Case, make_cases, sampler_case
-from experiments.benchmark.measuring import Measurement, Pace, measure, measure_ceilings
+from experiments.benchmark.measuring import Ceilings, Measurement, Pace, measure, measure_ceilings
 from experiments.benchmark.memory_table import memory_table
 from experiments.benchmark.precision import end_results, errors
 from experiments.benchmark.promises import (
@@ -41,6 +41,7 @@ from experiments.progress import Progress
 from experiments.tables import markdown
 from experiments.versions import versions
 from inversion.config import InversionConfig
+from inversion.objectives import FeatureNetworks
 
 Part = Literal["speed", "steps", "table", "quality", "schedule"]
 _ON_CPU: tuple[Part, ...] = ("speed", "steps", "table")
@@ -66,6 +67,23 @@ class Args:
     out: Path | None = None
 
 
+@dataclass(kw_only=True)
+class Findings:
+    """What has been measured so far.
+
+    Attributes:
+      cases: by name.
+      pace: this machine's around each case, operations a second.
+      bars: promises, and whether they are kept.
+      notes: what else there is to tell, by its title.
+    """
+
+    cases: dict[str, Measurement] = field(default_factory=dict)
+    pace: dict[str, float] = field(default_factory=dict)
+    bars: list[Bar] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
 def main(args: Args) -> int:
     """Run the command; the exit status."""
     progress = Progress()
@@ -74,76 +92,52 @@ def main(args: Args) -> int:
     generator = make_generator(args.config)
     # On a CPU rays in chunks, which bounds memory, and views one after another.
     chunk = min(4096, generator.config.neural_side**2)
-    rays = chunk if on_cpu else None
-    config = InversionConfig(views_at_once=1, rays_at_once=rays)
+    config = InversionConfig(views_at_once=1, rays_at_once=chunk if on_cpu else None)
     networks = load_networks(generator.config.image_side)
-    found: dict[str, Measurement] = {}
-    bars: list[Bar] = []
-    notes: dict[str, Any] = {}
-    pace: dict[str, float] = {}
+    found = Findings()
     with jax.default_matmul_precision("highest"):
         with progress.task("ceilings"):
             ceilings = measure_ceilings()
         if "speed" in parts:
             cases = make_cases(generator, networks, config, 1)
             cases = [*(c for c in cases if c.name in ONE_VIEW), sampler_case(generator)]
-            pace |= measure_cases(cases, args.repeats, found, progress)
-            notes["share of the sampler's backward pass"] = sampler_share(found)
-            bars += cpu_bars(found, pace) if on_cpu else []
+            measure_cases(cases, args.repeats, found, progress)
+            found.notes["share of the sampler's backward pass"] = sampler_share(found.cases)
+            found.bars += cpu_bars(found.cases, found.pace) if on_cpu else []
         if "steps" in parts:
             cases = make_cases(generator, networks, config, VIEWS)[-2:]
-            pace |= measure_cases(cases, args.repeats, found, progress)
-            bars += memory_bars(found, on_cpu)
-        if found:
-            notes["convolution, GFLOP/s"] = {name: rate / 1e9 for name, rate in pace.items()}
-            bars += ([] if on_cpu else gpu_bars(found)) + [compilation_bar(found)]
+            measure_cases(cases, args.repeats, found, progress)
+            found.bars += memory_bars(found.cases, on_cpu)
+        if found.cases:
+            found.bars += [] if on_cpu else gpu_bars(found.cases)
+            found.bars.append(compilation_bar(found.cases))
     if "table" in parts:
         with progress.task("memory table"):
             table = memory_table(
                 generator, networks, views=(1, 4, VIEWS), rays_at_once=(chunk, None)
             )
-            notes["memory of a latent step, GB"] = "\n" + table
+            found.notes["memory of a latent step, GB"] = "\n" + table
     if "quality" in parts:
-        bars += quality_bars(generator, notes, progress)
+        found.bars += quality_bars(generator, found.notes, progress)
     if "schedule" in parts:
         with progress.task("whole schedule"):
-            seconds = run_schedule(
-                generator, networks, config, views=VIEWS, steps=500, chunk=1 if on_cpu else 10
-            )
-        bars.append(Bar(name="schedule, 9 views, 500 + 500 steps", unit="s", value=seconds,
-                        bound=150.0))  # fmt: skip
-    rows = [
-        [b.name, f"{b.value:.4g}", f"{'≥' if b.at_least else '≤'} {b.bound:.4g}", b.unit,
-         "yes" if b.kept else "NO"]
-        for b in bars
-    ]  # fmt: skip
-    progress.say(markdown(["promise", "found", "bound", "unit", "kept"], rows))
-    for name, value in notes.items():
-        progress.say(f"{name}: {value}")
+            found.bars.append(schedule_bar(generator, networks, config, 1 if on_cpu else 10))
+    show(found, progress)
     if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        content = {
-            "bars": [dataclasses.asdict(bar) | {"kept": bar.kept} for bar in bars],
-            "notes": notes,
-            "cases": found,
-            "ceilings": ceilings,
-            "versions": versions(),
-        }
-        write_json(args.out, content)
-    return 0 if all(bar.kept for bar in bars) else 1
+        write(args.out, found, ceilings)
+    return 0 if all(bar.kept for bar in found.bars) else 1
 
 
-def measure_cases(
-    cases: Sequence[Case], repeats: int, found: dict[str, Measurement], progress: Progress
-) -> dict[str, float]:
-    """Add what the cases take to `found`; this machine's pace around each, operations a second."""
-    pace, rates = Pace(), {}
+def measure_cases(cases: Sequence[Case], repeats: int, found: Findings, progress: Progress) -> None:
+    """Add what the cases take, and this machine's pace around each, to what is found."""
+    pace = Pace()
     for case in cases:
         with progress.task(case.name):
             before = pace.measure()
-            found[case.name] = measure(case, repeats)
-            rates[case.name] = (before + pace.measure()) / 2
-    return rates
+            found.cases[case.name] = measure(case, repeats)
+            found.pace[case.name] = (before + pace.measure()) / 2
+    rates = {name: rate / 1e9 for name, rate in found.pace.items()}
+    found.notes["convolution, GFLOP/s"] = rates
 
 
 def quality_bars(
@@ -162,6 +156,39 @@ def quality_bars(
     bars.append(Bar(name="8 videos of the embedded size against 8 single runs", unit="x",
                     value=videos_speedup(8), bound=4.0, at_least=True))  # fmt: skip
     return bars
+
+
+def schedule_bar(
+    generator: TriPlaneGenerator, networks: FeatureNetworks, config: InversionConfig, at_once: int
+) -> Bar:
+    """How long a whole inversion takes, `at_once` steps a call."""
+    seconds = run_schedule(generator, networks, config, views=VIEWS, steps=500, chunk=at_once)
+    return Bar(name="schedule, 9 views, 500 + 500 steps", unit="s", value=seconds, bound=150.0)
+
+
+def show(found: Findings, progress: Progress) -> None:
+    """Print the promises as a table, and the notes."""
+    rows = [
+        [b.name, f"{b.value:.4g}", f"{'≥' if b.at_least else '≤'} {b.bound:.4g}", b.unit,
+         "yes" if b.kept else "NO"]
+        for b in found.bars
+    ]  # fmt: skip
+    progress.say(markdown(["promise", "found", "bound", "unit", "kept"], rows))
+    for name, value in found.notes.items():
+        progress.say(f"{name}: {value}")
+
+
+def write(path: Path, found: Findings, ceilings: Ceilings) -> None:
+    """Write all that is found as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "bars": [dataclasses.asdict(bar) | {"kept": bar.kept} for bar in found.bars],
+        "notes": found.notes,
+        "cases": found.cases,
+        "ceilings": ceilings,
+        "versions": versions(),
+    }
+    write_json(path, content)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from eg3d_jax.cameras import yaw_pitch_camera
+from eg3d_jax.cameras import Cameras, yaw_pitch_camera
 from eg3d_jax.generator import Renders, TriPlaneGenerator
+from eg3d_jax.rendering import RenderedRays
 from eg3d_jax.tri_planes import sample_tri_planes
 from inversion.config import InversionConfig
 from inversion.latents import WStatistics
@@ -50,24 +51,49 @@ def make_cases(
       config: of the steps: `views_at_once` and `rays_at_once` bound their memory.
       views: number of views V of a step.
     """
-    rays_at_once = config.rays_at_once
-    z = jnp.ones(generator.config.z_dim)
-    camera = yaw_pitch_camera(0.3, 0.1)
-    ws = jax.jit(lambda g, z: g.map_to_ws(z))(generator, z)
-    planes = jax.jit(lambda g, ws: g.tri_planes(ws))(generator, ws)
-    rendered = jax.jit(lambda g, p: g.render(p, camera, rays_at_once=rays_at_once))(
-        generator, planes
-    )
+    camera, rays_at_once = yaw_pitch_camera(0.3, 0.1), config.rays_at_once
+
+    def map_to_ws(generator: TriPlaneGenerator, z: jax.Array) -> jax.Array:
+        return generator.map_to_ws(z)
+
+    def paint(generator: TriPlaneGenerator, ws: jax.Array) -> jax.Array:
+        return generator.tri_planes(ws)
+
+    def render(generator: TriPlaneGenerator, planes: jax.Array) -> RenderedRays:
+        return generator.render(planes, camera, rays_at_once=rays_at_once)
+
+    def superresolve(
+        generator: TriPlaneGenerator, rendered: RenderedRays, ws: jax.Array
+    ) -> Renders:
+        return generator.superresolve(rendered, ws)
+
+    def from_planes(generator: TriPlaneGenerator, planes: jax.Array, ws: jax.Array) -> Renders:
+        return superresolve(generator, render(generator, planes), ws)
+
+    ws = jax.jit(map_to_ws)(generator, z := jnp.ones(generator.config.z_dim))
+    planes = jax.jit(paint)(generator, ws)
+    rendered = jax.jit(render)(generator, planes)
     image = jnp.zeros((generator.config.image_side,) * 2 + (3,))
+    return [
+        _case("mapping", map_to_ws, generator, z),
+        _case("backbone", paint, generator, ws),
+        _case("renderer", render, generator, planes),
+        _case("super-resolution", superresolve, generator, rendered, ws),
+        _case("features", lambda net, image: net.features(image), networks.lpips, image),
+        _case("synthesis, planes kept", from_planes, generator, planes, ws),
+        *_synthesis_cases(generator, ws, camera, rays_at_once),
+        *step_cases(generator, networks, config, ws, views),
+    ]
+
+
+def _synthesis_cases(
+    generator: TriPlaneGenerator, ws: jax.Array, camera: Cameras, rays_at_once: int | None
+) -> list[Case]:
+    """A whole picture, and its gradients by the latents and by the weights."""
     graph, params, rest = nnx.split(generator, nnx.Param, ...)
 
     def synthesize(generator: TriPlaneGenerator, ws: jax.Array) -> Renders:
         return generator.synthesize(ws, camera, rays_at_once=rays_at_once)
-
-    def from_planes(generator: TriPlaneGenerator, planes: jax.Array, ws: jax.Array) -> Renders:
-        return generator.superresolve(
-            generator.render(planes, camera, rays_at_once=rays_at_once), ws
-        )
 
     def loss(ws: jax.Array, generator: TriPlaneGenerator) -> jax.Array:
         out = synthesize(generator, ws)
@@ -76,26 +102,15 @@ def make_cases(
     def loss_of_weights(params: nnx.State, rest: Any, ws: jax.Array) -> jax.Array:
         return loss(ws, nnx.merge(graph, params, rest))
 
-    def case(name: str, function: Callable[..., Any], *arguments: Any) -> Case:
-        return Case(name=name, function=jax.jit(function), arguments=arguments)
-
     return [
-        case("mapping", lambda g, z: g.map_to_ws(z), generator, z),
-        case("backbone", lambda g, ws: g.tri_planes(ws), generator, ws),
-        case(
-            "renderer",
-            lambda g, p: g.render(p, camera, rays_at_once=rays_at_once),
-            generator,
-            planes,
-        ),
-        case("super-resolution", lambda g, r, ws: g.superresolve(r, ws), generator, rendered, ws),
-        case("features", lambda net, image: net.features(image), networks.lpips, image),
-        case("synthesis", synthesize, generator, ws),
-        case("synthesis, planes kept", from_planes, generator, planes, ws),
-        case("gradient of ws", jax.value_and_grad(loss), ws, generator),
-        case("gradient of weights", jax.value_and_grad(loss_of_weights), params, rest, ws),
-        *step_cases(generator, networks, config, ws, views),
+        _case("synthesis", synthesize, generator, ws),
+        _case("gradient of ws", jax.value_and_grad(loss), ws, generator),
+        _case("gradient of weights", jax.value_and_grad(loss_of_weights), params, rest, ws),
     ]
+
+
+def _case(name: str, function: Callable[..., Any], *arguments: Any) -> Case:
+    return Case(name=name, function=jax.jit(function), arguments=arguments)
 
 
 def sampler_case(generator: TriPlaneGenerator) -> Case:

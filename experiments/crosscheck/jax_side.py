@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from jax import Array
 
 from eg3d_jax.cameras import from_label
@@ -28,8 +29,7 @@ def _map(generator: TriPlaneGenerator, z: Array, condition: Array) -> Array:
 @jax.jit
 def _planes(generator: TriPlaneGenerator, ws: Array) -> Array:
     """[N * C, P, P], the planes one after another in the channels."""
-    planes = jnp.moveaxis(generator.tri_planes(ws), -1, 1)
-    return planes.reshape(-1, *planes.shape[2:])
+    return rearrange(generator.tri_planes(ws), "n h w c -> (n c) h w")
 
 
 def _synthesize(
@@ -82,9 +82,9 @@ def compute(
                 )
                 cameras.append(
                     {
-                        "raw": jnp.moveaxis(out.raw, -1, 0),
+                        "raw": rearrange(out.raw, "h w c -> c h w"),
                         "depth": out.depth[None],
-                        "image": jnp.moveaxis(out.image, -1, 0),
+                        "image": rearrange(out.image, "h w c -> c h w"),
                         "gradient": gradient,
                     }
                 )

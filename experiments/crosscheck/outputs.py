@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from einops import rearrange
 from rich.table import Table
 
 from experiments.crosscheck.comparison import Difference, Side, Tolerances, verdict
@@ -54,7 +55,7 @@ def picture(theirs: Side, ours: Side, tolerances: Tolerances) -> np.ndarray:
     near, far = float(depths.min()), float(max(depths.max(), depths.min() + 1e-3))
     for view in range(min(latents * cameras, _ROWS)):
         at = divmod(view, cameras)
-        images = [np.moveaxis(side.arrays["image"][at], 0, -1) for side in (theirs, ours)]
+        images = [rearrange(side.arrays["image"][at], "c h w -> h w c") for side in (theirs, ours)]
         apart = np.abs(images[0] - images[1]) / tolerances.image
         rows.append(
             [

@@ -84,59 +84,85 @@ def load(torch, path, device):
     return generator
 
 
-def compute(torch, generator, inputs, device):
-    """All stages, as arrays by name with leading axes latents and cameras, and the seconds."""
-    planes = []
-    generator.backbone.synthesis.register_forward_hook(lambda _m, _i, out: planes.append(out))
-    draws = [inputs["jitter"], inputs["u"]] if inputs["u"].size else [inputs["jitter"]]
-    side = math.isqrt(inputs["jitter"].shape[1])
-    found = {name: [] for name in ("ws", "planes", "raw", "depth", "image", "gradient")}
-    seconds = {"forward": [], "gradient": []}
-    z, labels, condition = (
-        torch.from_numpy(inputs[name]).to(device) for name in ("z", "labels", "condition")
-    )
+class Stages:
+    """Their generator's stages on the inputs, each of the two that cost something timed.
 
-    def synthesize(ws, camera):
-        with fixed_draws(torch, [array[camera] for array in draws]):
-            return generator.synthesis(
+    Attributes:
+      planes: what the backbone has painted since the list was emptied.
+      seconds: of every call, by the name of its stage.
+    """
+
+    def __init__(self, torch, generator, inputs, device):
+        self.torch, self.generator, self.device = torch, generator, device
+        self.planes, self.seconds = [], {"forward": [], "gradient": []}
+        generator.backbone.synthesis.register_forward_hook(
+            lambda _m, _i, out: self.planes.append(out)
+        )
+        self.draws = [inputs["jitter"], inputs["u"]] if inputs["u"].size else [inputs["jitter"]]
+        self.side = math.isqrt(inputs["jitter"].shape[1])
+        self.z, self.labels, self.condition = (
+            torch.from_numpy(inputs[name]).to(device) for name in ("z", "labels", "condition")
+        )
+
+    def map_to_ws(self, latent):
+        """The style latents of one z."""
+        with self.torch.no_grad():
+            return self.generator.mapping(self.z[latent : latent + 1], self.condition[None])
+
+    def forward(self, ws, camera):
+        """The pictures of one camera."""
+        with self.torch.no_grad():
+            return self._timed("forward", self._synthesize, ws, camera)
+
+    def gradient(self, ws, camera):
+        """The gradient by the style latents of what `jax_side` takes the gradient of, too."""
+        return self._timed("gradient", self._differentiate, ws, camera)
+
+    def _synthesize(self, ws, camera):
+        with fixed_draws(self.torch, [array[camera] for array in self.draws]):
+            return self.generator.synthesis(
                 ws,
-                labels[camera : camera + 1],
-                neural_rendering_resolution=side,
+                self.labels[camera : camera + 1],
+                neural_rendering_resolution=self.side,
                 noise_mode="const",
                 force_fp32=True,
             )
 
-    def gradient(ws, camera):
+    def _differentiate(self, ws, camera):
         ws = ws.clone().requires_grad_(True)
-        out = synthesize(ws, camera)
+        out = self._synthesize(ws, camera)
         loss = out["image"].square().mean() + out["image_depth"].mean()
-        return torch.autograd.grad(loss, ws)[0]
+        return self.torch.autograd.grad(loss, ws)[0]
 
-    def timed(name, function, *arguments):
+    def _timed(self, name, function, *arguments):
         started = time.perf_counter()
         result = function(*arguments)
-        if device != "cpu":
-            torch.cuda.synchronize()
-        seconds[name].append(time.perf_counter() - started)
+        if self.device != "cpu":
+            self.torch.cuda.synchronize()
+        self.seconds[name].append(time.perf_counter() - started)
         return result
 
-    for latent in range(len(z)):
-        with torch.no_grad():
-            ws = generator.mapping(z[latent : latent + 1], condition[None])
+
+def compute(torch, generator, inputs, device):
+    """All stages, as arrays by name with leading axes latents and cameras, and the seconds."""
+    stages = Stages(torch, generator, inputs, device)
+    latents, cameras = len(inputs["z"]), len(inputs["labels"])
+    found = {name: [] for name in ("ws", "planes", "raw", "depth", "image", "gradient")}
+    for latent in range(latents):
+        ws = stages.map_to_ws(latent)
         found["ws"].append(ws[0])
-        for camera in range(len(labels)):
-            planes.clear()
-            with torch.no_grad():
-                out = timed("forward", synthesize, ws, camera)
+        for camera in range(cameras):
+            stages.planes.clear()
+            out = stages.forward(ws, camera)
             if camera == 0:
-                found["planes"].append(planes[0][0])
+                found["planes"].append(stages.planes[0][0])
             for name, key in (("raw", "image_raw"), ("depth", "image_depth"), ("image", "image")):
                 found[name].append(out[key][0])
-            found["gradient"].append(timed("gradient", gradient, ws, camera)[0])
+            found["gradient"].append(stages.gradient(ws, camera)[0])
     arrays = {name: torch.stack(values).cpu().numpy() for name, values in found.items()}
     for name in ("raw", "depth", "image", "gradient"):
-        arrays[name] = arrays[name].reshape(len(z), len(labels), *arrays[name].shape[1:])
-    return arrays, seconds
+        arrays[name] = arrays[name].reshape(latents, cameras, *arrays[name].shape[1:])
+    return arrays, stages.seconds
 
 
 def main(pickle, inputs, outputs, device):

@@ -112,10 +112,9 @@ def main(args: Args) -> None:
     with EventLog(args.run, columns, keep={_STAGE: first}) as log:
         for i in range(first, args.steps):
             batch, pending = pending.result(), reader.submit(draw, shards, args, i + 1)
-            rate = args.learning_rate * min(1.0, (i + 1) / 100)
-            rate *= 0.5 + 0.5 * np.cos(np.pi * i / args.steps)
             key = jax.random.fold_in(jax.random.key(args.seed), i)
-            state, terms = steps["image" in batch](state, batch, key, jnp.float32(rate))
+            rate = jnp.float32(learning_rate(args, i))
+            state, terms = steps["image" in batch](state, batch, key, rate)
             if (i + 1) % 50 == 0 or i + 1 == args.steps:
                 seconds, clock = time.perf_counter() - clock, time.perf_counter()
                 seconds, told = seconds / (i + 1 - told), i + 1
@@ -130,6 +129,12 @@ def main(args: Args) -> None:
             if (i + 1) % args.save_every == 0 or i + 1 == args.steps:
                 states.save(args.run / "state", i + 1, state)
     export(graph, state["trained"], args.run / "generator")
+
+
+def learning_rate(args: Args, step: int) -> float:
+    """Rises for a hundred steps, then falls to zero along a cosine."""
+    rate = args.learning_rate * min(1.0, (step + 1) / 100)
+    return rate * (0.5 + 0.5 * np.cos(np.pi * step / args.steps))
 
 
 def sheet_maker(args: Args, graph) -> Callable[[nnx.State], np.ndarray] | None:

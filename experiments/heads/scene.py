@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from einops import rearrange
 
 HALF_SIDE = 0.5  # the mesh is cut at the box [-0.5, 0.5]^3
 
@@ -106,9 +107,9 @@ def render(scene: Scene, cam2world, intrinsics, side: int, *, supersampling: int
     depth = render_depth(scene, cam2world, intrinsics, side)
     view, row, column = np.nonzero(_grow(depth > 0))
     cells = camera_rays(intrinsics, side * supersampling)
-    cells = cells.reshape(side, supersampling, side, supersampling, 3).swapaxes(1, 2)
+    cells = rearrange(cells, "(h a) (w b) c -> h w (a b) c", a=supersampling, b=supersampling)
     sub_rays = supersampling**2
-    directions = _rotate(cam2world, view, cells[row, column].reshape(len(view), sub_rays, 3))
+    directions = _rotate(cam2world, view, cells[row, column])
     origins = cam2world[view, None, :3, 3]
     colour, hit = cast_colour(scene, origins, directions)
     image, opacity = np.ones((*depth.shape, 3), np.float32), np.zeros(depth.shape, np.float32)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from flax import nnx
 from jax import Array
 
@@ -117,8 +118,9 @@ class ArcFace(nnx.Module):
         )
         self.norm = Affine(*_batch_norm(state, "output_layer.0"))
         side, channels = config.side // 2 ** len(config.groups), config.groups[-1][0]
-        weight = state["output_layer.3.weight"].reshape(-1, channels, side, side)
-        self.linear = frozen(weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0]))
+        weight = state["output_layer.3.weight"]
+        weight = rearrange(weight, "o (i h w) -> (h w i) o", i=channels, h=side, w=side)
+        self.linear = frozen(weight)
         self.linear_bias = frozen(state["output_layer.3.bias"])
         self.linear_norm = Affine(*_batch_norm(state, "output_layer.4"))
 
@@ -241,4 +243,4 @@ def _batch_norm(state: State, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _transposed(kernel: np.ndarray) -> np.ndarray:
     """PyTorch's [O, I, h, w] to [h, w, I, O]."""
-    return np.asarray(kernel).transpose(2, 3, 1, 0)
+    return rearrange(np.asarray(kernel), "o i h w -> h w i o")

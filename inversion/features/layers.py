@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
@@ -132,10 +133,7 @@ def _fold(x: Array, kernel: Array, stride: int, padding: int) -> tuple[Array, Ar
         needed = (count - 1 + blocks) * stride
         config.append((padding, needed - side - padding, 0))
     x = jax.lax.pad(x, jnp.zeros((), x.dtype), [*config, (0, 0, 0)])
-    height, width, channels = x.shape
-    x = x.reshape(height // stride, stride, width // stride, stride, channels)
-    x = x.transpose(0, 2, 1, 3, 4).reshape(height // stride, width // stride, -1)
+    x = rearrange(x, "(h a) (w b) i -> h w (a b i)", a=stride, b=stride)
     extra = blocks * stride - size
     kernel = jnp.pad(kernel, ((0, extra), (0, extra), (0, 0), (0, 0)))
-    kernel = kernel.reshape(blocks, stride, blocks, stride, *kernel.shape[2:])
-    return x, kernel.transpose(0, 2, 1, 3, 4, 5).reshape(blocks, blocks, -1, kernel.shape[-1])
+    return x, rearrange(kernel, "(h a) (w b) i o -> h w (a b i) o", a=stride, b=stride)

@@ -91,3 +91,21 @@ def test_random_noise_needs_a_key_and_obeys_it(tiny_generator):
     first, again, other = (np.asarray(run(jax.random.key(seed))) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-2
+
+
+def test_no_two_layers_draw_the_same_noise(tiny_generator, monkeypatch):
+    """A block's number is folded into the key, and the key split for its two convolutions."""
+    keys = []
+
+    @jax.jit
+    def run(key):
+        ws = jnp.ones((tiny_generator.config.num_ws, tiny_generator.config.w_dim))
+        tiny_generator.tri_planes(ws, noise_mode="random", key=key)
+        return jnp.stack(keys)
+
+    def drawn(key, shape):
+        keys.append(jax.random.key_data(key))
+        return jnp.zeros(shape)
+
+    monkeypatch.setattr(jax.random, "normal", drawn)
+    assert len(np.unique(run(jax.random.key(0)), axis=0)) == 5

@@ -2,9 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fir import FILTER_1331, upfirdn2d
 
 from eg3d_jax.convolution import _correlate, conv2d, conv2d_up
-from eg3d_jax.resample import FILTER_1331, upfirdn2d
 
 PADDINGS = [((1, 1), (1, 1)), ((1, 1), (0, 0)), ((0, 0), (1, 1)), ((2, 0), (0, 1))]
 

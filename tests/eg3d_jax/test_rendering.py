@@ -1,6 +1,7 @@
 import dataclasses
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -180,8 +181,7 @@ def test_rendering_in_chunks_changes_neither_values_nor_gradients(golden, planes
     )
     (_, whole), gradient = run(planes[0], rays, rays_at_once=None)
     (_, chunked), chunked_gradient = run(planes[0], rays, rays_at_once=9)
-    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(chunked), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
+    chex.assert_trees_all_close(whole, chunked, atol=1e-6)
     for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(chunked_gradient), strict=True):
         assert np.abs(a).max() > 0
         np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(a).max())

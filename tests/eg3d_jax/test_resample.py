@@ -2,8 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fir import FILTER_1331, upfirdn2d
 
-from eg3d_jax.resample import FILTER_1331, blur_phases, resize_bilinear, upfirdn2d, upsample2d
+from eg3d_jax.resample import blur_phases, resize_bilinear, upsample2d
 
 
 @pytest.fixture(scope="module")

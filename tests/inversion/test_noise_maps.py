@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -136,4 +137,4 @@ def test_without_them_no_maps_are_fitted_and_no_term_is_added():
 def test_a_tuned_generator_keeps_fitted_maps(generator, fitted):
     maps = fitted["pictures"][0].variables.noise_maps
     tuned = tuned_generator(with_noise_maps(generator, maps), start_tuning(generator, KEY))
-    jax.tree.map(np.testing.assert_array_equal, own_noise_maps(tuned), maps)
+    chex.assert_trees_all_equal(own_noise_maps(tuned), maps)

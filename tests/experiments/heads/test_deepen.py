@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +37,7 @@ def test_a_deeper_mapping_gives_the_same_latents(shallow):
     np.testing.assert_array_equal(deep.mapping.w_avg[...], shallow.mapping.w_avg[...])
     for part in ("backbone", "decoder", "superresolution"):
         pair = (nnx.state(getattr(generator, part)) for generator in (deep, shallow))
-        jax.tree.map(np.testing.assert_array_equal, *pair)
+        chex.assert_trees_all_equal(*pair)
 
 
 def test_the_command_writes_the_deeper_generator(shallow, tmp_path, capsys):

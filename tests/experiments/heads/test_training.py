@@ -5,6 +5,7 @@ import json
 import shutil
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -183,4 +184,4 @@ def test_a_stopped_run_ends_as_one_that_was_not(data, start, tmp_path):
     shutil.rmtree(newest)
     main(args)
     again, _ = checkpoint.load(args.run / "generator")
-    jax.tree.map(np.testing.assert_array_equal, nnx.state(again), nnx.state(whole))
+    chex.assert_trees_all_equal(nnx.state(again), nnx.state(whole))
