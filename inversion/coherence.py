@@ -80,13 +80,7 @@ def objectives(
     use_depth = "depth" in config.regularizers
     between = targets.between if "interpolation" in config.regularizers else None
     pull = None if "distance" not in config.regularizers else reference
-    at_knots = at_between = config
-    if between is not None and config.views_per_step is not None:
-        counts = (views.images.shape[0] for views in (targets.knots, between))
-        at_knots, at_between = (
-            replace(config, views_per_step=drawn)
-            for drawn in share_step(config.views_per_step, *counts)
-        )
+    at_knots, at_between = _share_config(config, targets.knots, between)
 
     def show_knots(generator: TriPlaneGenerator, latents: Latents, key: Array, planes=None):
         terms = reconstruct(
@@ -118,6 +112,20 @@ def objectives(
         return (joint,)
     chosen = ((show_knots, True), (share_depth, use_depth), (show_between, between is not None))
     return tuple(objective for objective, used in chosen if used)
+
+
+def _share_config(
+    config: InversionConfig, knots: Targets, between: Targets | None
+) -> tuple[InversionConfig, InversionConfig]:
+    """The config of the knots' views and that of those between."""
+    if between is None or config.views_per_step is None:
+        return config, config
+    counts = (targets.images.shape[0] for targets in (knots, between))
+    drawn_knots, drawn_between = share_step(config.views_per_step, *counts)
+    return (
+        replace(config, views_per_step=drawn_knots),
+        replace(config, views_per_step=drawn_between),
+    )
 
 
 def share_step(number: int, knots: int, between: int) -> tuple[int, int]:
