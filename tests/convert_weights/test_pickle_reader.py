@@ -180,8 +180,8 @@ def test_huge_sizes_are_refused_without_making_them(writer, numbers):
 
 def test_modules_that_contain_each_other_are_refused(tmp_path):
     """A record that holds itself, made with memo references as an attacker would."""
-    data = b"\x80\x04}(\x8c\x05G_ema\x8c\x09torch.nn.\x8c\x01X\x93)\x81q\x07}(\x8c\x08_modules"
-    data += b"}(\x8c\x01ah\x07\x8c\x01bh\x07uubu."
+    data = b"\x80\x04}(\x8c\x05G_ema\x8c\x09torch.nn.\x8c\x01X\x93)\x81q\x00}(\x8c\x08_modules"
+    data += b"}(\x8c\x01ah\x00\x8c\x01bh\x00uubu."
     (tmp_path / "x.pkl").write_bytes(data)
     record = read_pickle(tmp_path / "x.pkl")["G_ema"]
     with pytest.raises(CheckpointError, match="contain each other"):
