@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,14 @@ class Storage:
         """Length of the storage, elements."""
         return len(self.raw) // self.element.dtype.itemsize
 
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """All elements; bfloat16 becomes float32, once, however many tensors view it."""
+        flat = np.frombuffer(self.raw, self.element.dtype)
+        if self.element.name != "bfloat16":
+            return flat
+        return np.left_shift(flat, 16, dtype=np.uint32, casting="unsafe").view(np.float32)
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -75,13 +84,11 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The values: a read-only view of the file, or float32 if the file holds bfloat16."""
-        dtype = self.storage.element.dtype
-        flat = np.frombuffer(self.storage.raw, dtype)[self.offset :]
-        steps = tuple(stride * dtype.itemsize for stride in self.strides)
-        view = np.lib.stride_tricks.as_strided(flat, self.shape, steps, writeable=False)
-        if self.storage.element.name != "bfloat16":
-            return view
-        return np.left_shift(view, 16, dtype=np.uint32, casting="unsafe").view(np.float32)
+        flat = self.storage.numbers
+        steps = tuple(stride * flat.itemsize for stride in self.strides)
+        return np.lib.stride_tricks.as_strided(
+            flat[self.offset :], self.shape, steps, writeable=False
+        )
 
 
 def storage_from_bytes(data: memoryview) -> Storage:
