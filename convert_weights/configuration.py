@@ -138,6 +138,8 @@ def _plane_axes(renderer: Record) -> tuple[Axes, ...]:
 def _render(options: dict[str, Any]) -> RenderConfig:
     if options.get("clamp_mode", "softplus") != "softplus":
         raise CheckpointError("its clamp_mode is not softplus, the only one known")
+    if options.get("density_noise", 0) != 0:
+        raise CheckpointError("its density_noise is not 0, and no noise is added to densities here")
     limits = (options.get("ray_start"), options.get("ray_end"))
     start, end = (None, None)
     if limits != ("auto", "auto"):

@@ -12,7 +12,7 @@ from convert_weights.generator import (
     read_generator,
     to_torch_state,
 )
-from convert_weights.pickle_reader import read_pickle
+from convert_weights.pickle_reader import Record, read_pickle
 from eg3d_jax.config import (
     EG3D_AXES,
     SUPERRESOLUTION_VARIANTS,
@@ -198,6 +198,7 @@ BAD = {
     "two names": ({"options": {"superresolution_module": "a.B"}}, "another"),
     "noise": ({"options": {"superresolution_noise_mode": "random"}}, "noise_mode"),
     "clamp mode": ({"options": {"clamp_mode": "relu"}}, "clamp_mode"),
+    "noise on densities": ({"options": {"density_noise": 0.5}}, "density_noise"),
     "half auto": ({"options": {"ray_start": "auto"}}, "ray_start"),
     "swapped limits": ({"options": {"ray_start": 9.0}}, "ray_start=9"),
     "huge": ({"options": {"depth_resolution": 10**9}}, "depth_resolution"),
@@ -230,6 +231,27 @@ BAD = {
 def test_what_this_implementation_cannot_do_is_refused(convert, changes, cause):
     with pytest.raises(CheckpointError, match=cause):
         convert(tiny(), **changes)
+
+
+SOFTPLUS = "torch.nn.modules.activation.Softplus"
+DECODERS = {
+    "another activation": ({"1": Record("torch.nn.modules.activation.ReLU", {})}, "a torch.*ReLU"),
+    "sharper": ({"1": Record(SOFTPLUS, {"beta": 100, "threshold": 20})}, "beta 100, expected 1"),
+    "cut": ({"1": Record(SOFTPLUS, {"beta": 1, "threshold": 0})}, "threshold 0, expected 20"),
+    "untold": ({"1": Record(SOFTPLUS, {"threshold": 20})}, "does not say its beta"),
+    "none": ({"1": None}, "layers 0, 2, expected 0, 1, 2"),
+    "another layer": ({"3": Record("torch.nn.modules.activation.Tanh", {})}, "layers 0, 1, 2, 3"),
+}
+
+
+@pytest.mark.parametrize(("changes", "cause"), DECODERS.values(), ids=DECODERS.keys())
+def test_a_decoder_without_plain_softplus_is_refused(tmp_path, writer, changes, cause):
+    (tmp_path / "x.pkl").write_bytes(writer.checkpoint_bytes(writer.smallest()))
+    tree = read_pickle(tmp_path / "x.pkl")
+    read_generator(tree)
+    tree["G_ema"].module("decoder.net").state["_modules"] |= changes
+    with pytest.raises(CheckpointError, match=cause):
+        read_generator(tree)
 
 
 def test_numbers_that_are_not_finite_are_refused(convert, writer):
