@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from eg3d_jax.safe_pickle import ARRAY_GLOBALS, CheckpointError, Global, loads
+from eg3d_jax.safe_pickle import ARRAY_GLOBALS, MAX_BYTES, CheckpointError, Global, loads
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _MAX_STEPS = 500  # a header takes about 70
@@ -162,7 +162,7 @@ def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: obje
       strides: tuple of distances, elements.
 
     Raises:
-      CheckpointError: if any element would lie outside the storage, or be used twice.
+      CheckpointError: if any element would lie outside the storage, or could be used twice.
     """
     if not isinstance(storage, Storage) or type(shape) is not tuple or type(strides) is not tuple:
         raise CheckpointError("it is damaged: a tensor without storage, shape or strides")
@@ -173,12 +173,21 @@ def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: obje
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if (
         min(numbers) < 0
+        or max(numbers) > MAX_BYTES
         or (count and last >= storage.num_elements)
         or offset > (storage.num_elements)
     ):
         raise CheckpointError("it is damaged: a tensor reaches beyond its storage")
     if count > storage.num_elements or max(shape, default=0) > storage.num_elements + 1:
         raise CheckpointError("it is damaged: a tensor has more elements than its storage")
+    reach = 0  # of the axes with smaller steps; the next one has to pass over it
+    for step, n in sorted((step, n) for n, step in zip(shape, strides, strict=True) if n > 1):
+        if count and step <= reach:
+            raise CheckpointError(
+                "it is damaged, or has a tensor that repeats elements of its storage; save a "
+                "contiguous copy of that"
+            )
+        reach += (n - 1) * step
     return Tensor(storage, offset, shape, strides)
 
 
