@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -40,6 +42,7 @@ def config_from_pickle(generator: Record, *, focal: float | None = None) -> Gene
     Raises:
       CheckpointError: if a value is missing, out of range or unknown to this implementation.
     """
+    _check_focal(focal)
     options = generator.get("rendering_kwargs")
     if type(options) is not dict:
         raise CheckpointError(
@@ -65,7 +68,7 @@ def config_from_pickle(generator: Record, *, focal: float | None = None) -> Gene
     arguments = generator.get("_init_kwargs")
     arguments = arguments if type(arguments) is dict else {}
     dims = {name: _integer(generator.get(name), name, 1, 8192) for name in ("z_dim", "w_dim")}
-    if generator.get("c_dim") not in (0, 25):
+    if type(generator.get("c_dim")) is not int or generator.get("c_dim") not in (0, 25):
         raise CheckpointError("its c_dim is neither 25, a camera label, nor 0, none")
     try:
         return GeneratorConfig(
@@ -97,6 +100,24 @@ def config_from_pickle(generator: Record, *, focal: float | None = None) -> Gene
         raise
     except ValueError as error:
         raise CheckpointError(f"its configuration is impossible: {error}") from None
+
+
+def _check_focal(focal: float | None) -> None:
+    if focal is not None and not 0 < focal < math.inf:
+        raise CheckpointError(
+            f"the focal length {focal:g} is no positive number; give it over the image side, "
+            f"{_FOCAL} for FFHQ"
+        )
+
+
+@contextmanager
+def _possible(what: str) -> Iterator[None]:
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"its {what} is impossible: {error}") from None
 
 
 def _integer(value: Any, name: str, low: int, high: int) -> int:
@@ -184,14 +205,15 @@ def _superresolution(module: Record, options: dict[str, Any]) -> SuperResolution
     antialias = module.get("sr_antialias", options.get("sr_antialias", False))
     side = module.get("input_resolution", variant.input_side)
     first, second = (_rows(block.module("conv1"), "super-resolution") for block in blocks)
-    return dataclasses.replace(
-        variant,
-        input_side=_integer(side, "super-resolution's input side", 4, 1024),
-        channels=(first, second),
-        antialias=variant.antialias and bool(antialias),
-        clamp=_clamp(module, "super-resolution"),
-        noise=noise,
-    )
+    with _possible("super-resolution"):
+        return dataclasses.replace(
+            variant,
+            input_side=_integer(side, "super-resolution's input side", 4, 1024),
+            channels=(first, second),
+            antialias=variant.antialias and bool(antialias),
+            clamp=_clamp(module, "super-resolution"),
+            noise=noise,
+        )
 
 
 def _clamp(network: Record, name: str) -> float | None:

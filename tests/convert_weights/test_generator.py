@@ -205,6 +205,11 @@ BAD = {
     "not a number": ({"options": {"box_warp": float("nan")}}, "box_warp"),
     "bool": ({"attributes": {"": {"z_dim": True}}}, "z_dim"),
     "label": ({"attributes": {"": {"c_dim": 7}}}, "c_dim"),
+    "label of no integer": ({"attributes": {"": {"c_dim": 25.0}}}, "c_dim"),
+    "dropped": (
+        {"attributes": {"backbone.mapping": {"_non_persistent_buffers_set": 5}}},
+        "dropped buffers",
+    ),
     "no channels": ({"attributes": {"": {"_init_kwargs": {"channel_base": 8}}}}, "channel_base"),
     "side": ({"attributes": {"backbone.synthesis": {"img_resolution": 20}}}, "power of two"),
     "huge side": ({"attributes": {"backbone.synthesis": {"img_resolution": 2**40}}}, "plane side"),
@@ -231,6 +236,25 @@ BAD = {
 def test_what_this_implementation_cannot_do_is_refused(convert, changes, cause):
     with pytest.raises(CheckpointError, match=cause):
         convert(tiny(), **changes)
+
+
+@pytest.mark.parametrize("focal", [0.0, -4.0, math.inf, math.nan])
+def test_a_focal_length_is_positive(tmp_path, writer, focal):
+    (tmp_path / "x.pkl").write_bytes(writer.checkpoint_bytes(writer.smallest()))
+    tree = read_pickle(tmp_path / "x.pkl")
+    assert read_generator(tree, focal=1.5)[0].focal == 1.5
+    with pytest.raises(CheckpointError, match=f"focal length {focal:g} .* over the image side"):
+        read_generator(tree, focal=focal)
+
+
+def test_an_impossible_super_resolution_is_an_error_of_the_checkpoint(convert, monkeypatch):
+    def refuse(*_, **__):
+        raise ValueError("channels=(8, 8) are too few")
+
+    config = tiny()
+    monkeypatch.setattr(dataclasses, "replace", refuse)
+    with pytest.raises(CheckpointError, match="super-resolution is impossible: channels="):
+        convert(config)
 
 
 SOFTPLUS = "torch.nn.modules.activation.Softplus"
