@@ -32,7 +32,7 @@ class Args:
     Attributes:
       pickle: the checkpoint, a .pkl or .pkl.gz file
       output: folder to write; must not exist, or be empty
-      overwrite: replace the output folder
+      overwrite: replace the checkpoint in the output folder
       license: note on the licence of the weights, kept with them
       dtype: type of the stored numbers; float16 halves the size, loading gives float32
       focal: focal length over the image side, which no checkpoint holds; guessed if not given

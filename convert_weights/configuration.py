@@ -40,6 +40,7 @@ def config_from_pickle(generator: Record, *, focal: float | None = None) -> Gene
     Raises:
       CheckpointError: if a value is missing, out of range or unknown to this implementation.
     """
+    _check_focal(focal)
     options = generator.get("rendering_kwargs")
     if type(options) is not dict:
         raise CheckpointError(
@@ -77,7 +78,7 @@ def _mapping(generator: Record, options: dict[str, Any]) -> dict[str, Any]:
     names = generator.module("backbone.mapping").modules
     layers = sum(bool(re.fullmatch(r"fc\d+", name)) for name in names)
     dims = {name: _integer(generator.get(name), name, 1, 8192) for name in ("z_dim", "w_dim")}
-    if generator.get("c_dim") not in (0, 25):
+    if type(generator.get("c_dim")) is not int or generator.get("c_dim") not in (0, 25):
         raise CheckpointError("its c_dim is neither 25, a camera label, nor 0, none")
     return dims | {
         "c_dim": generator.get("c_dim"),
@@ -106,6 +107,14 @@ def _backbone(generator: Record, num_planes: int) -> dict[str, Any]:
         "plane_features": features // num_planes,
         "conv_clamp": _clamp(synthesis, "backbone"),
     }
+
+
+def _check_focal(focal: float | None) -> None:
+    if focal is not None and not 0 < focal < math.inf:
+        raise CheckpointError(
+            f"the focal length {focal:g} is no positive number; give it over the image side, "
+            f"{_FOCAL} for FFHQ"
+        )
 
 
 def _integer(value: Any, name: str, low: int, high: int) -> int:
@@ -147,6 +156,8 @@ def _plane_axes(renderer: Record) -> tuple[Axes, ...]:
 def _render(options: dict[str, Any]) -> RenderConfig:
     if options.get("clamp_mode", "softplus") != "softplus":
         raise CheckpointError("its clamp_mode is not softplus, the only one known")
+    if options.get("density_noise", 0) != 0:
+        raise CheckpointError("its density_noise is not 0, and no noise is added to densities here")
     limits = (options.get("ray_start"), options.get("ray_end"))
     start, end = (None, None)
     if limits != ("auto", "auto"):

@@ -213,8 +213,8 @@ def read_generator(
       CheckpointError: if the configuration is unknown or the tensors do not fit it.
     """
     record: Record = tree["G_ema"]
+    tensors: dict[str, Tensor] = state_tensors(record)  # first: it refuses modules that are shared
     config = config_from_pickle(record, focal=focal)
-    tensors: dict[str, Tensor] = state_tensors(record)
     check_tensors(config, tensors)
     check_layers(record, config)
     if len({id(tensor.storage) for tensor in tensors.values()}) < len(tensors):

@@ -27,9 +27,7 @@ def check_layers(generator: Record, config: GeneratorConfig) -> None:
         fc = name.startswith("fc")
         wanted = _linear(layer, _MAPPING_LR_MUL if fc else 1.0, "lrelu" if fc else "linear")
         _compare(f"backbone.mapping.{name}", layer, wanted)
-    for index in (0, 2):
-        layer = generator.module(f"decoder.net.{index}")
-        _compare(f"decoder.net.{index}", layer, _linear(layer, config.decoder_lr_mul, "linear"))
+    _check_decoder(generator.module("decoder.net"), config)
     for side in config.block_sides:
         name = f"backbone.synthesis.b{side}"
         _check_block(name, generator.module(name), side, up=side > 4)
@@ -38,6 +36,24 @@ def check_layers(generator: Record, config: GeneratorConfig) -> None:
         side *= 2 if up else 1
         name = f"superresolution.block{index}"
         _check_block(name, generator.module(name), side, up=up)
+
+
+def _check_decoder(net: Record, config: GeneratorConfig) -> None:
+    """Two linear layers with softplus between them (spec eg3d 7.4), and nothing else."""
+    if list(net.modules) != ["0", "1", "2"]:
+        found = printable(", ".join(net.modules))
+        raise CheckpointError(f"its decoder.net has the layers {found}, expected 0, 1, 2")
+    for index in (0, 2):
+        layer = net.module(str(index))
+        _compare(f"decoder.net.{index}", layer, _linear(layer, config.decoder_lr_mul, "linear"))
+    activation = net.module("1")
+    name = activation.class_name
+    if name != "torch.nn.modules.activation.Softplus":
+        raise CheckpointError(f"its decoder.net.1 is a {name}, expected a torch.nn Softplus")
+    for attribute, value in (("beta", 1), ("threshold", 20)):
+        if attribute not in activation.state:
+            raise CheckpointError(f"its layer decoder.net.1 does not say its {attribute}")
+        _compare("decoder.net.1", activation, {attribute: float(value)})
 
 
 def _check_block(name: str, block: Record, side: int, *, up: bool) -> None:

@@ -30,7 +30,8 @@ from eg3d_jax.safe_pickle import (
     update,
 )
 
-_MAX_MODULES, _MAX_DEPTH = 4096, 16
+_MAX_DEPTH, _MAX_NAME = 16, 256
+_GROUPS = ("_parameters", "_buffers", "_modules")
 
 
 class Record(Stub):
@@ -73,7 +74,9 @@ class Record(Stub):
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Own parameters, then own buffers that are kept."""
-        dropped = self.state.get("_non_persistent_buffers_set") or ()
+        dropped = self.state.get("_non_persistent_buffers_set", set())
+        if type(dropped) is not set:
+            raise CheckpointError(f"it is malformed: the dropped buffers of a {self.class_name}")
         for group in ("_parameters", "_buffers"):
             for name, value in self._entries(group):
                 if value is None or (group == "_buffers" and name in dropped):
@@ -93,25 +96,33 @@ def state_tensors(record: Record) -> dict[str, Tensor]:
     """All tensors by their dotted names, in the order of PyTorch's state dict.
 
     Raises:
-      CheckpointError: if modules are nested without end, or two tensors have one name.
+      CheckpointError: if modules contain each other or share what they hold, or two tensors have
+        one name.
     """
     found: dict[str, Tensor] = {}
-    visited = 0
+    seen: set[int] = set()
 
     def visit(module: Record, prefix: str, depth: int) -> None:
-        nonlocal visited
-        visited += 1
-        if visited > _MAX_MODULES or depth > _MAX_DEPTH:
-            raise CheckpointError("it is malformed: its modules contain each other")
+        # Each group once, whoever holds it: shared ones, under ever new names, have no end.
+        groups = {id(module.state[group]) for group in _GROUPS if group in module.state}
+        if groups & seen or depth > _MAX_DEPTH:
+            raise CheckpointError("it is malformed: its modules contain each other or share parts")
+        seen.update(groups)
         for name, tensor in module.tensors():
-            if prefix + name in found:
-                raise CheckpointError(f"it holds {printable(prefix + name)} twice")
-            found[prefix + name] = tensor
+            if (full := _joined(prefix, name)) in found:
+                raise CheckpointError(f"it holds {printable(full)} twice")
+            found[full] = tensor
         for name, child in module.modules.items():
-            visit(child, f"{prefix}{name}.", depth + 1)
+            visit(child, _joined(prefix, name) + ".", depth + 1)
 
     visit(record, "", 0)
     return found
+
+
+def _joined(prefix: str, name: str) -> str:
+    if len(prefix) + len(name) > _MAX_NAME:
+        raise CheckpointError(f"it is malformed: a name like {printable(prefix + name[:80])}")
+    return prefix + name
 
 
 def _persistent(meta: Any) -> Record:
@@ -135,7 +146,9 @@ def _easy_dict(*pairs: Any) -> dict[Any, Any]:
 
 
 def _size(items: Any) -> tuple[Any, ...]:
-    return tuple(items) if type(items) in (list, tuple) else ()
+    if type(items) is not tuple:
+        raise CheckpointError("it is malformed: a size that is no tuple")
+    return items
 
 
 _GLOBALS: dict[tuple[str, str], Callable[..., object]] = {

@@ -75,10 +75,13 @@ def _read_legacy(data: memoryview) -> Any:
 
     _, after = loads(data, position, resolve=_skip_tensors, persistent=note)
     keys, place = loads(data, after, resolve=lambda *_: None)
-    if type(keys) is not list or sorted(map(str, keys)) != sorted(headers):
+    # Not `str` of them, which for lists that share parts could be exponentially long.
+    if type(keys) is not list or any(type(key) is not str for key in keys):
+        raise CheckpointError("it is damaged: its list of storages is no list of names")
+    if len(keys) != len(headers) or set(keys) != headers.keys():
         raise CheckpointError("it is damaged: its list of storages is not that of its tensors")
     storages: dict[str, Storage] = {}
-    for key in map(str, keys):
+    for key in keys:
         element, count = headers[key]
         size = count * element.dtype.itemsize
         if count < 0 or int.from_bytes(data[place : place + 8], "little", signed=True) != count:
@@ -96,6 +99,8 @@ def _read_zip(data: memoryview) -> Any:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {name.partition("/")[2]: name for name in archive.namelist()}
+            if sum(info.compress_size for info in archive.infolist()) > len(data):
+                raise CheckpointError("it is damaged: its parts overlap")
 
             def member(name: str) -> memoryview:
                 if name not in members:

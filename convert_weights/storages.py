@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from eg3d_jax.safe_pickle import ARRAY_GLOBALS, CheckpointError, Global, loads
+from eg3d_jax.safe_pickle import ARRAY_GLOBALS, MAX_BYTES, CheckpointError, Global, loads
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _MAX_STEPS = 500  # a header takes about 70
@@ -55,6 +56,14 @@ class Storage:
         """Length of the storage, elements."""
         return len(self.raw) // self.element.dtype.itemsize
 
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """All elements; bfloat16 becomes float32, once, however many tensors view it."""
+        flat = np.frombuffer(self.raw, self.element.dtype)
+        if self.element.name != "bfloat16":
+            return flat
+        return np.left_shift(flat, 16, dtype=np.uint32, casting="unsafe").view(np.float32)
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -67,13 +76,11 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The values: a read-only view of the file, or float32 if the file holds bfloat16."""
-        dtype = self.storage.element.dtype
-        flat = np.frombuffer(self.storage.raw, dtype)[self.offset :]
-        steps = tuple(stride * dtype.itemsize for stride in self.strides)
-        view = np.lib.stride_tricks.as_strided(flat, self.shape, steps, writeable=False)
-        if self.storage.element.name != "bfloat16":
-            return view
-        return np.left_shift(view, 16, dtype=np.uint32, casting="unsafe").view(np.float32)
+        flat = self.storage.numbers
+        steps = tuple(stride * flat.itemsize for stride in self.strides)
+        return np.lib.stride_tricks.as_strided(
+            flat[self.offset :], self.shape, steps, writeable=False
+        )
 
 
 def storage_from_bytes(data: memoryview) -> Storage:
@@ -147,7 +154,7 @@ def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: obje
       strides: tuple of distances, elements.
 
     Raises:
-      CheckpointError: if any element would lie outside the storage, or be used twice.
+      CheckpointError: if any element would lie outside the storage, or could be used twice.
     """
     if not isinstance(storage, Storage) or type(shape) is not tuple or type(strides) is not tuple:
         raise CheckpointError("it is damaged: a tensor without storage, shape or strides")
@@ -158,12 +165,21 @@ def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: obje
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if (
         min(numbers) < 0
+        or max(numbers) > MAX_BYTES
         or (count and last >= storage.num_elements)
         or offset > (storage.num_elements)
     ):
         raise CheckpointError("it is damaged: a tensor reaches beyond its storage")
     if count > storage.num_elements or max(shape, default=0) > storage.num_elements + 1:
         raise CheckpointError("it is damaged: a tensor has more elements than its storage")
+    reach = 0  # of the axes with smaller steps; the next one has to pass over it
+    for step, n in sorted((step, n) for n, step in zip(shape, strides, strict=True) if n > 1):
+        if count and step <= reach:
+            raise CheckpointError(
+                "it is damaged, or has a tensor that repeats elements of its storage; save a "
+                "contiguous copy of that"
+            )
+        reach += (n - 1) * step
     return Tensor(storage, offset, shape, strides)
 
 

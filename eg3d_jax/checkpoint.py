@@ -93,7 +93,7 @@ def save(
       source: where the weights come from, as JSON values (name, SHA-256, ...).
       license: note on the licence of the weights.
       dtype: type of the stored numbers, float32 or float16; they are loaded as float32.
-      overwrite: replace the folder.
+      overwrite: replace the checkpoint in the folder, which must hold nothing else.
 
     Returns:
       The metadata, as `load` returns them.
@@ -150,21 +150,39 @@ def check_free(folder: str | Path, *, overwrite: bool = False) -> None:
     """Refuse a folder that `save` could not write.
 
     Raises:
-      ValueError: if it is a file, or holds anything and is not to be overwritten.
+      ValueError: if it is a file, holds anything and is not to be overwritten, or holds anything
+        else than a checkpoint.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; name a folder to write to")
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
+    held = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if held and not overwrite:
         raise ValueError(f"{folder} is not empty; name another folder, or allow to overwrite it")
+    others = [name for name in held if name not in (_JSON, _ARRAYS)]
+    if others:
+        raise ValueError(
+            f"{folder} holds {others[0]}, which is no part of a checkpoint, so it is not "
+            "overwritten; name another folder, or move that away"
+        )
+    if held and _JSON not in held:
+        raise ValueError(
+            f"{folder} holds no {_JSON}, so it is no checkpoint and not overwritten; name another "
+            "folder"
+        )
 
 
 def _replace(partial: Path, folder: Path) -> None:
-    """Move a complete folder to its name; what was there goes only afterwards."""
+    """Move a complete folder to its name; what was there goes only afterwards, or comes back."""
     old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
     if folder.exists():
         folder.rename(old)
-    partial.rename(folder)
+    try:
+        partial.rename(folder)
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

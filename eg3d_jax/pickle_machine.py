@@ -3,7 +3,8 @@
 `pickle.Unpickler` with a restricted `find_class` still lets a damaged file allocate without bound
 (lengths, memo indices) and calls methods that a file chooses. This machine of our own
 for protocols 2 to 5 knows data and the functions that its caller lists; the memory and the time
-that it takes grow at most in proportion to the file, up to `MAX_STEPS`.
+that it takes grow at most in proportion to the file, up to `MAX_STEPS`. Naming a value again
+takes two bytes, so what functions read of values is counted, too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from typing import Any
 from eg3d_jax.pickle_values import CheckpointError, Global, Stub, printable, scalar_key, update
 
 MAX_STEPS = 2_000_000  # a full training snapshot takes about 150 000
+_READINGS = 4  # of the whole file; an honest one reads each storage once
+_MAX_NAME = 512  # characters of a global's name
+_SIZED = (list, tuple, dict, set, frozenset, memoryview)
 _DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, MemoryError, AttributeError)
 
 Resolve = Callable[[str, str], Callable[..., object] | None]
@@ -28,7 +32,8 @@ class _Machine:
         self.resolve, self.persistent = resolve, persistent
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
-        self.memo: dict[int, Any] = {}
+        self.memo: list[Any] = []
+        self.elements_read = 0
 
     def run(self) -> object:
         for _ in range(self.max_steps):
@@ -63,11 +68,22 @@ class _Machine:
         return self.data[self.position - 1]
 
     def line(self) -> str:
-        line = bytes(self.data[self.position : self.position + 512]).split(b"\n", 1)
+        line = bytes(self.data[self.position : self.position + _MAX_NAME]).split(b"\n", 1)
         if len(line) == 1:
             raise CheckpointError("it is truncated or damaged inside the name of a global")
         self.position += len(line[0]) + 1
         return line[0].decode()
+
+    def pay(self, *values: object) -> None:
+        """Count elements and bytes that a function may read or copy, a few for each of the file."""
+        self.elements_read += sum(len(value) for value in values if isinstance(value, _SIZED))
+        if self.elements_read > _READINGS * len(self.data):
+            raise CheckpointError("it is malformed: it has the same values read again and again")
+
+    def put(self, index: int) -> None:
+        if index == len(self.memo):  # without gaps, as a file's choice could collide in a dict
+            self.memo.append(None)
+        self.memo[index] = self.stack[-1]
 
     def items(self) -> list[Any]:
         items, self.stack = self.stack, self.marks.pop()
@@ -81,10 +97,7 @@ class _Machine:
         self.stack = []
 
     def pop(self) -> None:
-        if self.stack:
-            self.stack.pop()
-        else:
-            self.items()
+        self.stack.pop() if self.stack else self.items()
 
     def long(self, width: int) -> None:
         count = self.integer(width)
@@ -97,6 +110,14 @@ class _Machine:
             raise TypeError(f"expected a {kind.__name__}")
         return self.stack[-1]
 
+    def text(self, count: int) -> None:
+        self.stack.append(str(self.take(count), "utf-8", "surrogatepass"))
+
+    def pack(self, count: int) -> None:
+        if len(self.stack) < count:
+            raise IndexError
+        self.stack[-count:] = [tuple(self.stack[-count:])]
+
     def extend(self, items: list[Any]) -> None:
         self.top(list).extend(items)
 
@@ -108,11 +129,13 @@ class _Machine:
         del self.stack[-count:]
         if not isinstance(function, Global) or type(arguments) is not tuple or any(keywords):
             raise CheckpointError("it is malformed: it calls a value that is no function")
+        self.pay(arguments)
+        self.pay(*arguments)
         self.stack.append(function.call(*arguments))
 
-    def find(self, module: object, name: object) -> None:
-        if type(module) is not str or type(name) is not str:
-            raise TypeError("a global's name is no string")
+    def find(self, module: Any, name: Any) -> None:
+        if not type(module) is type(name) is str or len(module) + len(name) > _MAX_NAME:
+            raise TypeError("a global's name is no string, or too long")
         function = self.resolve(module, name)
         if function is None:
             raise CheckpointError(
@@ -124,27 +147,16 @@ class _Machine:
     def persist(self) -> None:
         if self.persistent is None:
             raise CheckpointError("it refers to an object outside the file")
+        self.pay(self.stack[-1])
         self.stack.append(self.persistent(self.stack.pop()))
 
     def build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]
+        self.pay(state)
         if isinstance(target, Stub):
             target.build(state)
         elif type(target) is not dict:  # attributes of a dict subclass carry nothing for us
             raise TypeError("cannot take a state")
-
-
-def _tuple(count: int) -> Callable[[_Machine], None]:
-    def operation(m: _Machine) -> None:
-        if len(m.stack) < count:
-            raise IndexError
-        m.stack[-count:] = [tuple(m.stack[-count:])]
-
-    return operation
-
-
-def _text(m: _Machine, count: int) -> None:
-    m.push(str(m.take(count), "utf-8", "surrogatepass"))
 
 
 _OPERATIONS: dict[int, Callable[[_Machine], Any]] = {
@@ -165,9 +177,9 @@ _OPERATIONS: dict[int, Callable[[_Machine], Any]] = {
         "\x8a": lambda m: m.long(1),
         "\x8b": lambda m: m.long(4),
         "G": lambda m: m.push(struct.unpack(">d", m.take(8))[0]),
-        "X": lambda m: _text(m, m.integer(4)),
-        "\x8c": lambda m: _text(m, m.byte()),
-        "\x8d": lambda m: _text(m, m.integer(8)),
+        "X": lambda m: m.text(m.integer(4)),
+        "\x8c": lambda m: m.text(m.byte()),
+        "\x8d": lambda m: m.text(m.integer(8)),
         "B": lambda m: m.push(m.take(m.integer(4))),
         "C": lambda m: m.push(m.take(m.byte())),
         "\x8e": lambda m: m.push(m.take(m.integer(8))),
@@ -177,9 +189,9 @@ _OPERATIONS: dict[int, Callable[[_Machine], Any]] = {
         "e": lambda m: m.extend(m.items()),
         ")": lambda m: m.push(()),
         "t": lambda m: m.push(tuple(m.items())),
-        "\x85": _tuple(1),
-        "\x86": _tuple(2),
-        "\x87": _tuple(3),
+        "\x85": lambda m: m.pack(1),
+        "\x86": lambda m: m.pack(2),
+        "\x87": lambda m: m.pack(3),
         "}": lambda m: m.push({}),
         "s": lambda m: m.update([m.stack.pop(-2), m.stack.pop()]),
         "u": lambda m: m.update(m.items()),
@@ -188,9 +200,9 @@ _OPERATIONS: dict[int, Callable[[_Machine], Any]] = {
         "\x91": lambda m: m.push(frozenset(map(scalar_key, m.items()))),
         "h": lambda m: m.push(m.memo[m.byte()]),
         "j": lambda m: m.push(m.memo[m.integer(4)]),
-        "q": lambda m: m.memo.__setitem__(m.byte(), m.stack[-1]),
-        "r": lambda m: m.memo.__setitem__(m.integer(4), m.stack[-1]),
-        "\x94": lambda m: m.memo.__setitem__(len(m.memo), m.stack[-1]),
+        "q": lambda m: m.put(m.byte()),
+        "r": lambda m: m.put(m.integer(4)),
+        "\x94": lambda m: m.put(len(m.memo)),
         "c": lambda m: m.find(m.line(), m.line()),
         "\x93": lambda m: m.find(m.stack.pop(-2), m.stack.pop()),
         "R": lambda m: m.call(2),

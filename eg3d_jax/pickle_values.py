@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-_SCALAR_TYPES = (str, int, float, type(None))  # what may be a key; tuples can hash exponentially
+# What may be a key: text, whose hashes a file cannot foresee, and small numbers. Large ones and
+# fractions can be chosen to collide, which takes quadratic time; tuples can hash exponentially.
+_KEY_TYPES = (str, int, type(None))
+_MAX_KEY = 1 << 16
 
 
 class CheckpointError(ValueError):
@@ -15,7 +18,7 @@ class CheckpointError(ValueError):
 
 def printable(text: str, limit: int = 120) -> str:
     """Shorten and escape a string out of a file, so that a message stays one harmless line."""
-    escaped = ascii(text)[1:-1]
+    escaped = ascii(text[: limit + 1])[1:-1]
     return escaped if len(escaped) <= limit else escaped[:limit] + "..."
 
 
@@ -35,13 +38,20 @@ class Global:
 
 
 def scalar_key(key: Any) -> Any:
-    """Return the key of a dict or set if it is a scalar; a TypeError otherwise."""
-    if not isinstance(key, _SCALAR_TYPES):
-        raise TypeError("a key is no scalar")
+    """Return the key of a dict or set.
+
+    Raises:
+      CheckpointError: if it is neither text, nor None, nor a whole number of at most 65536.
+    """
+    if not isinstance(key, _KEY_TYPES) or (isinstance(key, int) and abs(key) > _MAX_KEY):
+        found = f"the number {key:g}" if isinstance(key, int | float) else f"a {type(key).__name__}"
+        raise CheckpointError(
+            f"it has a key that is {found}; only text and whole numbers up to {_MAX_KEY} may be"
+        )
     return key
 
 
 def update(target: dict[Any, Any], pairs: Iterable[tuple[Any, Any]]) -> None:
-    """Update a dict with pairs whose keys must be scalars."""
+    """Update a dict with pairs whose keys pass `scalar_key`."""
     for key, value in pairs:
         target[scalar_key(key)] = value

@@ -29,6 +29,7 @@ __all__ = [
 
 MAX_BYTES = 4 << 30
 _CHUNK = 1 << 22
+_FED = 1 << 14  # bytes given to zlib at once, which copies what it leaves of them
 _ARRAY_TYPES = frozenset("b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8".split())
 
 
@@ -65,20 +66,21 @@ def read_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> memoryview:
 
 
 def _gunzip(data: bytes, max_bytes: int) -> bytes:
-    pieces, size = [], 0
+    pieces, size, position = [], 0, 0
+    stream = zlib.decompressobj(wbits=31)
     try:
-        while data:
-            stream = zlib.decompressobj(wbits=31)
-            while not stream.eof:
-                piece = stream.decompress(data, _CHUNK)
-                data = stream.unconsumed_tail
-                size += len(piece)
-                if size > max_bytes:
-                    raise CheckpointError(f"it unpacks to more than the {max_bytes} bytes allowed")
-                if not piece and not data and not stream.eof:
-                    raise CheckpointError("it is truncated: its gzip stream does not end")
-                pieces.append(piece)
-            data = stream.unused_data
+        while position < len(data) or not stream.eof:
+            if stream.eof:  # a file may have several members
+                stream = zlib.decompressobj(wbits=31)
+            fed = memoryview(data)[position : position + _FED]
+            piece = stream.decompress(fed, _CHUNK)
+            position += len(fed) - len(stream.unconsumed_tail) - len(stream.unused_data)
+            size += len(piece)
+            if size > max_bytes:
+                raise CheckpointError(f"it unpacks to more than the {max_bytes} bytes allowed")
+            if not piece and not fed and not stream.eof:
+                raise CheckpointError("it is truncated: its gzip stream does not end")
+            pieces.append(piece)
     except zlib.error:
         raise CheckpointError("its gzip stream is damaged") from None
     if not size:
@@ -90,7 +92,7 @@ class _DType(Stub):
     """A scalar, little-endian type from a closed list."""
 
     def __init__(self, code: str, align: object = False, copy: object = True):
-        if code not in _ARRAY_TYPES:
+        if type(code) is not str or code not in _ARRAY_TYPES:  # a tuple could hash exponentially
             raise CheckpointError("it holds an array of a type that is not numeric")
         self.dtype = np.dtype(code)
 

@@ -67,6 +67,8 @@ def class_and_attributes(path: str, config: GeneratorConfig, variant: str) -> tu
             return "training.triplane.OSGDecoder", {"hidden_dim": config.decoder_hidden}
         case "net":
             return "torch.nn.modules.container.Sequential", {}
+        case "1":
+            return "torch.nn.modules.activation.Softplus", {"beta": 1.0, "threshold": 20.0}
         case "mapping":
             return "MappingNetwork", {"num_layers": config.mapping_layers}
         case "backbone":
@@ -121,6 +123,8 @@ def generator_record(
     own: dict[str, dict] = {"": {}, "renderer": {}}
     for name, array in state.items():
         path, _, leaf = name.rpartition(".")
+        if path == "decoder.net.2":
+            own.setdefault("decoder.net.1", {})  # the activation, which has no tensors
         for depth in range(path.count(".") + 1):
             own.setdefault(".".join(path.split(".")[: depth + 1]), {})
         own.setdefault(path, {})[leaf] = array

@@ -1,3 +1,4 @@
+import itertools
 import math
 import os
 import pickle
@@ -144,6 +145,14 @@ def test_storages_are_as_long_as_they_say(writer):
         storage_from_bytes(memoryview(b"PK\x03\x04"))
 
 
+def is_a_slice(shape, strides):
+    """With the axes of large steps first, each element lies behind the one before."""
+    pairs = sorted(zip(strides, shape, strict=True), reverse=True)
+    places = np.ndindex(*(size for _, size in pairs))
+    order = [sum(i * step for i, (step, _) in zip(p, pairs, strict=True)) for p in places]
+    return all(a < b for a, b in itertools.pairwise(order))
+
+
 small = st.integers(-1, 5)
 
 
@@ -165,22 +174,41 @@ def test_a_tensor_equals_the_elements_gathered_one_by_one_or_is_refused(
     except CheckpointError:
         sound = len(shape) == len(strides) and min([offset, *shape, *strides]) >= 0
         inside = all(index < n for index in indices) and offset <= n
-        assert not (sound and inside and math.prod(shape) <= n and max(shape, default=0) <= n)
+        fits = sound and inside and math.prod(shape) <= n and max(shape, default=0) <= n
+        assert not (fits and is_a_slice(shape, strides))
     else:
+        assert len(set(indices)) == len(indices)
         np.testing.assert_array_equal(tensor.numpy().ravel(), values[np.array(indices, int)])
 
 
-@pytest.mark.parametrize("numbers", [(0, (2**62,), (0,)), (0, (3,), (2**62,)), (2**70, (1,), (1,))])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (0, (2**62,), (0,)),
+        (0, (3,), (2**62,)),
+        (2**70, (1,), (1,)),
+        (0, (1,), (2**70,)),  # a step that is never taken, too large for NumPy
+    ],
+)
 def test_huge_sizes_are_refused_without_making_them(writer, numbers):
     storage = storage_from_bytes(memoryview(writer.storage_bytes(np.zeros(4, np.float32))))
     with pytest.raises(CheckpointError):
         rebuild_tensor(storage, *numbers)
 
 
+def test_elements_are_not_repeated(writer):
+    storage = storage_from_bytes(memoryview(writer.storage_bytes(np.zeros(9, np.float32))))
+    for shape, strides in (((2,), (0,)), ((2, 2), (1, 1)), ((3, 3), (3, 0)), ((2, 3), (2, 1))):
+        with pytest.raises(CheckpointError, match="repeats elements"):
+            rebuild_tensor(storage, 0, shape, strides)
+    for shape, strides in (((1, 3), (0, 1)), ((3, 1, 3), (1, 9, 3)), ((2, 2), (6, 2))):
+        assert rebuild_tensor(storage, 0, shape, strides).numpy().shape == shape
+
+
 def test_modules_that_contain_each_other_are_refused(tmp_path):
     """A record that holds itself, made with memo references as an attacker would."""
-    data = b"\x80\x04}(\x8c\x05G_ema\x8c\x09torch.nn.\x8c\x01X\x93)\x81q\x07}(\x8c\x08_modules"
-    data += b"}(\x8c\x01ah\x07\x8c\x01bh\x07uubu."
+    data = b"\x80\x04}(\x8c\x05G_ema\x8c\x09torch.nn.\x8c\x01X\x93)\x81q\x00}(\x8c\x08_modules"
+    data += b"}(\x8c\x01ah\x00\x8c\x01bh\x00uubu."
     (tmp_path / "x.pkl").write_bytes(data)
     record = read_pickle(tmp_path / "x.pkl")["G_ema"]
     with pytest.raises(CheckpointError, match="contain each other"):

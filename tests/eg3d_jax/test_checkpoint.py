@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -106,6 +107,37 @@ def test_a_folder_is_replaced_only_when_asked(generator, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="is a file"):
         checkpoint.save(tmp_path / "file", generator)
+
+
+def test_only_checkpoints_are_overwritten(generator, tmp_path):
+    folder = tmp_path / "x"
+    (folder / "arrays").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"x holds no checkpoint\.json.*another folder"):
+        checkpoint.save(folder, generator, overwrite=True)
+    (folder / "checkpoint.json").touch()
+    (folder / "thesis").mkdir()
+    (folder / "thesis" / "chapter.tex").touch()
+    with pytest.raises(ValueError, match=r"x holds thesis, .* move that away"):
+        checkpoint.save(folder, generator, overwrite=True)
+    assert (folder / "thesis" / "chapter.tex").exists()
+
+
+def test_what_was_there_comes_back_if_its_successor_cannot_be_moved(
+    generator, tmp_path, monkeypatch
+):
+    checkpoint.save(tmp_path / "x", generator, license="old")
+    rename = Path.rename
+
+    def fail(path, target):
+        if ".partial-" in path.name:
+            raise OSError("no space left")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="no space"):
+        checkpoint.save(tmp_path / "x", generator, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert checkpoint.load(tmp_path / "x")[1]["license"] == "old"
 
 
 def test_an_interrupted_save_leaves_what_was_there(generator, tmp_path, monkeypatch):

