@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from flax.traverse_util import flatten_dict
 from PIL import Image
 
 from eg3d_jax import checkpoint
@@ -171,9 +172,30 @@ def test_a_folder_that_is_no_generator_is_named(inputs, tmp_path):
         main(arguments(inputs, tmp_path / "run", generator=tmp_path))
 
 
-def test_the_weight_of_pixels_is_the_presets_unless_it_is_given():
-    usual, given = choose_config(Args()), choose_config(Args(pixel_weight=10.0))
-    assert usual == inversion_config("quick")
-    weights = dataclasses.replace(usual.weights, pixel=10.0)
-    assert given == dataclasses.replace(usual, weights=weights)
+@pytest.mark.parametrize(
+    ("option", "value", "field"),
+    [
+        ("latent_steps", 7, "latent.num_steps"),
+        ("latents_steps", 7, "latents.num_steps"),
+        ("tuning_steps", 7, "tuning.num_steps"),
+        ("pixel_weight", 10.0, "weights.pixel"),
+        ("regularise", ("depth",), "regularizers"),
+        ("update", "alternating", "update"),
+        ("views_per_step", 2, "views_per_step"),
+        ("views_at_once", 2, "views_at_once"),
+        ("rays_at_once", 64, "rays_at_once"),
+        ("latent_space", "w", "latent_space"),
+        ("fit_noise_maps", True, "fit_noise_maps"),
+        ("target_lpips", 0.1, "target_lpips"),
+    ],
+)
+def test_an_option_changes_the_one_setting_it_names(option, value, field):
+    configs = choose_config(Args()), choose_config(Args(**{option: value}))
+    usual, given = (flatten_dict(dataclasses.asdict(config), sep=".") for config in configs)
+    assert {key for key in usual if usual[key] != given[key]} == {field}
+    assert given[field] == value
+
+
+def test_without_options_the_presets_hold():
+    assert choose_config(Args()) == inversion_config("quick")
     assert choose_config(Args(preset="paper")).weights.pixel == 0.1  # spec inversion 10
