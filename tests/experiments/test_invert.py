@@ -1,8 +1,11 @@
 """The command that inverts a head, as a user runs it, on a generator small enough for a test."""
 
+import contextlib
 import csv
 import dataclasses
+import io
 import json
+import re
 
 import jax
 import numpy as np
@@ -65,7 +68,9 @@ def arguments(inputs, run, **changes) -> Args:
 @pytest.fixture(scope="module")
 def finished(inputs, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "whole"
-    main(arguments(inputs, run))
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        main(arguments(inputs, run))
+    (run.parent / "said.txt").write_text(said.getvalue())
     return run
 
 
@@ -82,6 +87,13 @@ def test_a_run_leaves_pictures_video_numbers_report_and_state(finished):
         psnr = np.array(metrics["frames"][name]["psnr"])
         assert psnr.shape == (NUM_FRAMES,)
         assert np.isfinite(psnr).all()
+
+
+def test_the_memory_of_the_steps_is_planned(finished):
+    said = (finished.parent / "said.txt").read_text()
+    planned = re.search(r"memory: ([\d.]+) GB planned", said)
+    assert planned is not None
+    assert float(planned[1]) > 0  # tens of megabytes; the generator alone has less than ten
 
 
 def test_the_result_loads_with_the_labels_of_the_fitted_views(finished, inputs):
