@@ -49,9 +49,8 @@ def score(lpips: Lpips, frames: Frames, renders: Renders) -> FrameScores:
         if masks is not None:
             rows["head"].append(float(metrics.psnr(image, target, jnp.asarray(masks[i]))))
         if truth is not None:
-            known = truth[i] > 0
-            error = np.abs(renders.depth[i] - truth[i])[known]
-            rows["depth"].append(float(error.mean()) if known.any() else float("nan"))
+            error = metrics.depth_error(renders.depth[i], truth[i], truth[i] > 0)
+            rows["depth"].append(float(error))
     arrays = {key: np.array(values) if values else None for key, values in rows.items()}
     return FrameScores(
         psnr=np.array(rows["psnr"]),

@@ -20,7 +20,6 @@ from experiments.runs import RunFolder
 from experiments.summary import GROUPS, Comparison
 from experiments.tables import markdown
 
-SUMMARY = ("summary.json", "summary.md", "index.html")
 _FOLDER, _MARK, _FORMAT = ".outcomes", "videos.json", "eg3d_jax videos 1"
 _HEADING = ("video", "status", "PSNR fitted", "PSNR not fitted", "LPIPS not fitted", "minutes")
 _NUMBERS = (("psnr", GROUPS[0], 2), ("psnr", GROUPS[1], 2), ("lpips", GROUPS[1], 3))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,13 +143,12 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in found if (path / _MANIFEST).is_dir())
 
 
-def load(folder: Path, abstract: Any | Callable[[dict[str, Any]], Any]) -> SavedState | None:
+def load(folder: Path, abstract: Any) -> SavedState | None:
     """The newest undamaged state of a folder; a damaged one is passed over with a warning.
 
     Args:
       folder: of all states of a run.
-      abstract: a tree of the same structure whose leaves have shape and dtype; or a function from
-        the state's note to such a tree, where structures differ between stages.
+      abstract: a tree of the same structure whose leaves have shape and dtype.
 
     Returns:
       The state, its leaves jax arrays equal to the saved ones bit by bit; None if there is none.
@@ -168,8 +167,7 @@ def load(folder: Path, abstract: Any | Callable[[dict[str, Any]], Any]) -> Saved
                 stacklevel=2,
             )
             continue
-        wanted = abstract(manifest["note"]) if callable(abstract) else abstract
-        return SavedState(step, manifest["note"], _rebuilt(path, wanted, manifest, arrays))
+        return SavedState(step, manifest["note"], _rebuilt(path, abstract, manifest, arrays))
     return None
 
 

@@ -1,5 +1,4 @@
 import gzip
-import time
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +44,7 @@ def peak_memory(*, reset=False):
 
 
 @pytest.mark.parametrize(("kind", "rounds"), [("plain", 2000), ("gzip", 200)])
-def test_a_damaged_file_gives_a_checkpoint_error_in_bounded_time_and_memory(
-    tmp_path, writer, kind, rounds
-):
+def test_a_damaged_file_gives_a_checkpoint_error_in_bounded_memory(tmp_path, writer, kind, rounds):
     rng = np.random.default_rng(0)
     config = writer.smallest()
     state = {  # numbers that are finite whatever byte of theirs changes are beside the point
@@ -59,11 +56,10 @@ def test_a_damaged_file_gives_a_checkpoint_error_in_bounded_time_and_memory(
     path = tmp_path / "x.pkl"
     path.write_bytes(data)
     assert read_generator(read_pickle(path))[0] == config
-    outcomes, slowest = {"refused": 0, "read": 0}, 0.0
+    outcomes = {"refused": 0, "read": 0}
     before = peak_memory(reset=True)
     for _ in range(rounds):
         path.write_bytes(damage(rng, data))
-        start = time.perf_counter()
         try:
             read_generator(read_pickle(path))
             outcomes["read"] += 1
@@ -72,9 +68,7 @@ def test_a_damaged_file_gives_a_checkpoint_error_in_bounded_time_and_memory(
             message = str(error)
             assert len(message.splitlines()) == 1, message
             assert len(message) < 3000, message
-        slowest = max(slowest, time.perf_counter() - start)
     grown = (peak_memory() - before) / 2**20
-    print(f"{len(data)} bytes, {outcomes}, slowest {slowest:.3f} s, {grown:.1f} MiB more at peak")
+    print(f"{len(data)} bytes, {outcomes}, {grown:.1f} MiB more at peak")
     assert outcomes["refused"] > rounds / 4
-    assert slowest < 2
     assert grown < 40

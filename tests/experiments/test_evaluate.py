@@ -11,6 +11,7 @@ from PIL import Image
 
 from experiments.errors import InputError
 from experiments.evaluate import Args, main
+from experiments.evaluation_files import Evaluated
 from experiments.fingerprints import fingerprint
 from experiments.results import load_result, save_result
 
@@ -57,6 +58,17 @@ def test_numbers_tables_and_curves_of_a_run(run):
     assert [float(row["yaw_degrees"]) for row in bins] == [-30, -10, 10, 30]
     assert np.asarray(Image.open(folder / "curves.png")).std() > 0
     assert "| identity | no network given |" in (folder / "table.md").read_text()
+
+
+def test_frames_between_the_fitted_angles_are_told_from_those_beyond():
+    run = Evaluated(
+        name="run", names=tuple("0123"), yaw_degrees=np.array([-30.0, -10.0, 10.0, 30.0]),
+        fitted=np.array([True, False, True, False]), columns={}, latents={}, count=1,
+        identity_network=None, provenance={},
+    )  # fmt: skip
+    assert run.group_names() == ["fitted", "in between", "fitted", "beyond"]
+    groups = {name: np.flatnonzero(chosen).tolist() for name, chosen in run.groups.items()}
+    assert groups == {"all": [0, 1, 2, 3], "fitted": [0, 2], "in between": [1], "beyond": [3]}
 
 
 def test_several_runs_count_once_each(run, visible_inputs, tmp_path):

@@ -1,13 +1,17 @@
 """The command that inverts a head, as a user runs it, on a generator small enough for a test."""
 
+import contextlib
 import csv
 import dataclasses
+import io
 import json
+import re
 
 import jax
 import numpy as np
 import pytest
 from flax import nnx
+from flax.traverse_util import flatten_dict
 from PIL import Image
 
 from eg3d_jax import checkpoint
@@ -64,7 +68,9 @@ def arguments(inputs, run, **changes) -> Args:
 @pytest.fixture(scope="module")
 def finished(inputs, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "whole"
-    main(arguments(inputs, run))
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        main(arguments(inputs, run))
+    (run.parent / "said.txt").write_text(said.getvalue())
     return run
 
 
@@ -81,6 +87,13 @@ def test_a_run_leaves_pictures_video_numbers_report_and_state(finished):
         psnr = np.array(metrics["frames"][name]["psnr"])
         assert psnr.shape == (NUM_FRAMES,)
         assert np.isfinite(psnr).all()
+
+
+def test_the_memory_of_the_steps_is_planned(finished):
+    said = (finished.parent / "said.txt").read_text()
+    planned = re.search(r"memory: ([\d.]+) GB planned", said)
+    assert planned is not None
+    assert float(planned[1]) > 0  # tens of megabytes; the generator alone has less than ten
 
 
 def test_the_result_loads_with_the_labels_of_the_fitted_views(finished, inputs):
@@ -171,9 +184,30 @@ def test_a_folder_that_is_no_generator_is_named(inputs, tmp_path):
         main(arguments(inputs, tmp_path / "run", generator=tmp_path))
 
 
-def test_the_weight_of_pixels_is_the_presets_unless_it_is_given():
-    usual, given = choose_config(Args()), choose_config(Args(pixel_weight=10.0))
-    assert usual == inversion_config("quick")
-    weights = dataclasses.replace(usual.weights, pixel=10.0)
-    assert given == dataclasses.replace(usual, weights=weights)
+@pytest.mark.parametrize(
+    ("option", "value", "field"),
+    [
+        ("latent_steps", 7, "latent.num_steps"),
+        ("latents_steps", 7, "latents.num_steps"),
+        ("tuning_steps", 7, "tuning.num_steps"),
+        ("pixel_weight", 10.0, "weights.pixel"),
+        ("regularise", ("depth",), "regularizers"),
+        ("update", "alternating", "update"),
+        ("views_per_step", 2, "views_per_step"),
+        ("views_at_once", 2, "views_at_once"),
+        ("rays_at_once", 64, "rays_at_once"),
+        ("latent_space", "w", "latent_space"),
+        ("fit_noise_maps", True, "fit_noise_maps"),
+        ("target_lpips", 0.1, "target_lpips"),
+    ],
+)
+def test_an_option_changes_the_one_setting_it_names(option, value, field):
+    configs = choose_config(Args()), choose_config(Args(**{option: value}))
+    usual, given = (flatten_dict(dataclasses.asdict(config), sep=".") for config in configs)
+    assert {key for key in usual if usual[key] != given[key]} == {field}
+    assert given[field] == value
+
+
+def test_without_options_the_presets_hold():
+    assert choose_config(Args()) == inversion_config("quick")
     assert choose_config(Args(preset="paper")).weights.pixel == 0.1  # spec inversion 10

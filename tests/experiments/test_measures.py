@@ -10,6 +10,7 @@ import pytest
 from eg3d_jax.cameras import from_label
 from eg3d_jax.generator import Renders
 from eg3d_jax.rays import cast_rays
+from experiments.frame_scores import score
 from experiments.frames_io import load_frames, read_images
 from experiments.measures import measure_frames, measure_latents
 from experiments.results import load_result
@@ -32,8 +33,9 @@ def rendered(frames, noise=0.0, **more):
     images = read_images(frames, range(len(frames)))
     drawn = np.random.default_rng(0).choice([-1.0, 1.0], images.shape)
     side = np.ones((len(frames), 16, 16), np.float32)
-    parts = {"raw": images[:, ::2, ::2], "depth": 2.7 * side, "opacity": side, **more}
-    return Renders(image=np.float32(0.8 * images + noise * drawn), **parts)
+    image = np.float32(0.8 * images + noise * drawn)
+    parts = {"image": image, "raw": images[:, ::2, ::2], "depth": 2.7 * side, "opacity": side}
+    return Renders(**(parts | more))
 
 
 def test_errors_of_known_size(networks, frames):
@@ -66,6 +68,29 @@ def test_masks_choose_the_head_and_its_outline(networks, frames):
     np.testing.assert_allclose(found["iou"], 0.5)
     error = np.square(renders.image - read_images(frames, range(4)))[:, 8:24, 8:24].mean((1, 2, 3))
     np.testing.assert_allclose(found["psnr_foreground"], 10 * np.log10(4 / error), rtol=1e-4)
+
+
+def test_a_run_scores_itself_as_its_evaluation_measures_it(networks, frames):
+    mask = np.zeros((4, 32, 32), bool)
+    mask[:, 8:24, 8:24] = True
+    depth = np.where(mask, 2.6, 0.0).astype(np.float32)  # 0.1 from the rendered one, or unknown
+    known = dataclasses.replace(frames, mask=mask, depth=depth)
+    renders = rendered(frames, noise=0.1 * mask[..., None])
+    scores, found = score(networks.lpips, known, renders), measure_frames(networks, known, renders)
+    for name in ("psnr", "lpips", "psnr_foreground", "depth_error"):
+        # Float32 sums in another order.
+        np.testing.assert_allclose(getattr(scores, name), found[name], rtol=1e-5, err_msg=name)
+
+
+def test_large_pictures_are_compared_in_256_pixels(networks, frames):
+    first = {"names": frames.names[:1], "paths": frames.paths[:1], "cameras": frames.cameras[:1]}
+    black = dataclasses.replace(frames, **first, image_side=512)
+    image = np.full((1, 512, 512, 3), -0.8, np.float32)
+    image[:, :, ::2] += 0.1
+    image[:, :, 1::2] -= 0.1
+    found = measure_frames(networks, black, rendered(frames, image=image))
+    # Stripes of a pixel, which would add 0.1^2, cancel but for 0.1 / 7 in the outermost columns.
+    assert found["mse"] == pytest.approx(0.2**2, abs=2 / 256 * 0.4 * 0.1 / 7 + 1e-5)
 
 
 def sphere(camera, centre, radius, side):

@@ -1,6 +1,7 @@
 """Less is done at once until a plan fits, and what does not fit is said before the start."""
 
 import io
+from pathlib import Path
 
 import jax
 import pytest
@@ -56,8 +57,11 @@ def test_narrower_is_smaller_until_nothing_is_left(spread, ratio):
         assert spread.rays % left.rays == 0
 
 
+@pytest.mark.skipif(not Path("/proc/meminfo").is_file(), reason="no Linux, which would tell")
 def test_this_machine_tells_its_memory():
-    assert (device_memory() or 1e9) > 1e8
+    found = device_memory()
+    assert found is not None
+    assert found > 1e8
 
 
 def test_out_of_memory_becomes_advice(capsys):

@@ -25,6 +25,9 @@ def test_a_loss_that_is_no_number_ends_one_video_of_a_batch(tmp_path):
     assert np.isfinite(fits["0"].latents.w_plus).all()
     folder = tmp_path / "0" / "state" / "3-views-latent"
     assert states.steps(folder) == [0]
+    # Of the other the last two are kept.
+    end, save_steps = toy_inversion.STEPS, toy_inversion.SAVE_STEPS
+    assert states.steps(tmp_path / "3" / "state" / folder.name) == [end - save_steps, end]
     again = toy_inversion.invert(tmp_path, "03")  # it does not begin anew
     np.testing.assert_array_equal(again["3"].latents.w_plus, fits["3"].latents.w_plus)
     assert again["0"].stopped == fits["0"].stopped

@@ -80,12 +80,6 @@ def test_an_empty_folder_holds_no_state(tmp_path):
     assert states.load(tmp_path / "nowhere", {}) is None
 
 
-def test_the_structure_may_depend_on_the_note(tmp_path):
-    states.save(tmp_path, 1, {"x": jnp.float32(1)}, {"size": 1})
-    found = states.load(tmp_path, lambda note: {"x": jnp.zeros(())} if note["size"] == 1 else {})
-    assert found is not None
-
-
 @pytest.mark.parametrize("damage", ["cut", "flip", "remove", "manifest", "folder"])
 def test_a_damaged_state_is_passed_over_for_the_one_before(tmp_path, damage):
     for step in (1, 2):

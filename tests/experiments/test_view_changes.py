@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from experiments.frames_io import load_frames
+from experiments.inversion_args import Args
+from experiments.inversion_plan import plan_methods
 from experiments.view_changes import change_along
-from inversion.views import select_along
 
 
 @jax.tree_util.register_static
@@ -16,15 +17,25 @@ class Brightness:
         return image.mean()[None]
 
 
-def test_knots_go_where_the_pictures_change(inputs, tmp_path):
-    frames = load_frames(inputs / "frames", image_side=32)
-    count = len(frames)
-    assert count >= 4
-    for path, level in zip(frames.paths, [0, 0, 0, 255], strict=False):
+@pytest.fixture
+def frames(inputs, tmp_path):
+    """Frames by falling azimuth, the third of them white and the others black."""
+    paths = load_frames(inputs / "frames", image_side=32).paths
+    for path, level in zip(paths, [0, 0, 255, 0], strict=True):
         Image.new("RGB", (32, 32), (level,) * 3).save(tmp_path / path.name)
     (tmp_path / "dataset.json").write_bytes((inputs / "frames" / "dataset.json").read_bytes())
-    changed = change_along(Brightness(), load_frames(tmp_path, image_side=32), np.arange(4))
+    return load_frames(tmp_path, image_side=32)
+
+
+def test_changes_from_picture_to_picture_add_up(frames):
     # The squared difference of black and white, -1 and 1, is 4.
-    np.testing.assert_allclose(changed, [0, 0, 0, 4], atol=1e-6)
-    assert list(select_along(changed, 2))[-1] == 3
-    assert changed[0] == pytest.approx(0.0)
+    changed = change_along(Brightness(), frames, np.arange(4))
+    np.testing.assert_allclose(changed, [0, 0, 4, 8], atol=1e-6)
+
+
+@pytest.mark.parametrize(("knots", "positions"), [("even", [0, 2, 3]), ("change", [0, 1, 2])])
+def test_latents_go_evenly_or_to_where_the_pictures_change(frames, knots, positions):
+    args = Args(views=4, latents=3, knots=knots, baseline=False)
+    several = plan_methods(args, frames, Brightness())[-1]
+    assert several.frames.tolist() == [3, 2, 1, 0]
+    assert several.knots.tolist() == positions

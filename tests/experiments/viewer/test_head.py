@@ -14,8 +14,16 @@ from eg3d_jax.cameras import azimuth, yaw_pitch_camera
 from experiments.errors import InputError
 from experiments.pictures import to_uint8
 from experiments.viewer.exports import Exports
-from experiments.viewer.head import DISPLAYS, Head, Look, colour_extinction, on_canvas
+from experiments.viewer.head import (
+    DISPLAYS,
+    Head,
+    Look,
+    colour_extinction,
+    density_slice,
+    on_canvas,
+)
 from experiments.viewer.targets import load_targets
+from experiments.volumes import planes_of
 from inversion.latents import latents_at
 
 YAW = 0.3
@@ -92,6 +100,17 @@ def test_edits_move_every_latent_along_their_directions(subjects, directions, ca
     )
     assert difference(same, none) == 0
     assert difference(other, none) > 1
+
+
+def test_a_slice_of_density_ends_at_the_box(subjects):
+    generator, side = subjects.generator, 8
+    assert generator.config.render.box_warp == 1.0
+    # 2.7 / 0.9 = 3 wide at the origin: of eight pixels only the middle two are within +-0.5.
+    wide = yaw_pitch_camera(0.0, 0.0, radius=2.7, focal=0.9)
+    planes = planes_of(generator, subjects.latents[0].w_plus[0])
+    found = np.asarray(density_slice(generator, planes, wide, side=side))
+    assert (found[3:5, 3:5] > 0).all()
+    assert np.count_nonzero(found) == 4
 
 
 def test_air_is_dark_and_what_is_opaque_is_yellow():
