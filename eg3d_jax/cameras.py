@@ -20,7 +20,8 @@ from jax.typing import ArrayLike
 _FOV_PI = 3.14159
 _FOV_SQRT2 = 1.414
 
-FFHQ_FOCAL = 4.2647
+# Focal lengths of the training cameras over the image side; no checkpoint holds them.
+FFHQ_FOCAL, SHAPENET_FOCAL = 4.2647, 1.0254
 
 
 @jax.tree_util.register_dataclass

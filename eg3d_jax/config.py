@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
+from eg3d_jax.cameras import FFHQ_FOCAL, SHAPENET_FOCAL
+
 Axes = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
 
 _X, _Y, _Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
@@ -154,7 +156,7 @@ class GeneratorConfig:
     superresolution: SuperResolutionConfig = SUPERRESOLUTION_VARIANTS["8XDC"]
     camera_radius: float = 2.7
     camera_pivot: tuple[float, float, float] = (0.0, 0.0, 0.2)
-    focal: float = 4.2647
+    focal: float = FFHQ_FOCAL
 
     def __post_init__(self):
         if self.plane_side < 4 or self.plane_side & (self.plane_side - 1):
@@ -215,7 +217,7 @@ def shapenet_128() -> GeneratorConfig:
         superresolution=SUPERRESOLUTION_VARIANTS["2X"],
         camera_radius=1.7,
         camera_pivot=(0.0, 0.0, 0.0),
-        focal=1.0254,
+        focal=SHAPENET_FOCAL,
     )
 
 
