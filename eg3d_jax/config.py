@@ -56,6 +56,12 @@ class RenderConfig:
                 raise ValueError(
                     f"ray_start={self.ray_start} must lie between 0 and ray_end={self.ray_end}"
                 )
+            if self.disparity_sampling and self.ray_end >= self.coarse_samples * self.ray_start:
+                raise ValueError(
+                    f"disparity_sampling with ray_end={self.ray_end} may place the last sample "
+                    f"behind the camera; want ray_end below coarse_samples * ray_start = "
+                    f"{self.coarse_samples * self.ray_start:g}"
+                )
         elif self.disparity_sampling:
             raise ValueError("disparity_sampling needs ray_start and ray_end")
         if self.coarse_samples < (4 if self.fine_samples else 2) or self.fine_samples < 0:

@@ -141,7 +141,8 @@ def stratified_depths(start: Array, end: Array, jitter: Array, *, disparity: boo
       start: [R] world units.
       end: [R] world units.
       jitter: [R, D] in [0, 1), in units of the spacing.
-      disparity: space evenly in 1 / distance.
+      disparity: space evenly in 1 / distance; ascending only if `end` < D * `start`, beyond which
+        jitter may send the last sample behind the camera (`RenderConfig` refuses that).
 
     Returns:
       [R, D] distances, world units.

@@ -2,15 +2,18 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import pytest
 
 from eg3d_jax.config import (
     SUPERRESOLUTION_VARIANTS,
+    RenderConfig,
     afhq_512,
     ffhq_512,
     shapenet_128,
     tiny,
 )
+from eg3d_jax.rays import stratified_depths
 
 _X, _Y, _Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 
@@ -52,6 +55,25 @@ def test_impossible_generators_are_refused(changes, message):
 def test_impossible_superresolutions_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SUPERRESOLUTION_VARIANTS["2X"], **changes)
+
+
+@pytest.mark.parametrize(("count", "ahead"), [(20, False), (27, True)])
+def test_disparity_sampling_that_may_pass_behind_the_camera_is_refused(count, ahead):
+    """Jitter moves the last sample beyond the end: through infinity if that is too far away."""
+
+    def config():
+        return RenderConfig(
+            ray_start=0.1, ray_end=2.6, coarse_samples=count, disparity_sampling=True
+        )
+
+    jitter = jnp.full((1, count), 0.9999)
+    depths = stratified_depths(jnp.array([0.1]), jnp.array([2.6]), jitter, disparity=True)
+    assert bool((jnp.diff(depths) > 0).all()) == bool((depths > 0).all()) == ahead
+    if ahead:
+        config()
+    else:
+        with pytest.raises(ValueError, match="behind the camera.* = 2$"):
+            config()
 
 
 @pytest.mark.parametrize("preset", [ffhq_512, afhq_512, shapenet_128, tiny])
