@@ -15,12 +15,13 @@ from jax import Array
 
 from eg3d_jax.cameras import Cameras, orbit, to_label
 from eg3d_jax.config import GeneratorConfig
-from eg3d_jax.layers import Linear, NoiseMode
+from eg3d_jax.field import Decoder, TriPlaneField
+from eg3d_jax.layers import NoiseMode
 from eg3d_jax.rays import RayDraws, cast_rays, random_draws
 from eg3d_jax.rendering import RenderedRays, render_rays
 from eg3d_jax.stylegan2 import Backbone, MappingNetwork
 from eg3d_jax.superresolution import SuperResolution
-from eg3d_jax.tri_planes import pack_planes, project, sample_packed
+from eg3d_jax.tri_planes import pack_planes
 
 
 @jax.tree_util.register_dataclass
@@ -39,25 +40,6 @@ class Renders:
     raw: Array
     depth: Array
     opacity: Array
-
-
-class Decoder(nnx.Module):
-    """Plane features at a point to colour features and density (spec eg3d 7.4)."""
-
-    def __init__(self, config: GeneratorConfig, *, rngs: nnx.Rngs):
-        hidden, features, lr_mul = (
-            config.decoder_hidden,
-            config.plane_features,
-            config.decoder_lr_mul,
-        )
-        self.hidden = Linear(features, hidden, lr_mul=lr_mul, rngs=rngs)
-        self.output = Linear(hidden, 1 + features, lr_mul=lr_mul, rngs=rngs)
-
-    def __call__(self, features: Array) -> tuple[Array, Array]:
-        """[..., C] -> colour features [..., C] in [-0.001, 1.001] and raw density [...]."""
-        out = self.output(jax.nn.softplus(self.hidden(features)))
-        colour = jax.nn.sigmoid(out[..., 1:]) * (1 + 2 * 0.001) - 0.001
-        return colour, out[..., 0]
 
 
 class TriPlaneGenerator(nnx.Module):
@@ -125,22 +107,23 @@ class TriPlaneGenerator(nnx.Module):
         side = self.config.neural_side if side is None else side
         return random_draws(key, side * side, self.config.render)
 
-    def field(self, planes: Array):
-        """The function from points [M, 3] to (colour features [M, C], raw density [M])."""
-        packed = pack_planes(planes)
+    def field(self, planes: Array) -> TriPlaneField:
+        """The function from points [M, 3] to (colour features [M, C], raw density [M]).
 
-        def evaluate(points: Array) -> tuple[Array, Array]:
-            coordinates = project(
-                points, self.config.plane_axes, box_warp=self.config.render.box_warp
-            )
-            return self.decoder(jnp.mean(sample_packed(packed, coordinates), axis=0))
-
-        return evaluate
+        It holds the planes packed, which takes longer than asking it for 2^16 points: keep it.
+        """
+        return TriPlaneField(
+            decoder=self.decoder,
+            packed=pack_planes(planes),
+            axes=self.config.plane_axes,
+            box_warp=self.config.render.box_warp,
+        )
 
     def query(self, planes: Array, points: Array) -> tuple[Array, Array]:
         """Colour features [M, C] in about [0, 1] and raw density [M] at points [M, 3].
 
-        Density for compositing is softplus(raw - 1) per world unit (spec eg3d section 10).
+        Density for compositing is softplus(raw - 1) per world unit (spec eg3d section 10). To ask
+        several times, keep `field(planes)`: every query packs the planes anew.
         """
         return self.field(planes)(points)
 
