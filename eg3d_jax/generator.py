@@ -57,7 +57,7 @@ class TriPlaneGenerator(nnx.Module):
         z: Array,
         camera: Cameras | None = None,
         *,
-        truncation: float = 1.0,
+        truncation: float | Array = 1.0,
         cutoff: int | None = None,
     ) -> Array:
         """Random input to style latents.
@@ -66,7 +66,7 @@ class TriPlaneGenerator(nnx.Module):
           z: [z_dim], standard normal.
           camera: what the mapping is conditioned on, independent of the camera rendered from; the
             frontal camera if None.
-          truncation: 1 leaves the latents as they are, 0 gives the mean latent.
+          truncation: 1 leaves the latents as they are, 0 gives the mean latent; may be traced.
           cutoff: truncate only so many latents; all if None.
 
         Returns:
@@ -75,7 +75,9 @@ class TriPlaneGenerator(nnx.Module):
         label = to_label(self.frontal_camera() if camera is None else camera)
         w = self.mapping(z, label if self.config.c_dim else None)
         ws = jnp.broadcast_to(w, (self.config.num_ws, self.config.w_dim))
-        return ws if truncation == 1.0 else self.mapping.truncate(ws, truncation, cutoff)
+        if isinstance(truncation, int | float) and truncation == 1:
+            return ws
+        return self.mapping.truncate(ws, truncation, cutoff)
 
     def frontal_camera(self) -> Cameras:
         """The camera from the front at the orbit's radius that looks at the training pivot."""
