@@ -77,6 +77,15 @@ def to_label(cameras: Cameras) -> Array:
     )
 
 
+def check_single(camera: Cameras) -> None:
+    """Raise a ValueError unless this is one camera, without leading axes."""
+    if camera.cam2world.shape != (4, 4) or camera.intrinsics.shape != (3, 3):
+        raise ValueError(
+            f"cam2world has shape {camera.cam2world.shape} and intrinsics "
+            f"{camera.intrinsics.shape}, want (4, 4) and (3, 3): one camera; index or vmap several"
+        )
+
+
 def azimuth(cameras: Cameras) -> Array:
     """[*] atan2(z, x) of the position in radians; pi / 2 is frontal, in (-pi, pi]."""
     position = cameras.position

@@ -7,13 +7,14 @@ pytree: pass it through plain `jax.jit`, `jax.grad` and `jax.vmap`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from eg3d_jax.cameras import Cameras, orbit, to_label
+from eg3d_jax.cameras import Cameras, check_single, orbit, to_label
 from eg3d_jax.config import GeneratorConfig
 from eg3d_jax.field import Decoder, TriPlaneField
 from eg3d_jax.layers import NoiseMode
@@ -72,7 +73,13 @@ class TriPlaneGenerator(nnx.Module):
         Returns:
           ws [L, D].
         """
-        label = to_label(self.frontal_camera() if camera is None else camera)
+        if z.shape != (self.config.z_dim,):
+            raise ValueError(
+                f"z has shape {z.shape}, want ({self.config.z_dim},): one head; vmap several"
+            )
+        camera = self.frontal_camera() if camera is None else camera
+        check_single(camera)
+        label = to_label(camera)
         w = self.mapping(z, label if self.config.c_dim else None)
         ws = jnp.broadcast_to(w, (self.config.num_ws, self.config.w_dim))
         if isinstance(truncation, int | float) and truncation == 1:
@@ -100,6 +107,8 @@ class TriPlaneGenerator(nnx.Module):
                 f"ws has shape {ws.shape}, this generator takes "
                 f"({self.config.num_ws}, {self.config.w_dim}); is it another generator's latent?"
             )
+        if noise_mode not in get_args(NoiseMode):
+            raise ValueError(f"noise_mode={noise_mode!r} must be one of {get_args(NoiseMode)}")
         image = self.backbone(ws, noise_mode=noise_mode, key=key)
         planes = image.reshape(*image.shape[:2], self.config.num_planes, -1)
         return jnp.moveaxis(planes, 2, 0)
