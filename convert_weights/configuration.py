@@ -15,6 +15,7 @@ import numpy as np
 
 from convert_weights.pickle_reader import Record
 from convert_weights.storages import Tensor
+from eg3d_jax.cameras import FFHQ_FOCAL, SHAPENET_FOCAL
 from eg3d_jax.config import (
     SUPERRESOLUTION_VARIANTS,
     Axes,
@@ -25,7 +26,6 @@ from eg3d_jax.config import (
 from eg3d_jax.safe_pickle import CheckpointError, printable
 
 _SR_PREFIX = "SuperresolutionHybrid"
-_FOCAL, _SHAPENET_FOCAL = 4.2647, 1.0254  # of the cameras of FFHQ and ShapeNet; not in the file
 _MISSING = object()
 
 
@@ -51,7 +51,7 @@ def config_from_pickle(generator: Record, *, focal: float | None = None) -> Gene
     radius = _number(options.get("avg_camera_radius", 2.7), "avg_camera_radius", 1e-3, 1e3)
     if focal is None:
         shapenet = render.white_background and math.isclose(radius, 1.7)
-        focal = _SHAPENET_FOCAL if shapenet else _FOCAL
+        focal = SHAPENET_FOCAL if shapenet else FFHQ_FOCAL
     neural_side = generator.get("neural_rendering_resolution")
     try:
         return GeneratorConfig(
@@ -113,7 +113,7 @@ def _check_focal(focal: float | None) -> None:
     if focal is not None and not 0 < focal < math.inf:
         raise CheckpointError(
             f"the focal length {focal:g} is no positive number; give it over the image side, "
-            f"{_FOCAL} for FFHQ"
+            f"{FFHQ_FOCAL} for FFHQ"
         )
 
 

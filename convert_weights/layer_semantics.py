@@ -8,8 +8,7 @@ from typing import Any
 from convert_weights.pickle_reader import Record
 from eg3d_jax.config import GeneratorConfig
 from eg3d_jax.safe_pickle import CheckpointError, printable
-
-_MAPPING_LR_MUL = 0.01
+from eg3d_jax.stylegan2 import MAPPING_LR_MUL
 
 
 def check_layers(generator: Record, config: GeneratorConfig) -> None:
@@ -25,7 +24,7 @@ def check_layers(generator: Record, config: GeneratorConfig) -> None:
     mapping = generator.module("backbone.mapping")
     for name, layer in mapping.modules.items():
         fc = name.startswith("fc")
-        wanted = _linear(layer, _MAPPING_LR_MUL if fc else 1.0, "lrelu" if fc else "linear")
+        wanted = _linear(layer, MAPPING_LR_MUL if fc else 1.0, "lrelu" if fc else "linear")
         _compare(f"backbone.mapping.{name}", layer, wanted)
     _check_decoder(generator.module("decoder.net"), config)
     for side in config.block_sides:

@@ -20,7 +20,8 @@ from jax.typing import ArrayLike
 _FOV_PI = 3.14159
 _FOV_SQRT2 = 1.414
 
-FFHQ_FOCAL = 4.2647
+# Focal lengths of the training cameras over the image side; no checkpoint holds them.
+FFHQ_FOCAL, SHAPENET_FOCAL = 4.2647, 1.0254
 
 
 @jax.tree_util.register_dataclass
@@ -74,6 +75,15 @@ def to_label(cameras: Cameras) -> Array:
     return jnp.concatenate(
         [cameras.cam2world.reshape(*lead, 16), cameras.intrinsics.reshape(*lead, 9)], axis=-1
     )
+
+
+def check_single(camera: Cameras) -> None:
+    """Raise a ValueError unless this is one camera, without leading axes."""
+    if camera.cam2world.shape != (4, 4) or camera.intrinsics.shape != (3, 3):
+        raise ValueError(
+            f"cam2world has shape {camera.cam2world.shape} and intrinsics "
+            f"{camera.intrinsics.shape}, want (4, 4) and (3, 3): one camera; index or vmap several"
+        )
 
 
 def azimuth(cameras: Cameras) -> Array:

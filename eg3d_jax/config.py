@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
+
+import numpy as np
+
+from eg3d_jax.cameras import FFHQ_FOCAL, SHAPENET_FOCAL
+from eg3d_jax.config_checks import at_least, positive
+from eg3d_jax.superresolution_config import SUPERRESOLUTION_VARIANTS, SuperResolutionConfig
 
 Axes = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
 
@@ -51,6 +56,12 @@ class RenderConfig:
                 raise ValueError(
                     f"ray_start={self.ray_start} must lie between 0 and ray_end={self.ray_end}"
                 )
+            if self.disparity_sampling and self.ray_end >= self.coarse_samples * self.ray_start:
+                raise ValueError(
+                    f"disparity_sampling with ray_end={self.ray_end} may place the last sample "
+                    f"behind the camera; want ray_end below coarse_samples * ray_start = "
+                    f"{self.coarse_samples * self.ray_start:g}"
+                )
         elif self.disparity_sampling:
             raise ValueError("disparity_sampling needs ray_start and ray_end")
         if self.coarse_samples < (4 if self.fine_samples else 2) or self.fine_samples < 0:
@@ -58,54 +69,7 @@ class RenderConfig:
                 f"coarse_samples={self.coarse_samples}, fine_samples={self.fine_samples}: want at "
                 "least 4 coarse samples (2 without fine ones) and no negative count"
             )
-        if not self.box_warp > 0:
-            raise ValueError(f"box_warp={self.box_warp} must be positive")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SuperResolutionConfig:
-    """The two-block network from rendered features to the image (spec eg3d section 9).
-
-    Attributes:
-      input_side: side to which features are resized before the first block, pixels.
-      channels: widths of the two blocks.
-      upsample: whether each block doubles the side.
-      resize_larger: also shrink inputs larger than `input_side`; False makes them an error.
-      antialias: low-pass filter when shrinking.
-      clamp: activations and colours are clamped to [-clamp, clamp]; None for no clamp.
-      noise: whether the layers add their noise maps ('const') or nothing ('none').
-    """
-
-    input_side: int
-    channels: tuple[int, int]
-    upsample: tuple[bool, bool]
-    resize_larger: bool = True
-    antialias: bool = True
-    clamp: float | None = 256.0
-    noise: Literal["none", "const"] = "none"
-
-    @property
-    def image_side(self) -> int:
-        """Side of the image that comes out, pixels."""
-        return self.input_side * 2 ** sum(self.upsample)
-
-
-# The published variants (spec eg3d section 9); despite their names, 8X enlarges four times.
-SUPERRESOLUTION_VARIANTS: dict[str, SuperResolutionConfig] = {
-    "8XDC": SuperResolutionConfig(input_side=128, channels=(256, 128), upsample=(True, True)),
-    "8X": SuperResolutionConfig(input_side=128, channels=(128, 64), upsample=(True, True)),
-    "4X": SuperResolutionConfig(
-        input_side=128, channels=(128, 64), upsample=(False, True), resize_larger=False
-    ),
-    "2X": SuperResolutionConfig(input_side=64, channels=(128, 64), upsample=(False, True)),
-    "Deepfp32": SuperResolutionConfig(
-        input_side=128,
-        channels=(128, 64),
-        upsample=(False, True),
-        resize_larger=False,
-        antialias=False,
-    ),
-}
+        positive(box_warp=self.box_warp)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +118,7 @@ class GeneratorConfig:
     superresolution: SuperResolutionConfig = SUPERRESOLUTION_VARIANTS["8XDC"]
     camera_radius: float = 2.7
     camera_pivot: tuple[float, float, float] = (0.0, 0.0, 0.2)
-    focal: float = 4.2647
+    focal: float = FFHQ_FOCAL
 
     def __post_init__(self):
         if self.plane_side < 4 or self.plane_side & (self.plane_side - 1):
@@ -162,6 +126,28 @@ class GeneratorConfig:
         if self.plane_features < 3:
             raise ValueError(
                 f"plane_features={self.plane_features}: the first three are the raw colour"
+            )
+        if self.c_dim not in (0, 25):
+            raise ValueError(f"c_dim={self.c_dim} must be 25, a camera label, or 0, none")
+        at_least(
+            1,
+            z_dim=self.z_dim,
+            w_dim=self.w_dim,
+            mapping_layers=self.mapping_layers,
+            channel_max=self.channel_max,
+            decoder_hidden=self.decoder_hidden,
+            neural_side=self.neural_side,
+        )
+        at_least(self.plane_side, channel_base=self.channel_base)
+        positive(
+            decoder_lr_mul=self.decoder_lr_mul, camera_radius=self.camera_radius, focal=self.focal
+        )
+        if self.conv_clamp is not None:
+            positive(conv_clamp=self.conv_clamp)
+        axes = np.asarray(self.plane_axes, np.float64)
+        if axes.shape[1:] != (3, 3) or not (np.abs(np.linalg.det(axes)) >= 1e-6).all():
+            raise ValueError(
+                f"plane_axes={self.plane_axes} must be invertible 3 x 3 matrices, one a plane"
             )
 
     @property
@@ -215,7 +201,7 @@ def shapenet_128() -> GeneratorConfig:
         superresolution=SUPERRESOLUTION_VARIANTS["2X"],
         camera_radius=1.7,
         camera_pivot=(0.0, 0.0, 0.0),
-        focal=1.0254,
+        focal=SHAPENET_FOCAL,
     )
 
 

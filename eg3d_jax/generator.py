@@ -7,6 +7,7 @@ pytree: pass it through plain `jax.jit`, `jax.grad` and `jax.vmap`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +15,15 @@ from einops import rearrange
 from flax import nnx
 from jax import Array
 
-from eg3d_jax.cameras import Cameras, orbit, to_label
+from eg3d_jax.cameras import Cameras, check_single, orbit, to_label
 from eg3d_jax.config import GeneratorConfig
-from eg3d_jax.layers import Linear, NoiseMode
+from eg3d_jax.field import Decoder, TriPlaneField
+from eg3d_jax.layers import NoiseMode
 from eg3d_jax.rays import RayDraws, cast_rays, random_draws
 from eg3d_jax.rendering import RenderedRays, render_rays
 from eg3d_jax.stylegan2 import Backbone, MappingNetwork
 from eg3d_jax.superresolution import SuperResolution
-from eg3d_jax.tri_planes import pack_planes, project, sample_packed
+from eg3d_jax.tri_planes import pack_planes
 
 
 @jax.tree_util.register_dataclass
@@ -42,25 +44,6 @@ class Renders:
     opacity: Array
 
 
-class Decoder(nnx.Module):
-    """Plane features at a point to colour features and density (spec eg3d 7.4)."""
-
-    def __init__(self, config: GeneratorConfig, *, rngs: nnx.Rngs):
-        hidden, features, lr_mul = (
-            config.decoder_hidden,
-            config.plane_features,
-            config.decoder_lr_mul,
-        )
-        self.hidden = Linear(features, hidden, lr_mul=lr_mul, rngs=rngs)
-        self.output = Linear(hidden, 1 + features, lr_mul=lr_mul, rngs=rngs)
-
-    def __call__(self, features: Array) -> tuple[Array, Array]:
-        """[..., C] -> colour features [..., C] in [-0.001, 1.001] and raw density [...]."""
-        out = self.output(jax.nn.softplus(self.hidden(features)))
-        colour = jax.nn.sigmoid(out[..., 1:]) * (1 + 2 * 0.001) - 0.001
-        return colour, out[..., 0]
-
-
 class TriPlaneGenerator(nnx.Module):
     """The whole network (spec eg3d section 1)."""
 
@@ -76,7 +59,7 @@ class TriPlaneGenerator(nnx.Module):
         z: Array,
         camera: Cameras | None = None,
         *,
-        truncation: float = 1.0,
+        truncation: float | Array = 1.0,
         cutoff: int | None = None,
     ) -> Array:
         """Random input to style latents.
@@ -85,16 +68,24 @@ class TriPlaneGenerator(nnx.Module):
           z: [z_dim], standard normal.
           camera: what the mapping is conditioned on, independent of the camera rendered from; the
             frontal camera if None.
-          truncation: 1 leaves the latents as they are, 0 gives the mean latent.
+          truncation: 1 leaves the latents as they are, 0 gives the mean latent; may be traced.
           cutoff: truncate only so many latents; all if None.
 
         Returns:
           ws [L, D].
         """
-        label = to_label(self.frontal_camera() if camera is None else camera)
+        if z.shape != (self.config.z_dim,):
+            raise ValueError(
+                f"z has shape {z.shape}, want ({self.config.z_dim},): one head; vmap several"
+            )
+        camera = self.frontal_camera() if camera is None else camera
+        check_single(camera)
+        label = to_label(camera)
         w = self.mapping(z, label if self.config.c_dim else None)
         ws = jnp.broadcast_to(w, (self.config.num_ws, self.config.w_dim))
-        return ws if truncation == 1.0 else self.mapping.truncate(ws, truncation, cutoff)
+        if isinstance(truncation, int | float) and truncation == 1:
+            return ws
+        return self.mapping.truncate(ws, truncation, cutoff)
 
     def frontal_camera(self) -> Cameras:
         """The camera from the front at the orbit's radius that looks at the training pivot."""
@@ -117,6 +108,8 @@ class TriPlaneGenerator(nnx.Module):
                 f"ws has shape {ws.shape}, this generator takes "
                 f"({self.config.num_ws}, {self.config.w_dim}); is it another generator's latent?"
             )
+        if noise_mode not in get_args(NoiseMode):
+            raise ValueError(f"noise_mode={noise_mode!r} must be one of {get_args(NoiseMode)}")
         image = self.backbone(ws, noise_mode=noise_mode, key=key)
         return rearrange(image, "h w (n c) -> n h w c", n=self.config.num_planes)
 
@@ -125,22 +118,23 @@ class TriPlaneGenerator(nnx.Module):
         side = self.config.neural_side if side is None else side
         return random_draws(key, side * side, self.config.render)
 
-    def field(self, planes: Array):
-        """The function from points [M, 3] to (colour features [M, C], raw density [M])."""
-        packed = pack_planes(planes)
+    def field(self, planes: Array) -> TriPlaneField:
+        """The function from points [M, 3] to (colour features [M, C], raw density [M]).
 
-        def evaluate(points: Array) -> tuple[Array, Array]:
-            coordinates = project(
-                points, self.config.plane_axes, box_warp=self.config.render.box_warp
-            )
-            return self.decoder(jnp.mean(sample_packed(packed, coordinates), axis=0))
-
-        return evaluate
+        It holds the planes packed, which takes longer than asking it for 2^16 points: keep it.
+        """
+        return TriPlaneField(
+            decoder=self.decoder,
+            packed=pack_planes(planes),
+            axes=self.config.plane_axes,
+            box_warp=self.config.render.box_warp,
+        )
 
     def query(self, planes: Array, points: Array) -> tuple[Array, Array]:
         """Colour features [M, C] in about [0, 1] and raw density [M] at points [M, 3].
 
-        Density for compositing is softplus(raw - 1) per world unit (spec eg3d section 10).
+        Density for compositing is softplus(raw - 1) per world unit (spec eg3d section 10). To ask
+        several times, keep `field(planes)`: every query packs the planes anew.
         """
         return self.field(planes)(points)
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from eg3d_jax.cameras import Cameras
+from eg3d_jax.cameras import Cameras, check_single
 from eg3d_jax.compositing import midpoints
 from eg3d_jax.config import RenderConfig
 
@@ -71,6 +71,8 @@ def cast_rays(camera: Cameras, side: int) -> Rays:
       camera: cam2world [4, 4], intrinsics [3, 3].
       side: pixels along either axis; R = side * side.
     """
+    if side < 1:
+        raise ValueError(f"side={side} must be at least 1 pixel")
     centres = (jnp.arange(side, dtype=jnp.float32) + 0.5) / side
     v, u = jnp.meshgrid(centres, centres, indexing="ij")
     return pixel_rays(camera, u.reshape(-1), v.reshape(-1))
@@ -84,6 +86,7 @@ def pixel_rays(camera: Cameras, u: Array, v: Array) -> Rays:
       u: [R] horizontal position over the image side, 0 at the left edge, 1 at the right.
       v: [R] vertical position, 0 at the top.
     """
+    check_single(camera)
     matrix = camera.intrinsics
     fx, skew, cx = matrix[0, 0], matrix[0, 1], matrix[0, 2]
     fy, cy = matrix[1, 1], matrix[1, 2]
@@ -141,7 +144,8 @@ def stratified_depths(start: Array, end: Array, jitter: Array, *, disparity: boo
       start: [R] world units.
       end: [R] world units.
       jitter: [R, D] in [0, 1), in units of the spacing.
-      disparity: space evenly in 1 / distance.
+      disparity: space evenly in 1 / distance; ascending only if `end` < D * `start`, beyond which
+        jitter may send the last sample behind the camera (`RenderConfig` refuses that).
 
     Returns:
       [R, D] distances, world units.

@@ -59,7 +59,7 @@ def render_rays(
         pass, which bounds memory; a divisor of R. None renders all at once. No numerical effect.
 
     Raises:
-      ValueError: if `rays_at_once` does not divide R.
+      ValueError: if `rays_at_once` does not divide R, or is not positive.
     """
     num_rays = rays.origins.shape[0]
     draws = midway_draws(num_rays, config) if draws is None else draws
@@ -67,9 +67,10 @@ def render_rays(
     if rays_at_once is None or rays_at_once >= num_rays:
         out, nearest, farthest = _render_chunk(field, config, inputs)
     else:
-        if num_rays % rays_at_once:
+        if rays_at_once < 1 or num_rays % rays_at_once:
             raise ValueError(
-                f"rays_at_once={rays_at_once} must divide the number of rays, {num_rays}"
+                f"rays_at_once={rays_at_once} must divide the number of rays, {num_rays}; give a "
+                "divisor of at least 1, or None for all at once"
             )
         chunked = jax.tree.map(lambda x: x.reshape(-1, rays_at_once, *x.shape[1:]), inputs)
         body = jax.checkpoint(lambda chunk: _render_chunk(field, config, chunk))

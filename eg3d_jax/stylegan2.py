@@ -58,7 +58,7 @@ class MappingNetwork(nnx.Module):
             x = layer(x)
         return x
 
-    def truncate(self, ws: Array, truncation: float, cutoff: int | None = None) -> Array:
+    def truncate(self, ws: Array, truncation: float | Array, cutoff: int | None = None) -> Array:
         """Pull the first `cutoff` (all, if None) of ws [L, D] towards the mean latent."""
         w_avg = self.w_avg[...]
         pulled = w_avg + truncation * (ws - w_avg)

@@ -39,13 +39,17 @@ class SuperResolution(nnx.Module):
         """Features [h, h, C] about [-1, 1] and the last latent [D] -> image [H, H, 3].
 
         Raises:
-          ValueError: if `features` are larger than this variant can take.
+          ValueError: if `features` are not square, or larger than this variant can take.
         """
         return self.block_outputs(features, w)[-1][1]
 
     def block_outputs(self, features: Array, w: Array) -> list[tuple[Array, Array]]:
         """(features, image) after each block."""
         side = self.config.input_side
+        if features.ndim != 3 or features.shape[0] != features.shape[1]:
+            raise ValueError(
+                f"features have shape {features.shape}, want one square view [h, h, C]"
+            )
         if features.shape[0] != side:
             if features.shape[0] > side and not self.config.resize_larger:
                 raise ValueError(

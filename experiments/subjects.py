@@ -20,6 +20,8 @@ from inversion.latents import Latents, repeat_latents
 
 DEMO_RUN = Path("runs/demo")
 
+_map_to_ws = jax.jit(TriPlaneGenerator.map_to_ws)
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeadArgs:
@@ -114,14 +116,14 @@ def _of_run(run: Path) -> Subjects:
 
 def _of_generator(folder: Path, seeds: Sequence[int], truncation: float) -> Subjects:
     generator, metadata = load_generator(folder)
-    map_to_ws = jax.jit(lambda generator, z: generator.map_to_ws(z, truncation=truncation))
+    # An argument, so that all values share a program; left out at 1, which is no arithmetic at all.
+    truncated = {} if truncation == 1 else {"truncation": truncation}
     latents = []
     for seed in seeds:
         # NumPy's legacy draws: the same seed is the same head as in the usual PyTorch scripts.
         z = np.random.RandomState(seed).randn(generator.config.z_dim)
-        latents.append(
-            repeat_latents(map_to_ws(generator, jnp.asarray(z, jnp.float32)), np.zeros(1))
-        )
+        ws = _map_to_ws(generator, jnp.asarray(z, jnp.float32), **truncated)
+        latents.append(repeat_latents(ws, np.zeros(1)))
     return Subjects(
         generator=generator,
         names=tuple(f"seed {seed}" for seed in seeds),

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from eg3d_jax.field import TriPlaneField
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.disk import write_atomically
 
@@ -33,21 +34,21 @@ def planes_of(generator: TriPlaneGenerator, ws: Array) -> Array:
 
 
 @jax.jit
-def _query(generator: TriPlaneGenerator, planes: Array, points: Array) -> tuple[Array, Array]:
-    features, density = generator.query(planes, points)
+def _query(field: TriPlaneField, points: Array) -> tuple[Array, Array]:
+    features, density = field(points)
     return jnp.clip(features[:, :3], 0.0, 1.0), density
 
 
 def field_of(generator: TriPlaneGenerator, ws: Array) -> Query:
     """The field of a latent [L, D] as a function of host arrays, worked through in chunks."""
-    planes = planes_of(generator, ws)
+    field = generator.field(planes_of(generator, ws))
 
     def query(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         parts = []
         for start in range(0, len(points), CHUNK):
             part = points[start : start + CHUNK].astype(np.float32)
             padded = np.pad(part, ((0, CHUNK - len(part)), (0, 0)))
-            out = _query(generator, planes, padded)
+            out = _query(field, padded)
             parts.append([np.asarray(x)[: len(part)] for x in out])
         colours, density = zip(*parts, strict=True)
         return np.concatenate(colours), np.concatenate(density)
