@@ -21,6 +21,7 @@ from experiments.methods import Method, choose_methods
 from experiments.networks import load_networks
 from experiments.presets import Preset, inversion_config
 from experiments.processes import ALONE, Share
+from experiments.settings import pictures_fingerprint, truth_fingerprint
 from experiments.video_list import find_videos, is_one_folder
 from experiments.view_changes import change_along
 from inversion.config import InversionConfig
@@ -220,6 +221,8 @@ def describe(
     return {
         "frames": folder.name,
         "frame_labels": fingerprint({"labels": labels}),
+        "frame_pictures": pictures_fingerprint(frames),
+        "frame_truth": truth_fingerprint(frames),
         "num_frames": len(frames),
         "generator": metadata["fingerprint"],
         "views": len(last.frames),
