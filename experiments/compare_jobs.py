@@ -104,7 +104,9 @@ def invert_all(job: Job, videos: Videos) -> None:
     """
     several = len(videos) > 1
     if several and not Outcomes.begun(job.args.run):
-        Outcomes(job.args.run, tuple(videos)).claim(resume=False, overwrite=False)
+        outcomes = Outcomes(job.args.run, tuple(videos))
+        outcomes.check(resume=False, overwrite=False)
+        outcomes.claim()
     begun = any(RunFolder.begun(video.run) for video in videos.values())
     invert.main(replace(job.args, resume=several or begun))
     missing = [head for head, video in videos.items() if run_state(video) != "finished"]

@@ -27,6 +27,7 @@ from experiments.measures import measure_frames, measure_latents
 from experiments.networks import load_networks
 from experiments.progress import Progress
 from experiments.results import Result, load_result
+from experiments.settings import pictures_fingerprint
 from experiments.subjects import DEMO_RUN
 
 _EQUAL_LABELS = 1e-4  # labels pass through float32 and text
@@ -110,11 +111,10 @@ def prepare(run: Path, args: Args) -> _Job:
         box_side=generator.config.render.box_warp,
         ray_range=ray_range(generator),
     )
-    labels = np.asarray(to_label(frames.cameras))
-    if args.frames is None and fingerprint({"labels": labels}) != settings["frame_labels"]:
+    if args.frames is None and (changed := changes(frames, settings)):
         raise InputError(
-            f"{folder} has changed since {run} was made of it: its cameras are others; restore it, "
-            "or name frames of the same head by --frames"
+            f"{folder} has changed since {run} was made of it: its {changed} are others; restore "
+            "it, or name frames of the same head by --frames"
         )
     if args.identity is not None and not args.same_network:
         if settings.get("identity") == sha256(args.identity):
@@ -123,6 +123,16 @@ def prepare(run: Path, args: Args) -> _Job:
                 "would mark its own work; give another, or allow it by --same-network"
             )
     return _Job(run=run, result=result, frames=frames)
+
+
+def changes(frames: Frames, settings: dict) -> str | None:
+    """What a run was made of and is no longer: 'cameras', 'pictures', or None."""
+    labels = np.asarray(to_label(frames.cameras))
+    if fingerprint({"labels": labels}) != settings["frame_labels"]:
+        return "cameras"
+    # Runs from before these were noted may have seen others.
+    pictures = settings.get("frame_pictures")
+    return "pictures" if pictures and pictures != pictures_fingerprint(frames) else None
 
 
 def read_config(run: Path) -> dict:

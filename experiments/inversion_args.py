@@ -50,7 +50,8 @@ class Args:
         given. In tuning each device takes one at a time
       memory_budget: of each device, GB; all there is if not given. Fewer videos, views and rays at
         once are taken until the steps fit
-      views_at_once: views rendered together; fewer need less memory
+      views_at_once: views rendered together; fewer need less memory. A resumed run may take another
+        number of them, or of rays, and then rounds differently
       rays_at_once: rays of a view rendered together; must divide their number
       identity: model_ir_se50.pth, whose face embeddings then join the losses; for generators of 256
         pixels or more
@@ -59,8 +60,8 @@ class Args:
         estimates
       crop: take the central square of frames that are not square
       save_steps: steps from one saved state to the next
-      resume: go on with an interrupted run
-      overwrite: remove an earlier run from the folder
+      resume: go on with an interrupted run, of the same frames and with the same settings
+      overwrite: remove an earlier run from the folder; not if it is resumed
       coordinator: HOST:PORT of the first of several processes, each of which takes its share of the
         videos; they need one folder to write into
       processes: how many there are

@@ -88,16 +88,29 @@ class Inverter:
             if one.video.name not in self._failed:
                 with self._attempt(one.video):
                     ready.append((one, _job(one, number)))
-        if not ready:
-            return
-        fits = self._fitter.fit([job for _, job in ready])
-        for (one, job), fit in zip(ready, fits, strict=True):
+        for one, job, fit in self._fitted(ready):
             with self._attempt(one.video):
                 if fit.unusable:
                     raise InputError(f"{fit.stopped[0]}; check the generator and the frames")
                 one.fits[job.method.name] = fit
                 frames = one.video.frames
                 one.finished.append(measure(self._fitter, frames, job, fit, self._progress))
+
+    def _fitted(self, ready: list[tuple[_Running, Job]]) -> list[tuple[_Running, Job, Fit]]:
+        """Fit videos together; if that fails, each by itself, so that one alone can be blamed."""
+        if len(ready) > 1:
+            try:
+                fits = self._fitter.fit([job for _, job in ready])
+                return [(*pair, fit) for pair, fit in zip(ready, fits, strict=True)]
+            except Exception as error:
+                if _ends_all(error):
+                    raise
+                return [found for pair in ready for found in self._fitted([pair])]
+        found = []
+        for one, job in ready:
+            with self._attempt(one.video):
+                found.append((one, job, self._fitter.fit([job])[0]))
+        return found
 
     def _leave(self, one: _Running) -> Comparison:
         """Write what a finished run leaves, and report it."""
@@ -133,7 +146,7 @@ class Inverter:
         try:
             yield
         except Exception as error:
-            if not video.name or is_disk_full(error) or is_out_of_memory(error):
+            if not video.name or _ends_all(error):
                 raise
             self._failed.add(video.name)
             expected = isinstance(error, InputError)
@@ -142,6 +155,11 @@ class Inverter:
                 self._progress.say("".join(traceback.format_exception(error)))
             self._progress.say(f"{video.name} failed: {message}")
             self._report(Outcome(video=video.name, status="failed", message=message))
+
+
+def _ends_all(error: Exception) -> bool:
+    """Whether no other video would fare better."""
+    return is_disk_full(error) or is_out_of_memory(error)
 
 
 def _job(one: _Running, number: int) -> Job:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,10 +16,12 @@ from experiments.fingerprints import fingerprint
 from experiments.frames_io import Frames, load_frames
 from experiments.generators import EMBEDDED, load_generator, ray_range
 from experiments.inversion_args import Args
+from experiments.inversion_checks import check_names, check_numbers, check_rays, printable
 from experiments.methods import Method, choose_methods
 from experiments.networks import load_networks
 from experiments.presets import Preset, inversion_config
 from experiments.processes import ALONE, Share
+from experiments.settings import pictures_fingerprint, truth_fingerprint
 from experiments.video_list import find_videos, is_one_folder
 from experiments.view_changes import change_along
 from inversion.config import InversionConfig
@@ -91,49 +92,36 @@ def prepare(args: Args, share: Share = ALONE) -> Plan:
     """
     generator, metadata = load_generator(args.generator)
     networks = load_networks(generator.config.image_side, args.identity)
-    for name in ("videos_at_once", "views_per_step", "views_at_once", "rays_at_once", "save_steps"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name.replace('_', '-')} {value} must be at least 1")
-    if args.pixel_weight is not None and not 0 <= args.pixel_weight < math.inf:
-        raise InputError(f"--pixel-weight {args.pixel_weight} must be 0 or a positive number")
-    if args.target_lpips is not None and not args.target_lpips > 0:
-        raise InputError(f"--target-lpips {args.target_lpips} must be positive")
-    if args.memory_budget is not None and not args.memory_budget > 0:
-        raise InputError(f"--memory-budget {args.memory_budget} must be positive, in GB")
+    check_numbers(args)
     config = choose_config(args)
-    shared = {"generator": generator, "metadata": metadata, "networks": networks, "config": config}
-    lpips = networks.lpips
-
-    def prepared(name: str, folder: Path, run: Path) -> Video:
-        return prepare_video(args, name, folder, run, generator, metadata, config, lpips)
-
-    if is_one_folder(args.frames):
+    check_rays(args, config, generator.config.neural_side)
+    plan = Plan(
+        generator=generator,
+        metadata=metadata,
+        networks=networks,
+        config=config,
+        videos=[],
+        share=share,
+        several=not is_one_folder(args.frames),
+    )
+    if not plan.several:
         if share.count > 1:
             raise InputError(f"{share.count} processes cannot share one video; name several")
-        return Plan(**shared, videos=[prepared("", args.frames[0], args.run)], share=share)
-    videos, refused, found = [], {}, find_videos(args.frames)
+        return replace(plan, videos=[prepare_video(args, plan, "", args.frames[0], args.run)])
+    videos, refused = [], {}
+    found = {printable(name): path for name, path in find_videos(args.frames).items()}
     for name in list(found)[share.number :: share.count]:
         try:
-            videos.append(prepared(name, found[name], args.run / name))
+            videos.append(prepare_video(args, plan, name, found[name], args.run / name))
         except InputError as error:
             refused[name] = str(error)
-    return Plan(
-        **shared, videos=videos, share=share, several=True, names=tuple(found), refused=refused
-    )
+    return replace(plan, videos=videos, names=tuple(found), refused=refused)
 
 
-def prepare_video(
-    args: Args,
-    name: str,
-    folder: Path,
-    run: Path,
-    generator: TriPlaneGenerator,
-    metadata: dict,
-    config: InversionConfig,
-    lpips: Lpips,
-) -> Video:
-    """The same for one video."""
+def prepare_video(args: Args, plan: Plan, name: str, folder: Path, run: Path) -> Video:
+    """The same for one video, of what the plan says of all."""
+    check_names(folder, run)
+    generator = plan.generator
     frames = load_frames(
         folder,
         image_side=generator.config.image_side,
@@ -142,8 +130,8 @@ def prepare_video(
         box_side=generator.config.render.box_warp,
         ray_range=ray_range(generator),
     )
-    methods = plan_methods(args, frames, lpips)
-    settings = describe(args, config, metadata, folder, frames, methods)
+    methods = plan_methods(args, frames, plan.networks.lpips)
+    settings = describe(args, plan.config, plan.metadata, folder, frames, methods)
     return Video(
         name=name, folder=folder, run=run, frames=frames, methods=methods, settings=settings
     )
@@ -220,6 +208,8 @@ def describe(
     return {
         "frames": folder.name,
         "frame_labels": fingerprint({"labels": labels}),
+        "frame_pictures": pictures_fingerprint(frames),
+        "frame_truth": truth_fingerprint(frames),
         "num_frames": len(frames),
         "generator": metadata["fingerprint"],
         "views": len(last.frames),

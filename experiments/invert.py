@@ -11,11 +11,15 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import tyro
 
 from experiments import compilation_cache
-from experiments.errors import explained
+from experiments.disk import check_writable
+from experiments.errors import InputError, explained
+from experiments.fitting import Fitter
 from experiments.generators import disk_bytes
 from experiments.inversion_args import DEMO, Args
 from experiments.inversion_batches import Inverter
@@ -27,6 +31,8 @@ from experiments.progress import Progress
 from experiments.refined_frames import refine_first
 from experiments.run_lock import RunLock
 from experiments.runs import RunFolder
+from experiments.settings import OtherSettings
+from experiments.video_list import is_one_folder
 
 __all__ = ["DEMO", "Args", "main", "prepare"]
 
@@ -37,12 +43,13 @@ def main(args: Args) -> bool:
     Returns:
       Whether everything went as it should: no video failed, no stage ended early.
     """
+    if args.resume:  # nothing of what will go on
+        args = dataclasses.replace(args, overwrite=False)
+    if not is_one_folder(args.frames):  # by every process, before any can have written there
+        Outcomes(args.run, ()).check(resume=args.resume, overwrite=args.overwrite)
     share = join_processes(args.coordinator, args.processes, args.process)
     progress, started = Progress(), time.perf_counter()
     with progress.task("reading generator and frames"):
-        plan = prepare(args, share)
-    if choose_refinement(args):  # after the check of what was given
-        args = refine_first(args, plan, progress)
         plan = prepare(args, share)
     fine = (invert_several if plan.several else invert_one)(args, plan, progress)
     where = args.run / ("index.html" if plan.several else "report.html")
@@ -53,11 +60,22 @@ def main(args: Args) -> bool:
 def invert_one(args: Args, plan: Plan, progress: Progress) -> bool:
     """One video, in the run folder itself."""
     outcomes: list[Outcome] = []
-    # The folder is taken before the long work begins.
-    with open_run(args, plan, plan.videos[0], resume=args.resume) as run:
+    needed_bytes = disk_bytes(plan.generator, len(plan.videos[0].methods))
+    # The folder is taken before the long work begins, and changed once nothing can be refused.
+    with RunFolder.take(
+        args.run, resume=args.resume, overwrite=args.overwrite, needed_bytes=needed_bytes
+    ) as run:
+        if choose_refinement(args):
+            plan = refine_first(args, plan, progress)
+        video = plan.videos[0]
+        if args.resume:
+            run.go_on(video.settings)
         fitter, _ = prepare_fitter(args, plan, progress)
-        inverter = Inverter(plan, fitter, progress, lambda video: run, outcomes.append)
-        compared = inverter.invert(plan.videos)
+        if not args.resume:
+            run.begin(video.settings, video.folder)
+        inverter = Inverter(plan, fitter, progress, lambda _: run, outcomes.append)
+        with going_on():
+            compared = inverter.invert(plan.videos)
     for sentence in compared[0].sentences():
         progress.say(sentence)
     return outcomes[0].status == "done"
@@ -65,50 +83,56 @@ def invert_one(args: Args, plan: Plan, progress: Progress) -> bool:
 
 def invert_several(args: Args, plan: Plan, progress: Progress) -> bool:
     """Several videos, batch by batch; those that an earlier run finished are left as they are."""
-    outcomes = Outcomes(args.run, plan.names)
-    args.run.mkdir(parents=True, exist_ok=True)
-    number = plan.share.number
-    lock = RunLock(args.run / (f"run{number}.lock" if number else "run.lock"))
-    lock.acquire()
-    try:
+    check_writable(args.run)
+    outcomes, number = Outcomes(args.run, plan.names), plan.share.number
+    with RunLock(args.run / (f"run{number}.lock" if number else "run.lock")):
+        if not number:  # the first alone says what the folder is for
+            outcomes.check(resume=args.resume, overwrite=args.overwrite)
+        if choose_refinement(args):
+            plan = refine_first(args, plan, progress)
+        plan = without_changed(args, plan)
+        mine = [*(video.name for video in plan.videos), *plan.refused]
+        waiting = [video for video in plan.videos if not is_done(args, outcomes, video)]
+        waiting = dataclasses.replace(plan, videos=waiting)
+        fitter, at_once = prepare_fitter(args, waiting, progress) if waiting.videos else (None, 1)
         if not number:
-            outcomes.claim(resume=args.resume, overwrite=args.overwrite)
+            outcomes.claim()
+        if args.overwrite:
+            outcomes.forget(mine)
         for name, message in plan.refused.items():
             progress.say(f"{name} refused: {message}")
             outcomes.write(Outcome(video=name, status="failed", message=message))
-        waiting = [video for video in plan.videos if not is_done(args, outcomes, video)]
-        if waiting:
-            remaining = dataclasses.replace(plan, videos=waiting)
-            fitter, at_once = prepare_fitter(args, remaining, progress)
-
-            def report(outcome: Outcome) -> None:
-                outcomes.write(outcome)
-                progress.end_row(outcome.video, outcome.status)
-
-            inverter = Inverter(
-                plan, fitter, progress,
-                lambda video: open_run(args, plan, video, resume=begun(args, video)),
-                report,
-            )  # fmt: skip
-            done = 0
-            with progress.table([video.name for video in waiting]):
-                for batch in batches(waiting, at_once):
-                    names = ", ".join(video.name for video in batch)
-                    progress.say(f"{done} of {len(waiting)} videos done; now {names}")
-                    inverter.invert(batch)
-                    done += len(batch)
+        if fitter is not None:
+            with going_on():
+                invert_batches(args, waiting, fitter, at_once, outcomes, progress)
         ended = outcomes.summarise()
-    finally:
-        lock.release()
     progress.say(table(ended))
-    mine = [o for o in ended if o.video in {v.name for v in plan.videos} | set(plan.refused)]
-    return all(outcome.status == "done" for outcome in mine)
+    return all(outcome.status == "done" for outcome in ended if outcome.video in mine)
 
 
-def open_run(args: Args, plan: Plan, video: Video, *, resume: bool) -> RunFolder:
-    """The video's run folder, new or continued."""
+def invert_batches(
+    args: Args, plan: Plan, fitter: Fitter, at_once: int, outcomes: Outcomes, progress: Progress
+) -> None:
+    """Videos, so many at once, each in its run folder."""
+
+    def report(outcome: Outcome) -> None:
+        outcomes.write(outcome)
+        progress.end_row(outcome.video, outcome.status)
+
+    inverter = Inverter(plan, fitter, progress, lambda video: open_run(args, plan, video), report)
+    done, videos = 0, plan.videos
+    with progress.table([video.name for video in videos]):
+        for batch in batches(videos, at_once):
+            names = ", ".join(video.name for video in batch)
+            progress.say(f"{done} of {len(videos)} videos done; now {names}")
+            inverter.invert(batch)
+            done += len(batch)
+
+
+def open_run(args: Args, plan: Plan, video: Video) -> RunFolder:
+    """The run folder of one of several videos, new or continued."""
     needed_bytes = disk_bytes(plan.generator, len(video.methods))
-    if resume:
+    if begun(args, video):
         return RunFolder.resume(video.run, video.settings, needed_bytes=needed_bytes)
     return RunFolder.create(
         video.run,
@@ -120,19 +144,45 @@ def open_run(args: Args, plan: Plan, video: Video, *, resume: bool) -> RunFolder
 
 
 def begun(args: Args, video: Video) -> bool:
-    """Whether an earlier run of several began this video."""
+    """Whether an earlier run of several began this video, and this one goes on."""
     return args.resume and RunFolder.begun(video.run)
 
 
 def is_done(args: Args, outcomes: Outcomes, video: Video) -> bool:
-    """Whether an earlier run finished this video, with the same settings."""
-    if not begun(args, video) or outcomes.read(video.name).status != "done":
-        return False
-    RunFolder.resume(video.run, video.settings).close()
-    return True
+    """Whether an earlier run finished this video."""
+    return begun(args, video) and outcomes.read(video.name).status == "done"
+
+
+def without_changed(args: Args, plan: Plan) -> Plan:
+    """The plan with those videos refused whose frames are not those that their runs began with.
+
+    Raises:
+      InputError: if the runs began with other options.
+    """
+    videos, refused = [], dict(plan.refused)
+    for video in plan.videos:
+        try:
+            if begun(args, video):
+                RunFolder.check_settings(video.run, video.settings)
+            videos.append(video)
+        except OtherSettings as error:
+            refused[video.name] = error.of_one_video()
+        except InputError as error:
+            refused[video.name] = str(error)
+    return dataclasses.replace(plan, videos=videos, refused=refused)
+
+
+@contextmanager
+def going_on() -> Iterator[None]:
+    """Once a run has begun, Ctrl-C says how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        advice = "--resume goes on from the last save, or from the start if there is none"
+        raise KeyboardInterrupt(str(interrupt) or advice) from None
 
 
 if __name__ == "__main__":
-    with explained(interrupted="--resume continues from the last save"):
+    with explained(interrupted="give the same command again"):
         compilation_cache.enable()
         sys.exit(0 if main(tyro.cli(Args)) else 1)

@@ -6,7 +6,7 @@ import fcntl
 import html
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,29 +73,34 @@ class Outcomes:
         """Whether a folder holds a run of several videos."""
         return (folder / _MARK).exists()
 
-    def claim(self, *, resume: bool, overwrite: bool) -> None:
-        """Note the videos in the folder.
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """Refuse a folder in which these videos must not be inverted; nothing is written.
 
         Raises:
           InputError: if it holds another run that is neither to be continued nor overwritten.
         """
-        mark = self.folder / _MARK
+        begun = self.begun(self.folder)
         if RunFolder.begun(self.folder):
             raise InputError(f"{self.folder} holds a run of one video; choose another --run")
-        if mark.exists() and not (resume or overwrite):
+        if begun and not (resume or overwrite):
             raise InputError(
                 f"{self.folder} holds a run of several videos already; continue it with --resume, "
                 "or choose another --run"
             )
-        if resume and not mark.exists():
+        if resume and not begun:
             raise InputError(
                 f"{self.folder} holds no run of several videos to resume; start it without --resume"
             )
-        if overwrite:
-            for name in self.names:
-                self._file(name).unlink(missing_ok=True)
+
+    def claim(self) -> None:
+        """Note the videos in the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(mark, {"format": _FORMAT, "videos": self.names})
+        write_json(self.folder / _MARK, {"format": _FORMAT, "videos": self.names})
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Forget how videos of an earlier run ended."""
+        for name in names:
+            self._file(name).unlink(missing_ok=True)
 
     def read(self, name: str) -> Outcome:
         """How a video ended; 'waiting' if it did not yet."""
@@ -108,10 +113,14 @@ class Outcomes:
         """Note how a video ended, and write the summary of all anew."""
         with self._locked():
             write_json(self._file(outcome.video), outcome)
-            self.summarise()
+            self._summarise()
 
     def summarise(self) -> list[Outcome]:
         """Write summary.json, summary.md and index.html."""
+        with self._locked():
+            return self._summarise()
+
+    def _summarise(self) -> list[Outcome]:
         outcomes = [self.read(name) for name in self.names]
         write_json(self.folder / "summary.json", {"videos": outcomes})
         rows = [_row(outcome) for outcome in outcomes]

@@ -12,20 +12,24 @@ view/         of experiments.view
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from experiments.disk import check_space, check_writable, flat, plain, write_json
+from experiments.disk import check_space, check_writable, write_json
 from experiments.errors import InputError
 from experiments.run_lock import RunLock
+from experiments.settings import check_same
 from experiments.versions import versions
 
 STATES = "state"
 _LOCK, _CONFIG = "run.lock", "config.json"
 _FORMAT = "eg3d_jax run 1"
+# What a killed write of ours leaves, and what file managers do.
+_LITTER = re.compile(r"\..+\.\d+|\.DS_Store|Thumbs\.db|desktop\.ini")
 _OWN_FOLDERS = (STATES, "result", "pictures", "tensorboard")
 # What other commands make of the result.
 _LATER_FOLDERS = ("render", "mesh", "edit", "evaluation", "view")
@@ -50,66 +54,104 @@ class RunFolder:
         overwrite: bool = False,
         frames_folder: Path | None = None,
     ) -> RunFolder:
-        """Start a run in a new or empty folder.
+        """Start a run in a new or empty folder, as `take` and `begin` do.
 
         Args:
-          path: the folder; made if missing.
-          settings: everything that the result depends on; dataclasses, paths and arrays are taken.
-          needed_bytes: disk space that the run will fill.
-          overwrite: remove an earlier run from the folder. Only a folder that holds a run, and
-            only the files of a run in it, are touched.
-          frames_folder: where the frames lie, noted for later commands; no setting, as they may
-            move.
+          path: see `take`.
+          settings: see `begin`.
+          needed_bytes: see `take`.
+          overwrite: see `take`.
+          frames_folder: see `begin`.
 
         Raises:
-          InputError: if the folder holds anything else, is in use, or cannot be written.
+          InputError: see `take`.
         """
-        run = cls(Path(path))
-        run._prepare(needed_bytes)
+        run = cls.take(path, overwrite=overwrite, needed_bytes=needed_bytes)
         with _release_on_error(run):
-            earlier = cls.begun(run.path)
-            if earlier and not overwrite:
-                raise InputError(
-                    f"{run.path} holds a run already; continue it with --resume, or choose another "
-                    "--run"
-                )
-            if earlier:
-                run._check_format()
-                run._clear()
-            others = sorted(p.name for p in run.path.iterdir() if p.name != _LOCK)
-            if others:
-                raise InputError(
-                    f"{run.path} is not empty and not a run (it holds {', '.join(others[:3])}); "
-                    "choose another --run"
-                )
-            content = {
-                "format": _FORMAT,
-                "settings": settings,
-                "frames_folder": None if frames_folder is None else frames_folder.resolve(),
-                "versions": versions(),
-            }
-            run.write_json(_CONFIG, content)
-            run._make_folders()
+            run.begin(settings, frames_folder)
         return run
 
     @classmethod
     def resume(
         cls, path: Path | str, settings: Mapping[str, Any], *, needed_bytes: int = 0
     ) -> RunFolder:
-        """Open the folder of an earlier run to go on with it.
+        """Open the folder of an earlier run to go on with it, as `take` and `go_on` do.
 
         Raises:
-          InputError: if there is no run, its settings differ (the message names which), or the
-            folder is in use or cannot be written.
+          InputError: see both.
+        """
+        run = cls.take(path, resume=True, needed_bytes=needed_bytes)
+        with _release_on_error(run):
+            run.go_on(settings)
+        return run
+
+    @classmethod
+    def take(
+        cls,
+        path: Path | str,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        needed_bytes: int = 0,
+    ) -> RunFolder:
+        """Lock a folder that a run may begin or go on in; nothing in it is changed yet.
+
+        Args:
+          path: the folder; made if missing.
+          resume: the run in it will go on. If not, it must be new or empty.
+          overwrite: or hold a run and nothing else.
+          needed_bytes: disk space that the run will fill.
+
+        Raises:
+          InputError: if there is no run to go on with, or something that must not be removed, or
+            the folder is in use or cannot be written.
         """
         run = cls(Path(path))
-        if not cls.begun(run.path):
+        if resume and not cls.begun(run.path):
             raise InputError(f"{run.path} holds no run to resume; start it without --resume")
-        run._prepare(needed_bytes)
+        check_writable(run.path)
+        check_space(run.path, needed_bytes)
+        run._lock.acquire()
         with _release_on_error(run):
-            run._check_settings(settings)
-            run._make_folders()
+            if not resume:
+                run._check_new(overwrite)
         return run
+
+    def begin(self, settings: Mapping[str, Any], frames_folder: Path | None = None) -> None:
+        """Start a run in a folder taken for a new one, in place of what it held.
+
+        Args:
+          settings: everything that the result depends on; dataclasses, paths and arrays are taken.
+          frames_folder: where the frames lie, noted for later commands; no setting, as they may
+            move.
+        """
+        self._clear()
+        content = {
+            "format": _FORMAT,
+            "settings": settings,
+            "frames_folder": None if frames_folder is None else frames_folder.resolve(),
+            "versions": versions(),
+        }
+        self.write_json(_CONFIG, content)
+        self._make_folders()
+
+    def go_on(self, settings: Mapping[str, Any]) -> None:
+        """Go on with the run in the folder.
+
+        Raises:
+          InputError: see `check_settings`.
+        """
+        self.check_settings(self.path, settings)
+        self._make_folders()
+
+    @classmethod
+    def check_settings(cls, path: Path, settings: Mapping[str, Any]) -> None:
+        """Refuse to go on with the run in a folder with other settings.
+
+        Raises:
+          InputError: if they differ (`OtherSettings`, naming which), or are not known.
+        """
+        check_same(path, cls._config(path).get("settings", {}), settings)
 
     @staticmethod
     def begun(path: Path) -> bool:
@@ -155,10 +197,24 @@ class RunFolder:
         """Write plain values, dataclasses, paths and arrays; the file changes at once or not."""
         return write_json(self.path / name, content)
 
-    def _prepare(self, needed_bytes: int) -> None:
-        check_writable(self.path)
-        check_space(self.path, needed_bytes)
-        self._lock.acquire()
+    def _check_new(self, overwrite: bool) -> None:
+        """Refuse a folder that holds a run to be kept, or what no run of ours left."""
+        known = {_LOCK}
+        if self.begun(self.path):
+            if not overwrite:
+                raise InputError(
+                    f"{self.path} holds a run already; continue it with --resume, or choose "
+                    "another --run"
+                )
+            self._config(self.path)
+            known |= {*_OWN_FOLDERS, *_LATER_FOLDERS, *_OWN_FILES}
+        found = sorted(p.name for p in self.path.iterdir() if not _LITTER.fullmatch(p.name))
+        others = [name for name in found if name not in known]
+        if others:
+            raise InputError(
+                f"{self.path} holds {', '.join(others[:3])}, which is not of a run; move it away, "
+                "or choose another --run"
+            )
 
     def _make_folders(self) -> None:
         for name in _OWN_FOLDERS:
@@ -170,8 +226,9 @@ class RunFolder:
         for name in _OWN_FILES:
             (self.path / name).unlink(missing_ok=True)
 
-    def _check_format(self) -> dict[str, Any]:
-        path = self.path / _CONFIG
+    @staticmethod
+    def _config(folder: Path) -> dict[str, Any]:
+        path = folder / _CONFIG
         try:
             config = json.loads(path.read_text())
         except (OSError, ValueError) as error:
@@ -179,21 +236,6 @@ class RunFolder:
         if not isinstance(config, dict) or config.get("format") != _FORMAT:
             raise InputError(f"{path} is not of a run of this program; choose another --run")
         return config
-
-    def _check_settings(self, settings: Mapping[str, Any]) -> None:
-        then, now = flat(self._check_format().get("settings")), flat(plain(settings))
-        missing = "(none)"
-        differ = [
-            f"{name} was {then.get(name, missing)}, is {now.get(name, missing)}"
-            for name in sorted({*then, *now})
-            if then.get(name, missing) != now.get(name, missing)
-        ]
-        if differ:
-            more = f"; and {len(differ) - 5} more" if len(differ) > 5 else ""
-            raise InputError(
-                f"{self.path} was started with other settings: {'; '.join(differ[:5])}{more}; "
-                "resume with the same ones, or choose another --run"
-            )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from experiments.errors import InputError
-from experiments.evaluate import Args, main
+from experiments.evaluate import Args, main, prepare
 from experiments.evaluation_files import Evaluated
 from experiments.fingerprints import fingerprint
 from experiments.results import load_result, save_result
@@ -112,6 +112,15 @@ def test_frames_that_changed_are_refused_unless_named(run, visible_inputs, tmp_p
         main(Args(runs=(run,)))
     main(Args(runs=(run,), frames=tmp_path / "frames"))
     assert json.loads((run / "evaluation" / "metrics.json").read_text())["run"] == "run"
+
+
+def test_other_pictures_are_refused_unless_named(run, visible_inputs):
+    config = json.loads((run / "config.json").read_text())
+    config["settings"]["frame_pictures"] = "of others"
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="its pictures are others"):
+        prepare(run, Args())
+    prepare(run, Args(frames=visible_inputs / "frames"))
 
 
 @pytest.mark.parametrize(

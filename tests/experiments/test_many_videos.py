@@ -185,13 +185,14 @@ def test_videos_come_from_folders_patterns_and_lists(tmp_path):
 def test_a_process_may_write_before_the_first_claims_the_folder(tmp_path):
     outcomes = Outcomes(tmp_path, ("a", "b"))
     outcomes.write(Outcome(video="b", status="failed", message="no frames"))
-    outcomes.claim(resume=False, overwrite=False)
+    outcomes.check(resume=False, overwrite=False)
+    outcomes.claim()
     assert [o.status for o in outcomes.summarise()] == ["waiting", "failed"]
 
 
 def test_outcomes_are_summed_up_as_they_come(tmp_path):
     outcomes = Outcomes(tmp_path, ("a", "<b>"))
-    outcomes.claim(resume=False, overwrite=False)
+    outcomes.claim()
     outcomes.write(Outcome(video="<b>", status="failed", message="no <frames>"))
     assert [o.status for o in outcomes.summarise()] == ["waiting", "failed"]
     assert "&lt;b&gt;" in (tmp_path / "index.html").read_text()
@@ -199,8 +200,9 @@ def test_outcomes_are_summed_up_as_they_come(tmp_path):
     outcomes.write(Outcome(video="a", status="done", seconds=61.0, result={"groups": groups}))
     assert "| a | done | 21.25 | 20.00 | 0.500 | 1:01 |" in table(outcomes.summarise())
     with pytest.raises(InputError, match="--resume"):
-        Outcomes(tmp_path, ("c",)).claim(resume=False, overwrite=False)
-    Outcomes(tmp_path, ("a", "<b>")).claim(resume=False, overwrite=True)
-    assert {o.status for o in outcomes.summarise()} == {"waiting"}
+        outcomes.check(resume=False, overwrite=False)
+    outcomes.check(resume=False, overwrite=True)
+    outcomes.forget(["a"])
+    assert [o.status for o in outcomes.summarise()] == ["waiting", "failed"]
     with pytest.raises(InputError, match="no run of several"):
-        Outcomes(tmp_path / "new", ("a",)).claim(resume=True, overwrite=False)
+        Outcomes(tmp_path / "new", ("a",)).check(resume=True, overwrite=False)

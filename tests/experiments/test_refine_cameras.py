@@ -168,20 +168,21 @@ def test_an_inversion_takes_refined_labels_once_they_are_made(
     usual = refine_cameras.Args(  # nine views of four frames are four
         views=9, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1
     )
-    refined = refine_first(args, invert.prepare(args), Progress(), usual)
-    (copy,) = refined.frames
-    assert copy == tmp_path / "run_frames"
+    refined = refine_first(args, invert.prepare(args), Progress(), usual).videos[0]
+    copy = tmp_path / "run_frames"
+    assert refined.folder == copy
     assert np.any(read_labels(copy)["0.png"] != read_labels(wrong)["0.png"])
-    plan = invert.prepare(refined)
-    np.testing.assert_allclose(plan.videos[0].frames.cameras.cam2world, cameras_in(copy).cam2world)
+    np.testing.assert_allclose(refined.frames.cameras.cam2world, cameras_in(copy).cam2world)
     made = (copy / "refinement.json").stat().st_mtime_ns
-    again = refine_first(args, invert.prepare(args), Progress(), usual)
-    assert again == refined
+    again = refine_first(args, invert.prepare(args), Progress(), usual).videos[0]
+    assert again.settings == refined.settings
     assert (copy / "refinement.json").stat().st_mtime_ns == made
     # Of several videos, one that is refused stays so, and one that cannot be refined is inverted
     # as it is.
     several = dataclasses.replace(args, frames=(wrong, tmp_path / "missing"))
     nothing = dataclasses.replace(usual, joint_steps=0)
-    kept = refine_first(several, invert.prepare(several), Progress(), nothing)
-    assert kept.frames == several.frames
+    plan = invert.prepare(several)
+    kept = refine_first(several, plan, Progress(), nothing)
+    assert [video.folder for video in kept.videos] == [wrong]
+    assert kept.refused == plan.refused
     assert "the cameras stay as given" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from experiments import disk, states
 from experiments.errors import InputError
 from experiments.run_lock import RunLock
 from experiments.runs import RunFolder
+from experiments.settings import OtherSettings, check_same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +83,36 @@ def test_an_earlier_run_is_kept_unless_told_otherwise(tmp_path):
     with RunFolder.create(tmp_path, _SETTINGS, overwrite=True) as run:
         assert states.load(run.states, {"x": jnp.zeros(2)}) is None
         assert not any((tmp_path / name).exists() for name in later)
+
+
+def test_what_holds_other_files_is_not_cleared(tmp_path):
+    RunFolder.create(tmp_path, _SETTINGS).close()
+    (tmp_path / "result" / "latents.npz").write_text("")
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(InputError, match="holds notes.txt"):
+        RunFolder.create(tmp_path, _SETTINGS, overwrite=True)
+    assert (tmp_path / "result" / "latents.npz").exists()
+    (tmp_path / "notes.txt").rename(tmp_path / ".metrics.json.123")  # a killed write of ours
+    (tmp_path / ".DS_Store").write_text("")
+    RunFolder.create(tmp_path, _SETTINGS, overwrite=True).close()
+    assert not (tmp_path / "result" / "latents.npz").exists()
+
+
+def test_a_folder_that_is_taken_is_changed_only_when_the_run_begins(tmp_path):
+    RunFolder.create(tmp_path, _SETTINGS).close()
+    (tmp_path / "log.csv").write_text("old")
+    with RunFolder.take(tmp_path, overwrite=True) as run:
+        assert (tmp_path / "log.csv").read_text() == "old"
+        run.begin(_SETTINGS)
+        assert not (tmp_path / "log.csv").exists()
+
+
+def test_what_is_done_at_once_may_change_and_what_was_not_noted_is_taken_as_it_is(tmp_path):
+    then = {"inversion": {"rays_at_once": None, "update": "joint"}, "frame_labels": "x"}
+    now = {"inversion": {"rays_at_once": 64, "update": "joint"}, "frame_labels": "x"}
+    check_same(tmp_path, then, now | {"frame_pictures": "a"})
+    with pytest.raises(OtherSettings, match="frame_pictures was a, is b"):
+        check_same(tmp_path, then | {"frame_pictures": "a"}, now | {"frame_pictures": "b"})
 
 
 def test_an_overwriting_that_was_killed_anywhere_can_be_repeated(tmp_path, monkeypatch):
