@@ -164,7 +164,8 @@ def assert_close(run, other, names):
 def test_videos_come_from_folders_patterns_and_lists(tmp_path):
     for name in ("x/head", "y/head", "z"):
         (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "list.txt").write_text("x/head  # the first\n\nz\n")
+    text = "x/head  # the first\n\nz\n"
+    (tmp_path / "list.txt").write_text(text, encoding="utf-8-sig")  # as some editors do
     assert is_one_folder([tmp_path / "z"])
     assert not is_one_folder([tmp_path / "*"])
     assert not is_one_folder([tmp_path / "list.txt"])
@@ -174,6 +175,7 @@ def test_videos_come_from_folders_patterns_and_lists(tmp_path):
         "z": tmp_path / "z",
     }
     for sources, message in (
+        ([], "--frames names nothing"),
         ([tmp_path / "q*"], "matches no folder"),
         ([tmp_path / "no.txt"], "cannot be read"),
         ([tmp_path / "z", tmp_path / "z"], "twice"),
