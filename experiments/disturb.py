@@ -19,6 +19,7 @@ from experiments.disk import write_json
 from experiments.errors import InputError, explained
 from experiments.frames_io import load_frames
 from experiments.labels import write_labels
+from experiments.seeds import check_seed
 from inversion.camera_motion import CameraMotion, CameraSpread, moved
 
 MARK = "disturbance.json"
@@ -52,6 +53,7 @@ def main(args: Args) -> None:
     for name, most in (("degrees", 180.0), ("percent", 50.0)):
         if not 0 <= getattr(args, name) <= most:
             raise InputError(f"--{name} {getattr(args, name)} must be from 0 to {most:.0f}")
+    check_seed(args.seed)
     frames = load_frames(args.frames, image_side=64, crop=args.crop)
     copy_frames(frames, args.output, MARK, overwrite=args.overwrite)
     cameras = disturbed(frames.cameras, args.degrees, args.percent, args.seed)

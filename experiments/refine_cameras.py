@@ -34,6 +34,7 @@ from experiments.labels import read_labels, write_labels
 from experiments.networks import load_networks
 from experiments.pictures import grid, save_png, to_uint8
 from experiments.progress import Progress
+from experiments.seeds import check_seed
 from inversion.camera_motion import CameraSpread, pose_errors
 from inversion.latents import repeat_latents
 from inversion.poses import PoseConfig
@@ -137,6 +138,7 @@ def check(args: Args) -> None:
     for name in ("views", "joint_steps", "latent_steps", "coarse_steps", "fine_steps"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be 1 or more")
+    check_seed(args.seed)
 
 
 def picture_path(args: Args) -> Path:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from experiments.errors import InputError
 from experiments.frames_io import check_images, load_frames, read_image, read_images
+from experiments.labels import natural_key
 
 
 def _refusal(folder, **options):
@@ -46,6 +47,14 @@ def test_labels_may_be_a_dictionary_in_any_order(frames_folder, labels):
     text = json.dumps({"labels": dict(reversed(labels.items()))})
     (frames_folder / "dataset.json").write_text(text)
     assert load_frames(frames_folder, image_side=16).names[9] == "frame10.png"
+
+
+def test_digits_that_are_no_numbers_are_letters_of_names():
+    assert sorted(["²1.png", "a10.png", "a2.png"], key=natural_key) == [
+        "a2.png",
+        "a10.png",
+        "²1.png",
+    ]
 
 
 def test_pixels_keep_their_value_at_the_generators_own_size(frames_folder):
@@ -125,7 +134,7 @@ def test_truth_beside_the_frames_is_read(frames_folder):
     ],
 )
 def test_a_mask_is_inside_from_half_opacity_on(frames_folder, values):
-    np.savez(frames_folder / "mask.npz", mask=np.broadcast_to(values, (12, 1, 5)))
+    np.savez(frames_folder / "mask.npz", mask=np.broadcast_to(values, (12, 5, 5)))
     mask = load_frames(frames_folder, image_side=16).mask
     assert mask is not None
     np.testing.assert_array_equal(mask[0, 0], [False, False, False, True, True])
@@ -304,7 +313,12 @@ def test_wrong_truth_is_refused(frames_folder):
     np.savez(path, other=np.zeros(3))
     assert "no array named depth" in _refusal(frames_folder)
     np.savez(path, depth=np.zeros((3, 4, 4)))
-    assert "[12, height, width]" in _refusal(frames_folder)
+    assert "[12, side, side]" in _refusal(frames_folder)
+    np.savez(path, depth=np.zeros((12, 8, 4)))
+    assert "float64 [12, 8, 4]; it must be numbers [12, side, side]" in _refusal(frames_folder)
+    with path.open("wb") as file:
+        np.save(file, np.zeros((12, 4, 4)))
+    assert "depth.npz is a lone array, no archive" in _refusal(frames_folder)
     np.savez(path, depth=np.full((12, 4, 4), np.inf))
     assert "not finite" in _refusal(frames_folder)
     path.write_bytes(path.read_bytes()[:40])

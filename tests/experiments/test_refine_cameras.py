@@ -114,6 +114,7 @@ def test_what_shakes_is_taken_out_after_each_alignment_if_asked(
         ({"latent_steps": 0}, "--latent-steps"),
         ({"coarse_steps": 0}, "--coarse-steps"),
         ({"fine_steps": 0}, "--fine-steps"),
+        ({"seed": 2**32}, "seed 4294967296 is outside"),
     ],
 )
 def test_bad_input_is_refused(visible_inputs, wrong, tmp_path, change, said):
@@ -132,6 +133,8 @@ def test_the_frames_own_folder_and_foreign_pictures_are_left_alone(frames, tmp_p
         disturb.main(disturb.Args(frames=frames, output=tmp_path))
     with pytest.raises(InputError, match="--degrees 400"):
         disturb.main(disturb.Args(frames=frames, output=tmp_path, degrees=400.0))
+    with pytest.raises(InputError, match="seed -1 is outside"):
+        disturb.main(disturb.Args(frames=frames, output=tmp_path, seed=-1))
     assert read_labels(frames)
 
 

@@ -87,7 +87,8 @@ def test_batches_hold_every_video_once_and_are_alike(shapes, size):
     [
         ((None, 2, 0), "need --coordinator"),
         (("127.0.0.1:1", 2, 2), "from 0 to 1"),
-        (("nowhere", 1, 0), "did not meet"),
+        (("nowhere", 1, 0), "must be HOST:PORT"),
+        (("127.0.0.1:1", None, None), "did not meet"),
     ],
 )
 def test_processes_that_cannot_meet_are_refused(options, message):
