@@ -128,7 +128,7 @@ def save(
             checkpointer.save(partial / _ARRAYS, stored)
         # orbax may leave a note with the path of this machine, which nothing reads
         (partial / _ARRAYS / "commit_success.txt").unlink(missing_ok=True)
-        metadata["files"] = _digests(partial / _ARRAYS)
+        metadata["files"] = digests(partial / _ARRAYS)
         (partial / _JSON).write_text(json.dumps(metadata, indent=1) + "\n")
         _replace(partial, folder)
     finally:
@@ -136,14 +136,15 @@ def save(
     return metadata
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    digests = {}
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of all files of a folder, by their path in it."""
+    found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            digests[path.relative_to(folder).as_posix()] = digest
-    return digests
+            found[path.relative_to(folder).as_posix()] = digest
+    return found
 
 
 def check_free(folder: str | Path, *, overwrite: bool = False) -> None:
@@ -209,7 +210,7 @@ def load(folder: str | Path) -> tuple[TriPlaneGenerator, dict[str, Any]]:
     target = {
         name: np.empty(variable.shape, metadata["dtype"]) for name, (_, variable) in places.items()
     }
-    if _digests(folder / _ARRAYS) != metadata["files"]:  # orbax would fail less legibly
+    if digests(folder / _ARRAYS) != metadata["files"]:  # orbax would fail less legibly
         raise ValueError(f"{folder}: files in {_ARRAYS} are missing or damaged; {advice}")
     try:
         with ocp.StandardCheckpointer() as checkpointer:

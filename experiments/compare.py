@@ -85,6 +85,8 @@ def main(args: Args) -> None:
     """Run the command; errors that a user can act on are `InputError`s."""
     progress = Progress()
     jobs = jobs_of(args)
+    # Made of the runs alone, so that an earlier call's files may always be replaced.
+    output_folder.check(args.output, MARK, FILES, overwrite=True)
     check_writable(args.output, option="--output")
     planned = run_jobs(jobs, ONE_LATENT, progress)
     heads = planned[next(iter(jobs))]
@@ -96,7 +98,6 @@ def main(args: Args) -> None:
         runs={key: video.run for key, video in videos.items()},
         frames={head: video.frames for head, video in heads.items()},
     )
-    # Made of the runs alone, so that an earlier call's may always be replaced.
     output_folder.claim(args.output, MARK, FILES, overwrite=True)
     with progress.task("tables, curves and pictures"):
         write_comparison(args.output, compared)
@@ -108,16 +109,13 @@ def jobs_of(args: Args) -> dict[str, Job]:
     """What is inverted, by method in the usual order.
 
     Raises:
-      InputError: if heads share a name, or a method is unknown or named twice.
+      InputError: if a method is unknown or named twice, or there are no heads; see `find_videos`.
     """
     ways = method_settings(args)
     unknown = [method for method in args.methods if method not in ways]
     if unknown or not args.methods or len(set(args.methods)) < len(args.methods):
         problem = f"{unknown[0]!r} is unknown" if unknown else "name each once, and one at least"
         raise InputError(f"--methods: {problem}; there are {', '.join(ways)}")
-    names = [folder.resolve().name for folder in args.frames]
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"--frames: {', '.join(names) or 'none'}; name folders of different names")
     heads = find_videos(args.frames)
     views_per_step = choose_views_per_step(args)
     jobs = {}

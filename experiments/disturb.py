@@ -14,12 +14,12 @@ import numpy as np
 import tyro
 
 from eg3d_jax.cameras import Cameras
-from experiments import output_folder
 from experiments.copied_frames import copy_frames
 from experiments.disk import write_json
 from experiments.errors import InputError, explained
 from experiments.frames_io import load_frames
-from experiments.labels import LABELS_FILE, write_labels
+from experiments.labels import write_labels
+from experiments.seeds import check_seed
 from inversion.camera_motion import CameraMotion, CameraSpread, moved
 
 MARK = "disturbance.json"
@@ -53,9 +53,9 @@ def main(args: Args) -> None:
     for name, most in (("degrees", 180.0), ("percent", 50.0)):
         if not 0 <= getattr(args, name) <= most:
             raise InputError(f"--{name} {getattr(args, name)} must be from 0 to {most:.0f}")
+    check_seed(args.seed)
     frames = load_frames(args.frames, image_side=64, crop=args.crop)
-    output_folder.claim(args.output, MARK, (LABELS_FILE,), overwrite=args.overwrite)
-    copy_frames(frames, args.output)
+    copy_frames(frames, args.output, MARK, overwrite=args.overwrite)
     cameras = disturbed(frames.cameras, args.degrees, args.percent, args.seed)
     write_labels(args.output, frames.names, cameras)
     write_json(args.output / MARK, {"settings": args})

@@ -36,15 +36,8 @@ class EventLog:
         """
         self.path = folder / "log.csv"
         self.terms = tuple(terms)
-        kept = []
-        if keep and self.path.is_file():
-            kept = [row for row in self._rows() if int(row["step"]) < keep.get(row["stage"], 0)]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, (*_FIXED, *self.terms), extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(kept)
-        write_atomically(self.path, text.getvalue().encode())
-        self._file = self.path.open("a", newline="")
+        rows = self._rows() if keep and self.path.is_file() else []
+        self._begin([row for row in rows if int(row["step"]) < (keep or {}).get(row["stage"], 0)])
         self._events = _writer(folder / "tensorboard")
 
     def __enter__(self) -> EventLog:
@@ -57,6 +50,14 @@ class EventLog:
         """Write out what is held back."""
         self._file.close()
         self._events.close()
+
+    def go_back(self, stage: str, steps: int) -> None:
+        """Remove what is logged of a stage beyond its first steps; they are done again."""
+        rows = self._rows()
+        kept = [row for row in rows if row["stage"] != stage or int(row["step"]) < steps]
+        if len(kept) < len(rows):
+            self._file.close()
+            self._begin(kept)
 
     def scalars(self, stage: str, first_step: int, terms: Mapping[str, np.ndarray]) -> None:
         """Log consecutive steps of a stage.
@@ -94,6 +95,15 @@ class EventLog:
         rows = [row for row in self._rows() if row["stage"] == stage]
         found = [term for term in self.terms if any(row.get(term) for row in rows)]
         return {term: np.array([float(row[term] or "nan") for row in rows]) for term in found}
+
+    def _begin(self, rows: Sequence[Mapping[str, str]]) -> None:
+        """Write the table anew and open it for more."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, (*_FIXED, *self.terms), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.path, text.getvalue().encode())
+        self._file = self.path.open("a", newline="")
 
     def _rows(self) -> list[dict[str, str]]:
         with self.path.open(newline="") as file:

@@ -183,7 +183,7 @@ def state_folder(folder: Path, stage: str) -> Path:
 
 
 def steps_done(folder: Path, methods: Sequence[Method]) -> dict[str, int]:
-    """Steps of the newest state of every stage that has one."""
+    """Steps of the newest state of every stage that has one, damaged or not."""
     names = [n for method in methods for n in (method.latent_stage, method.tuning_stage)]
     found = {name: states.steps(state_folder(folder, name)) for name in names}
     return {name: steps[-1] for name, steps in found.items() if steps}

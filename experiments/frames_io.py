@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import warnings
-import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from eg3d_jax.cameras import Cameras, azimuth, from_label
 from experiments.camera_checks import check_camera
 from experiments.errors import InputError
 from experiments.labels import LABELS_FILE, listed, mirrored, natural_key, read_labels
+from experiments.truth_files import read_truth
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # What Pillow raises on files that are cut, damaged, too large or no images at all.
@@ -38,8 +38,8 @@ class Frames:
       cameras: [T] one each.
       image_side: side to which images are resized when read, pixels.
       crop: whether images are cropped to the central square when read.
-      depth: [T, H, W] true distance from the camera, world units, 0 where empty; or None.
-      mask: [T, H, W] true where the head is; or None.
+      depth: [T, S, S] true distance from the camera, world units, 0 where empty; or None.
+      mask: [T, S, S] true where the head is; or None.
     """
 
     folder: Path
@@ -76,7 +76,7 @@ def load_frames(
 
     Args:
       folder: images (png, jpg, webp; any size) and `dataset.json`. Images in subfolders count if
-        the labels name any such; `mirrored` ones do not. Optional, [T, H, W] in natural order:
+        the labels name any such; `mirrored` ones do not. Optional, [T, S, S] in natural order:
         `depth.npz` (key depth) and `mask.npz` (key mask, to 1 or 255, inside from half of that).
       image_side: side of the images to return, pixels: the generator's.
       crop: take the central square of images that are not square. The labels must be of that
@@ -115,8 +115,8 @@ def load_frames(
         cameras=from_label(np.stack([labels[name] for name in names])),
         image_side=image_side,
         crop=crop,
-        depth=_truth(folder, "depth", len(names)),
-        mask=_truth(folder, "mask", len(names)),
+        depth=read_truth(folder, "depth", len(names)),
+        mask=read_truth(folder, "mask", len(names)),
     )
     check_images(frames, range(len(frames)), decode=decode_all)
     return frames
@@ -224,27 +224,3 @@ def _check_names(folder: Path, names: list[str], labelled: Set[str]) -> None:
         f"{folder / LABELS_FILE} has {len(labelled)} labels for {len(names)} images: "
         f"{'; '.join(parts)}; give every image one label of exactly its name"
     )
-
-
-def _truth(folder: Path, key: str, num_frames: int) -> np.ndarray | None:
-    path = folder / f"{key}.npz"
-    if not path.exists():
-        return None
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            values = archive[key]
-    except KeyError:
-        raise InputError(f"{path} has no array named {key}; save it under that name") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read ({error}); replace or remove it") from None
-    if values.ndim != 3 or len(values) != num_frames or values.dtype.kind not in "fiub":
-        raise InputError(
-            f"{path}: {key} is {values.dtype} {list(values.shape)}; it must be numbers "
-            f"[{num_frames}, height, width], one map per frame"
-        )
-    if not np.isfinite(values).all():
-        raise InputError(f"{path}: {key} holds numbers that are not finite; use 0 where empty")
-    if key == "depth":
-        return values.astype(np.float32)
-    # Of opacities, half of one is the outline; of eight bits, too.
-    return values >= (127.5 if values.max(initial=0) > 1 else 0.5)

@@ -21,6 +21,7 @@ from experiments.methods import Method, choose_methods
 from experiments.networks import load_networks
 from experiments.presets import Preset, inversion_config
 from experiments.processes import ALONE, Share
+from experiments.seeds import check_seed
 from experiments.settings import pictures_fingerprint, truth_fingerprint
 from experiments.video_list import find_videos, is_one_folder
 from experiments.view_changes import change_along
@@ -90,6 +91,7 @@ def prepare(args: Args, share: Share = ALONE) -> Plan:
     Raises:
       InputError: if something cannot be used; of one video among several, it is noted instead.
     """
+    check_seed(args.seed)
     generator, metadata = load_generator(args.generator)
     networks = load_networks(generator.config.image_side, args.identity)
     check_numbers(args)

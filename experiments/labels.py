@@ -21,7 +21,7 @@ _MIRROR = "_mirror"
 def natural_key(name: str) -> tuple:
     """Sort key that orders numbers in names by value: frame2 before frame10."""
     parts = re.split(r"(\d+)", name)
-    return (*((int(p), "") if p.isdigit() else (-1, p) for p in parts), (-1, name))
+    return (*((int(p), "") if p.isdecimal() else (-1, p) for p in parts), (-1, name))
 
 
 def listed(names: Iterable[str], limit: int = 5) -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from experiments.disk import plain, write_atomically, write_json
 from experiments.errors import InputError
@@ -177,9 +178,9 @@ def _page(folder: Path, outcomes: Sequence[Outcome]) -> str:
 def _page_row(folder: Path, outcome: Outcome) -> str:
     name, *cells = map(html.escape, _row(outcome))
     if (folder / outcome.video / "report.html").is_file():
-        name = f'<a href="{name}/report.html">{name}</a>'
+        name = f'<a href="{quote(outcome.video)}/report.html">{name}</a>'
     note = html.escape(outcome.message)
     if (folder / outcome.video / "pictures" / "views.png").is_file():
-        source = html.escape(f"{outcome.video}/pictures/views.png")
+        source = quote(f"{outcome.video}/pictures/views.png")
         note += f'<a href="{source}"><img src="{source}" alt="" loading="lazy" height="160"></a>'
     return f"<tr><th>{name}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}<td>{note}</td></tr>"

@@ -44,6 +44,9 @@ def join_processes(coordinator: str | None, processes: int | None, process: int 
         if processes is not None or process is not None:
             raise InputError("--processes and --process need --coordinator HOST:PORT")
         return ALONE
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal():
+        raise InputError(f"--coordinator {coordinator} must be HOST:PORT, say {coordinator}:8476")
     if processes is not None and process is not None and not 0 <= process < processes:
         raise InputError(f"--process {process} must be from 0 to {processes - 1}")
     told = json.dumps([coordinator, processes, process])

@@ -21,7 +21,7 @@ import tyro
 
 from eg3d_jax.cameras import Cameras, from_label
 from eg3d_jax.generator import TriPlaneGenerator
-from experiments import compilation_cache, output_folder
+from experiments import compilation_cache
 from experiments.batches import render_views
 from experiments.camera_refinement import LEAST_SIDE, Refined, refine
 from experiments.copied_frames import copy_frames
@@ -30,10 +30,11 @@ from experiments.errors import InputError, explained
 from experiments.frames_io import Frames, load_frames, read_image
 from experiments.generators import EMBEDDED, load_generator, mean_latent, ray_range
 from experiments.inversion_args import DEMO
-from experiments.labels import LABELS_FILE, read_labels, write_labels
+from experiments.labels import read_labels, write_labels
 from experiments.networks import load_networks
 from experiments.pictures import grid, save_png, to_uint8
 from experiments.progress import Progress
+from experiments.seeds import check_seed
 from inversion.camera_motion import CameraSpread, pose_errors
 from inversion.latents import repeat_latents
 from inversion.poses import PoseConfig
@@ -64,7 +65,7 @@ class Args:
       truth: folder of the same frames with true labels, to measure against
       crop: take the central square of frames that are not square
       seed: of all draws
-      overwrite: replace an earlier call's folder
+      overwrite: replace an earlier call's folder, and OUTPUT.png
     """
 
     frames: tyro.conf.Positional[Path] = DEMO
@@ -103,8 +104,8 @@ def main(args: Args) -> None:
         )
         truth = None if args.truth is None else true_cameras(args.truth, frames)
         chosen = select_evenly(np.radians(90 - frames.yaw_degrees), args.views)
-        output_folder.claim(args.output, MARK, (LABELS_FILE,), overwrite=args.overwrite)
-        copy_frames(frames, args.output)
+        shown = picture_path(args)
+        copy_frames(frames, args.output, MARK, overwrite=args.overwrite)
     with progress.task("statistics of the latent space"):
         statistics = mean_latent(generator)
     refined = refine(
@@ -112,8 +113,7 @@ def main(args: Args) -> None:
     )
     with progress.task("labels and picture"):
         write_labels(args.output, frames.names, refined.cameras)
-        # Beside the folder, in which it would be a frame.
-        shown = save_png(Path(f"{args.output}.png"), picture(generator, frames, refined))
+        save_png(shown, picture(generator, frames, refined))
         numbers = motion_numbers(refined, config.spread)
         if truth is not None:
             numbers["errors"] = {
@@ -138,6 +138,19 @@ def check(args: Args) -> None:
     for name in ("views", "joint_steps", "latent_steps", "coarse_steps", "fine_steps"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be 1 or more")
+    check_seed(args.seed)
+
+
+def picture_path(args: Args) -> Path:
+    """Where the picture goes: beside the folder, in which it would be a frame.
+
+    Raises:
+      InputError: if there is something that may not be replaced.
+    """
+    path = Path(f"{args.output}.png")
+    if path.exists() and not args.overwrite:
+        raise InputError(f"{path} exists; replace it with --overwrite, or choose another --output")
+    return path
 
 
 def pose_config(args: Args, neural_side: int) -> PoseConfig:

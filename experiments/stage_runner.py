@@ -196,6 +196,8 @@ class StageRunner:
 def _newest(work: Work) -> tuple[_Way, StageState]:
     """Where a work begins, or goes on."""
     saved = states.load(work.folder, jax.eval_shape(lambda: work.stage.state))
+    # A newer state may have been damaged, and its steps logged.
+    work.log.go_back(work.name, 0 if saved is None else saved.step)
     if saved is None:
         return _Way(work, None, 0), work.stage.state
     note = saved.note

@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 
 from experiments.errors import DiskFullError, InputError, is_disk_full
 from experiments.fingerprints import description, entries
+from experiments.state_files import DigestedArrays, SaveArrays, are_whole
 
 _MANIFEST, _ARRAYS = "manifest", "arrays"
 
@@ -61,7 +62,7 @@ class Saver:
                 save_root_metadata=False,
             ),
             item_handlers={
-                _ARRAYS: ocp.PyTreeCheckpointHandler(),
+                _ARRAYS: DigestedArrays(),
                 _MANIFEST: ocp.JsonCheckpointHandler(),
             },
         )
@@ -98,7 +99,7 @@ class Saver:
         described = [description(*leaf) for leaf in leaves]
         manifest = {"step": step, "note": copy.deepcopy(note or {}), "leaves": described}
         args = ocp.args.Composite(
-            **{_ARRAYS: ocp.args.PyTreeSave(arrays), _MANIFEST: ocp.args.JsonSave(manifest)}
+            **{_ARRAYS: SaveArrays(arrays), _MANIFEST: ocp.args.JsonSave(manifest)}
         )
         with _quiet(), self._explained():
             if step in self._manager.all_steps():
@@ -173,6 +174,9 @@ def load(folder: Path, abstract: Any) -> SavedState | None:
 
 def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
     try:
+        # Over damaged files tensorstore's threads would print tracebacks without end.
+        if not are_whole(path / _ARRAYS):
+            raise DamagedState(f"files in {_ARRAYS} are missing or have changed")
         as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
         with _quiet():
             with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:

@@ -16,6 +16,7 @@ from eg3d_jax.generator import TriPlaneGenerator
 from experiments.errors import InputError
 from experiments.generators import load_generator
 from experiments.results import load_result
+from experiments.seeds import check_seed
 from inversion.latents import Latents, repeat_latents
 
 DEMO_RUN = Path("runs/demo")
@@ -89,9 +90,8 @@ def load_subjects(
         return _of_run(DEMO_RUN if run is None else run)
     if run is not None:
         raise InputError(f"{run} and --generator {generator}: give a run or a generator, not both")
-    bad = [seed for seed in seeds if not 0 <= seed < 2**32]
-    if bad:
-        raise InputError(f"seed {bad[0]} is outside 0 to 4294967295; choose another")
+    for seed in seeds:
+        check_seed(seed)
     if not np.isfinite(truncation):
         raise InputError(f"--truncation {truncation} must be a number, usually from 0 to 1")
     return _of_generator(generator, seeds or (0,), truncation)

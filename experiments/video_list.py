@@ -23,9 +23,11 @@ def find_videos(sources: Sequence[Path]) -> dict[str, Path]:
         out.
 
     Raises:
-      InputError: if a pattern or a file names nothing, a file cannot be read, or a folder is named
-        twice.
+      InputError: if no source is given, a pattern or a file names nothing, a file cannot be read,
+        or a folder is named twice.
     """
+    if not sources:
+        raise InputError("--frames names nothing; name folders of frames")
     folders: list[Path] = []
     for source in sources:
         if _is_pattern(source):
@@ -49,7 +51,7 @@ def _is_pattern(source: Path) -> bool:
 
 def _listed(path: Path) -> list[Path]:
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--frames {path} cannot be read ({error})") from None
     names = [line.split("#", 1)[0].strip() for line in lines]

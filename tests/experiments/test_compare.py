@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import compare
 from experiments.compare import Args, jobs_of, main
 from experiments.compare_claims import claims, claims_table
 from experiments.compare_files import FILES, Compared
@@ -185,7 +186,7 @@ def test_several_latents_of_several_heads_start_from_what_multi_view_found(
         ({"methods": ("multi view",)}, "'multi view' is unknown"),
         ({"methods": ("multi-view", "multi-view")}, "name each once"),
         ({"methods": ()}, "one at least"),
-        ({"frames": ()}, "none"),
+        ({"frames": ()}, "--frames names nothing"),
         ({"views": 9, "methods": ("multi-view",)}, "fewer than the 9 views"),
         ({"latents": 4, "methods": ("+ all",)}, "--latents 4"),
     ],
@@ -197,20 +198,31 @@ def test_mistakes_are_told_before_anything_is_written(visible_inputs, tmp_path, 
     assert not (tmp_path / "compare" / "runs").exists()
 
 
-def test_heads_of_one_name_are_refused(visible_inputs, tmp_path):
+def test_a_head_named_twice_is_refused(visible_inputs, tmp_path):
     folder = visible_inputs / "frames"
-    with pytest.raises(InputError, match="different names"):
+    with pytest.raises(InputError, match="twice"):
         main(arguments(visible_inputs, tmp_path, frames=(folder, folder)))
 
 
+def test_a_foreign_table_is_found_before_the_first_inversion(visible_inputs, tmp_path, monkeypatch):
+    (tmp_path / "table.md").write_text("mine")
+    monkeypatch.setattr(compare, "run_jobs", lambda *_: pytest.fail("heads were inverted"))
+    with pytest.raises(InputError, match="table.md already, not made by this command"):
+        main(arguments(visible_inputs, tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["table.md"]
+    assert (tmp_path / "table.md").read_text() == "mine"
+
+
 def test_a_pattern_stands_for_the_heads_that_it_matches(tmp_path):
-    for name in ("x", "y"):
-        (tmp_path / "heads" / name).mkdir(parents=True)
-    args = Args(output=tmp_path, frames=(tmp_path / "heads" / "*",), methods=("multi-view",))
+    folders = [tmp_path / name for name in ("a/x", "a/y", "b/x")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    patterns = (tmp_path / "a" / "*", tmp_path / "b" / "*")
+    args = Args(output=tmp_path, frames=patterns, methods=("multi-view",))
     job = jobs_of(args)["multi-view"]
     home = tmp_path / "runs" / "multi-view"
-    assert job.runs == {"x": home / "x", "y": home / "y"}
-    assert job.args.frames == (tmp_path / "heads" / "x", tmp_path / "heads" / "y")
+    assert job.runs == {name: home / name for name in ("a-x", "y", "b-x")}
+    assert job.args.frames == tuple(folders)
 
 
 def test_latex_escapes_what_it_would_read():

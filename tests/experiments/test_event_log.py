@@ -44,6 +44,19 @@ def test_a_resumed_run_logs_no_step_twice(tmp_path):
         assert log.history("later") == {}
 
 
+def test_steps_that_are_done_again_are_logged_once(tmp_path):
+    with EventLog(tmp_path, _TERMS) as log:
+        log.scalars("latent", 0, {"pixel": np.arange(5.0)})
+        log.scalars("tuning", 0, {"pixel": np.arange(3.0)})
+        log.go_back("latent", 2)
+        log.scalars("latent", 2, {"pixel": [12.0, 13.0]})
+        np.testing.assert_array_equal(log.history("latent")["pixel"], [0, 1, 12, 13])
+        np.testing.assert_array_equal(log.history("tuning")["pixel"], np.arange(3))
+        log.go_back("tuning", 0)
+        assert log.history("tuning") == {}
+    assert [row["step"] for row in _rows(tmp_path)] == ["0", "1", "2", "3"]
+
+
 def test_a_new_log_starts_empty(tmp_path):
     for _ in range(2):
         with EventLog(tmp_path, _TERMS) as log:

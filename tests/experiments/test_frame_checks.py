@@ -182,7 +182,12 @@ def test_wrong_truth_is_refused(frames_folder):
     np.savez(path, other=np.zeros(3))
     assert "no array named depth" in _refusal(frames_folder)
     np.savez(path, depth=np.zeros((3, 4, 4)))
-    assert "[12, height, width]" in _refusal(frames_folder)
+    assert "[12, side, side]" in _refusal(frames_folder)
+    np.savez(path, depth=np.zeros((12, 8, 4)))
+    assert "float64 [12, 8, 4]; it must be numbers [12, side, side]" in _refusal(frames_folder)
+    with path.open("wb") as file:
+        np.save(file, np.zeros((12, 4, 4)))
+    assert "depth.npz is a lone array, no archive" in _refusal(frames_folder)
     np.savez(path, depth=np.full((12, 4, 4), np.inf))
     assert "not finite" in _refusal(frames_folder)
     path.write_bytes(path.read_bytes()[:40])

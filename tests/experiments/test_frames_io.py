@@ -9,6 +9,7 @@ from PIL import Image
 
 from experiments.errors import InputError
 from experiments.frames_io import load_frames, read_image, read_images
+from experiments.labels import natural_key
 
 
 def test_frames_come_in_natural_order_with_their_own_cameras(frames_folder, labels):
@@ -38,6 +39,14 @@ def test_labels_may_be_a_dictionary_in_any_order(frames_folder, labels):
     text = json.dumps({"labels": dict(reversed(labels.items()))})
     (frames_folder / "dataset.json").write_text(text)
     assert load_frames(frames_folder, image_side=16).names[9] == "frame10.png"
+
+
+def test_digits_that_are_no_numbers_are_letters_of_names():
+    assert sorted(["²1.png", "a10.png", "a2.png"], key=natural_key) == [
+        "a2.png",
+        "a10.png",
+        "²1.png",
+    ]
 
 
 def test_pixels_keep_their_value_at_the_generators_own_size(frames_folder):
@@ -117,7 +126,7 @@ def test_truth_beside_the_frames_is_read(frames_folder):
     ],
 )
 def test_a_mask_is_inside_from_half_opacity_on(frames_folder, values):
-    np.savez(frames_folder / "mask.npz", mask=np.broadcast_to(values, (12, 1, 5)))
+    np.savez(frames_folder / "mask.npz", mask=np.broadcast_to(values, (12, 5, 5)))
     mask = load_frames(frames_folder, image_side=16).mask
     assert mask is not None
     np.testing.assert_array_equal(mask[0, 0], [False, False, False, True, True])

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import sys
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -154,6 +155,11 @@ def test_numbers_below_one_are_refused(visible_inputs, videos, tmp_path, option)
     assert not (tmp_path / "run").exists()
 
 
+def test_a_seed_that_cannot_be_is_refused(visible_inputs, videos, tmp_path):
+    with pytest.raises(InputError, match="seed 99999999999999999999 is outside 0 to 4294967295"):
+        prepare(arguments(visible_inputs, videos, tmp_path / "run", seed=99999999999999999999))
+
+
 def assert_close(run, other, names):
     for name in names:
         ours, theirs = arrays(run / name), arrays(other / name)
@@ -164,7 +170,8 @@ def assert_close(run, other, names):
 def test_videos_come_from_folders_patterns_and_lists(tmp_path):
     for name in ("x/head", "y/head", "z"):
         (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "list.txt").write_text("x/head  # the first\n\nz\n")
+    text = "x/head  # the first\n\nz\n"
+    (tmp_path / "list.txt").write_text(text, encoding="utf-8-sig")  # as some editors do
     assert is_one_folder([tmp_path / "z"])
     assert not is_one_folder([tmp_path / "*"])
     assert not is_one_folder([tmp_path / "list.txt"])
@@ -174,6 +181,7 @@ def test_videos_come_from_folders_patterns_and_lists(tmp_path):
         "z": tmp_path / "z",
     }
     for sources, message in (
+        ([], "--frames names nothing"),
         ([tmp_path / "q*"], "matches no folder"),
         ([tmp_path / "no.txt"], "cannot be read"),
         ([tmp_path / "z", tmp_path / "z"], "twice"),
@@ -188,6 +196,20 @@ def test_a_process_may_write_before_the_first_claims_the_folder(tmp_path):
     outcomes.check(resume=False, overwrite=False)
     outcomes.claim()
     assert [o.status for o in outcomes.summarise()] == ["waiting", "failed"]
+
+
+def test_links_lead_to_videos_of_any_name(tmp_path):
+    name = 'clip #1? 50% "x"'
+    (tmp_path / name / "pictures").mkdir(parents=True)
+    for file in ("report.html", "pictures/views.png"):
+        (tmp_path / name / file).touch()
+    outcomes = Outcomes(tmp_path, (name,))
+    outcomes.claim(resume=False, overwrite=False)
+    outcomes.write(Outcome(video=name, status="failed"))
+    outcomes.summarise()
+    page = (tmp_path / "index.html").read_text()
+    for attribute, file in (("href", "report.html"), ("src", "pictures/views.png")):
+        assert f'{attribute}="{quote(name)}/{file}"' in page
 
 
 def test_outcomes_are_summed_up_as_they_come(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,7 @@ def test_what_shakes_is_taken_out_after_each_alignment_if_asked(
         ({"latent_steps": 0}, "--latent-steps"),
         ({"coarse_steps": 0}, "--coarse-steps"),
         ({"fine_steps": 0}, "--fine-steps"),
+        ({"seed": 2**32}, "seed 4294967296 is outside"),
     ],
 )
 def test_bad_input_is_refused(visible_inputs, wrong, tmp_path, change, said):
@@ -131,7 +133,38 @@ def test_the_frames_own_folder_and_foreign_pictures_are_left_alone(frames, tmp_p
         disturb.main(disturb.Args(frames=frames, output=tmp_path))
     with pytest.raises(InputError, match="--degrees 400"):
         disturb.main(disturb.Args(frames=frames, output=tmp_path, degrees=400.0))
+    with pytest.raises(InputError, match="seed -1 is outside"):
+        disturb.main(disturb.Args(frames=frames, output=tmp_path, seed=-1))
     assert read_labels(frames)
+
+
+@pytest.mark.parametrize("foreign", ["the frames themselves", "mine.PNG"])
+def test_labels_stay_where_a_copy_is_refused(visible_inputs, wrong, tmp_path, foreign):
+    """Also of an earlier call's folder that may be replaced."""
+    own = tmp_path / "own"
+    shutil.copytree(wrong, own)
+    (own / "refinement.json").write_text("{}")
+    frames = own if foreign != "mine.PNG" else wrong
+    if frames is wrong:
+        shutil.copy(wrong / "0.png", own / foreign)
+    for change in (disturb, refine_cameras):
+        args = change.Args(frames=frames, output=own, overwrite=True)
+        if change is refine_cameras:
+            args = dataclasses.replace(args, generator=visible_inputs / "generator", views=2)
+        with pytest.raises(InputError, match="choose another --output"):
+            change.main(args)
+        assert (own / "dataset.json").read_bytes() == (wrong / "dataset.json").read_bytes()
+
+
+def test_a_picture_beside_the_folder_is_not_replaced_unasked(visible_inputs, wrong, tmp_path):
+    (tmp_path / "new.png").write_text("mine")
+    args = refine_cameras.Args(
+        frames=wrong, output=tmp_path / "new", generator=visible_inputs / "generator", views=2
+    )
+    with pytest.raises(InputError, match="new.png exists; replace it with --overwrite"):
+        refine_cameras.main(args)
+    assert not args.output.exists()
+    assert (tmp_path / "new.png").read_text() == "mine"
 
 
 def test_truth_must_name_the_same_frames(visible_inputs, wrong, tmp_path):

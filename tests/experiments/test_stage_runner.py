@@ -1,6 +1,5 @@
 """A video whose loss is no number ends alone, and its last sound state is kept."""
 
-import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,10 +43,15 @@ def test_a_video_at_its_target_ends_alone_where_it_would_by_itself(tmp_path):
     assert not fits["1"].stopped
     alone = toy_inversion.invert(tmp_path / "alone", "1", target)
     np.testing.assert_array_equal(alone["1"].latents.w_plus, fits["1"].latents.w_plus)
-    # From the save before the last it comes to the same end.
+    # From the save before the last, which is damaged, it comes to the same end.
     for folder in (tmp_path / "alone" / "1" / "state").iterdir():
-        shutil.rmtree(folder / f"{states.steps(folder)[-1]:08d}")
-    again = toy_inversion.invert(tmp_path / "alone", "1", target)
+        (folder / f"{states.steps(folder)[-1]:08d}" / "arrays" / "manifest.ocdbt").write_text("")
+    logged = (tmp_path / "alone" / "1" / "log.csv").read_text()
+    with pytest.warns(UserWarning, match="is damaged"):
+        again = toy_inversion.invert(tmp_path / "alone", "1", target)
+    # Every step once, as before, if in another order.
+    relogged = (tmp_path / "alone" / "1" / "log.csv").read_text()
+    assert sorted(relogged.splitlines()) == sorted(logged.splitlines())
     np.testing.assert_array_equal(again["1"].latents.w_plus, fits["1"].latents.w_plus)
     assert states.steps(tmp_path / "alone" / "1" / "state" / stage)[-1] == near
 
@@ -86,7 +90,8 @@ def test_batches_hold_every_video_once_and_are_alike(shapes, size):
     [
         ((None, 2, 0), "need --coordinator"),
         (("127.0.0.1:1", 2, 2), "from 0 to 1"),
-        (("nowhere", 1, 0), "did not meet"),
+        (("nowhere", 1, 0), "must be HOST:PORT"),
+        (("127.0.0.1:1", None, None), "did not meet"),
     ],
 )
 def test_processes_that_cannot_meet_are_refused(options, message):
