@@ -3,6 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from convert_weights.generator import read_generator
+from convert_weights.pickle_reader import read_pickle
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
@@ -21,3 +24,15 @@ def golden_rule():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def convert(tmp_path, writer):
+    """Write a checkpoint of a configuration, read it back."""
+
+    def run(config, *arguments, **keywords):
+        path = tmp_path / "x.pkl"
+        path.write_bytes(writer.checkpoint_bytes(config, *arguments, **keywords))
+        return read_generator(read_pickle(path))
+
+    return run

@@ -204,7 +204,7 @@ def test_links_lead_to_videos_of_any_name(tmp_path):
     for file in ("report.html", "pictures/views.png"):
         (tmp_path / name / file).touch()
     outcomes = Outcomes(tmp_path, (name,))
-    outcomes.claim(resume=False, overwrite=False)
+    outcomes.claim()
     outcomes.write(Outcome(video=name, status="failed"))
     outcomes.summarise()
     page = (tmp_path / "index.html").read_text()

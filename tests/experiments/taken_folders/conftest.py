@@ -1,0 +1,61 @@
+"""Runs of one video and of two, in folders that hold something already."""
+
+import dataclasses
+import shutil
+
+import pytest
+from stub_runs import Done, Ready
+from video_runs import make_videos
+
+from experiments import invert, refine_cameras
+from experiments.disk import write_json
+from experiments.inversion_plan import prepare
+from experiments.outcomes import Outcome, Outcomes
+from experiments.runs import RunFolder
+
+
+@pytest.fixture
+def args(visible_inputs, tmp_path):
+    (folder,) = make_videos(visible_inputs, tmp_path, "a")
+    return invert.Args(frames=(folder,), generator=visible_inputs / "generator",
+                       run=tmp_path / "run", views=3, preset="quick")  # fmt: skip
+
+
+@pytest.fixture
+def several(args, visible_inputs, tmp_path):
+    """Of two videos, both done in an earlier run."""
+    more = make_videos(visible_inputs, tmp_path / "more", "b")
+    args = dataclasses.replace(args, frames=(*args.frames, *more))
+    outcomes = Outcomes(args.run, ("a", "b"))
+    for video in prepare(args).videos:
+        RunFolder.create(video.run, video.settings).close()
+        outcomes.write(Outcome(video=video.name, status="done"))
+    outcomes.claim()
+    return args
+
+
+@pytest.fixture(autouse=True)
+def stubs(monkeypatch):
+    """No step is compiled or taken."""
+
+    def prepare_fitter(args, plan, progress):
+        if not plan.several:
+            raise Ready
+        return "fitter", 1
+
+    monkeypatch.setattr(invert, "prepare_fitter", prepare_fitter)
+    monkeypatch.setattr(invert, "Inverter", Done)
+
+
+@pytest.fixture
+def refinements(monkeypatch):
+    """Labels stay as they are; which copies were made."""
+    made = []
+
+    def refine(wanted):
+        made.append(wanted.output)
+        shutil.copytree(wanted.frames, wanted.output, dirs_exist_ok=True)
+        write_json(wanted.output / refine_cameras.MARK, {"settings": wanted})
+
+    monkeypatch.setattr(refine_cameras, "main", refine)
+    return made

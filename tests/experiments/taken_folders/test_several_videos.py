@@ -1,0 +1,105 @@
+"""Of several videos each keeps what its folder holds, and fails alone."""
+
+import dataclasses
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from stub_runs import Done, other_picture, statuses
+
+from experiments import inversion_batches, invert
+from experiments.errors import InputError
+from experiments.fitting import Fitter
+from experiments.inversion_batches import Inverter
+from experiments.inversion_plan import prepare
+from experiments.outcomes import Outcomes
+from experiments.processes import Share
+from experiments.progress import Progress
+from experiments.runs import RunFolder
+
+
+def test_a_video_that_changed_is_left_out_and_another_option_refused(several):
+    other_picture(several.frames[0])
+    with pytest.raises(InputError, match="seed was 0, is 1"):
+        invert.main(dataclasses.replace(several, seed=1, resume=True))
+    assert statuses(several.run) == {"a": "done", "b": "done"}
+    assert not invert.main(dataclasses.replace(several, resume=True))
+    assert statuses(several.run) == {"a": "failed", "b": "done"}
+    assert "frame_pictures was" in Outcomes(several.run, ()).read("a").message
+
+
+def test_a_video_refined_from_other_frames_is_left_out(several, refinements):
+    args = dataclasses.replace(several, refine_cameras=True, overwrite=True)
+    assert invert.main(args)
+    assert refinements == [args.run.with_name("run_frames") / name for name in "ab"]
+    other_picture(args.frames[0])
+    assert not invert.main(dataclasses.replace(args, overwrite=False, resume=True))
+    assert statuses(args.run) == {"a": "failed", "b": "done"}
+    assert len(refinements) == 2
+
+
+def test_a_run_folder_that_cannot_be_is_refused_for_several_videos(several, tmp_path):
+    (tmp_path / "file").write_text("")
+    for run in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(InputError, match="cannot be written"):
+            invert.main(dataclasses.replace(several, run=run))
+
+
+def test_of_videos_fitted_together_one_that_cannot_be_is_left_out(several, monkeypatch):
+    tried, told = [], []
+
+    def fit(jobs):
+        tried.append("".join(job.prefix[0] for job in jobs))
+        if "a" in tried[-1]:
+            raise ValueError("a state of other shapes")
+        return [SimpleNamespace(unusable=False) for _ in jobs]
+
+    monkeypatch.setattr(inversion_batches, "measure", lambda *_: None)
+    monkeypatch.setattr(Inverter, "_leave", lambda _, one: one.video.name)
+    plan, fitter = prepare(several), cast(Fitter, SimpleNamespace(fit=fit))
+    inverter = Inverter(
+        plan, fitter, Progress(), lambda v: RunFolder.resume(v.run, v.settings), told.append
+    )
+    assert inverter.invert(plan.videos) == ["b"]
+    assert tried[:3] == ["ab", "a", "b"]
+    assert [(outcome.video, outcome.status) for outcome in told] == [("a", "failed")]
+
+
+def test_every_process_refuses_a_folder_that_holds_a_run(several, monkeypatch):
+    monkeypatch.setattr(invert, "join_processes", lambda *_: Share(1, 2))
+    with pytest.raises(InputError, match="holds a run of several videos already"):
+        invert.main(several)
+    assert statuses(several.run) == {"a": "done", "b": "done"}
+
+
+def test_each_process_forgets_its_own_videos_only(several, monkeypatch):
+    monkeypatch.setattr(Done, "invert", lambda *_: None)
+    monkeypatch.setattr(invert, "join_processes", lambda *_: Share(0, 2))
+    assert not invert.main(dataclasses.replace(several, overwrite=True))
+    assert statuses(several.run) == {"a": "waiting", "b": "done"}
+
+
+def test_how_several_videos_ended_is_kept_until_others_can_begin(several, monkeypatch):
+    def no_memory(*_):
+        raise InputError("no memory")
+
+    monkeypatch.setattr(invert, "prepare_fitter", no_memory)
+    with pytest.raises(InputError, match="no memory"):
+        invert.main(dataclasses.replace(several, overwrite=True))
+    assert statuses(several.run) == {"a": "done", "b": "done"}
+
+
+def test_ctrl_c_tells_of_resuming_only_once_a_run_has_begun(several, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    several = dataclasses.replace(several, overwrite=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(invert, "prepare_fitter", interrupted)
+        with pytest.raises(KeyboardInterrupt) as before:
+            invert.main(several)
+    monkeypatch.setattr(Done, "invert", interrupted)
+    with pytest.raises(KeyboardInterrupt) as after:
+        invert.main(several)
+    assert not str(before.value)
+    assert "--resume goes on from the last save, or from the start" in str(after.value)
