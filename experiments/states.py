@@ -21,6 +21,8 @@ from experiments.fingerprints import description, entries
 from experiments.state_files import DigestedArrays, SaveArrays, are_whole
 
 _MANIFEST, _ARRAYS = "manifest", "arrays"
+# Orbax's threads print the traceback of what they also raise when they are waited for.
+logging.getLogger("absl").addFilter(lambda record: not record.exc_info)
 
 
 class DamagedState(Exception):
@@ -223,7 +225,7 @@ def _rebuilt(path: Path, abstract: Any, manifest: dict[str, Any], arrays: list[n
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps orbax's threads from printing the traceback of what they also raise."""
+    """Keeps orbax from printing what it also raises."""
     log = logging.getLogger("absl")
     level = log.level
     log.setLevel(logging.CRITICAL)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import time
 
 import jax
 import jax.numpy as jnp
@@ -156,6 +157,21 @@ def test_a_full_disk_leaves_the_state_before(tmp_path, monkeypatch, late):
     monkeypatch.undo()
     states.save(tmp_path, 2, {"x": jnp.float32(2)})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00000001", "00000002"]
+
+
+def test_what_a_save_behind_the_runs_back_raises_is_told_once(tmp_path, monkeypatch, capfd, caplog):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(states.ocp.PyTreeCheckpointHandler, "finalize", full)
+    with states.Saver(tmp_path) as saver:
+        saver.save(1, {"x": jnp.float32(1)})
+        while saver._manager.is_saving_in_progress():  # meanwhile the run goes on
+            time.sleep(0.01)
+        with pytest.raises(DiskFullError):
+            saver.wait()
+    assert not capfd.readouterr().err
+    assert not caplog.records
 
 
 def test_what_is_saved_is_the_tree_at_that_moment(tmp_path):
