@@ -73,6 +73,9 @@ class TriPlaneGenerator(nnx.Module):
 
         Returns:
           ws [L, D].
+
+        Raises:
+          ValueError: if z or the camera is not of one head.
         """
         if z.shape != (self.config.z_dim,):
             raise ValueError(
@@ -102,7 +105,11 @@ class TriPlaneGenerator(nnx.Module):
     def tri_planes(
         self, ws: Array, *, noise_mode: NoiseMode = "const", key: Array | None = None
     ) -> Array:
-        """Style latents [L, D] -> feature planes [N, P, P, C], rows the vertical coordinate."""
+        """Style latents [L, D] -> feature planes [N, P, P, C], rows the vertical coordinate.
+
+        Raises:
+          ValueError: if ws has another shape, or the noise mode is not known.
+        """
         if ws.shape != (self.config.num_ws, self.config.w_dim):
             raise ValueError(
                 f"ws has shape {ws.shape}, this generator takes "
@@ -158,6 +165,9 @@ class TriPlaneGenerator(nnx.Module):
 
         Returns:
           features [h, w, C], depth [h, w] and opacity [h, w].
+
+        Raises:
+          ValueError: if there are several cameras, no pixels, or `rays_at_once` does not divide.
         """
         side = self.config.neural_side if side is None else side
         rays = cast_rays(camera, side)
