@@ -1,12 +1,19 @@
 """Which frames are fitted, and which of them have a latent of their own."""
 
+from types import SimpleNamespace
+from typing import Any, cast
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.errors import InputError
+from experiments.fitting import Fitter
 from experiments.methods import choose_methods
+from inversion.config import InversionConfig
+from inversion.views import Views
 
 AZIMUTHS = np.linspace(0.5, 2.6, 31)
 
@@ -50,3 +57,19 @@ def test_several_latents_start_from_the_single_one_of_the_same_frames():
 def test_impossible_numbers_of_latents_are_refused(latents):
     with pytest.raises(InputError, match="--latents"):
         choose_methods(AZIMUTHS, views=7, latents=latents)
+
+
+@pytest.mark.parametrize(
+    ("views_per_step", "lone"),
+    [(None, 1), (1, 7), (6, 7), (7, 1)],  # 7 and None show all frames
+)
+def test_only_a_lone_frame_is_repeated_as_its_own_video_needs(views_per_step, lone):
+    """Repeating some of several would favour them, and depend on how many other videos have."""
+    fitter: Any = SimpleNamespace(config=InversionConfig(views_per_step=views_per_step))
+    baseline, single, several = choose_methods(AZIMUTHS, views=7, latents=4, baseline=True)
+    for method, shown in ((baseline, lone), (single, 7), (several, 7)):
+        frames = jnp.asarray(method.frames)
+        views = Views(images=frames, cameras=cast(Any, frames))
+        found = np.asarray(Fitter.repeated(fitter, method, views).images)
+        assert len(found) == shown
+        assert set(found.tolist()) == set(method.frames.tolist())
