@@ -20,14 +20,13 @@ from experiments import compilation_cache, output_folder
 from experiments.batches import render_views
 from experiments.errors import InputError, explained
 from experiments.evaluation_files import FILES, MARK, Evaluated, write_evaluation, write_overview
-from experiments.fingerprints import fingerprint
 from experiments.frames_io import Frames, load_frames
 from experiments.generators import ray_range
 from experiments.measures import measure_frames, measure_latents
 from experiments.networks import load_networks
 from experiments.progress import Progress
 from experiments.results import Result, load_result
-from experiments.settings import pictures_fingerprint
+from experiments.settings import labels_fingerprint, pictures_fingerprint
 from experiments.subjects import DEMO_RUN
 
 _EQUAL_LABELS = 1e-4  # labels pass through float32 and text
@@ -127,8 +126,7 @@ def prepare(run: Path, args: Args) -> _Job:
 
 def changes(frames: Frames, settings: dict) -> str | None:
     """What a run was made of and is no longer: 'cameras', 'pictures', or None."""
-    labels = np.asarray(to_label(frames.cameras))
-    if fingerprint({"labels": labels}) != settings["frame_labels"]:
+    if labels_fingerprint(frames) != settings["frame_labels"]:
         return "cameras"
     # Runs from before these were noted may have seen others.
     pictures = settings.get("frame_pictures")

@@ -105,7 +105,6 @@ class Inverter:
             except Exception as error:
                 if _ends_all(error):
                     raise
-                return [found for pair in ready for found in self._fitted([pair])]
         found = []
         for one, job in ready:
             with self._attempt(one.video):

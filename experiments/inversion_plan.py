@@ -9,20 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from convert_weights.pickle_reader import sha256
-from eg3d_jax.cameras import azimuth, to_label
+from eg3d_jax.cameras import azimuth
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.errors import InputError
-from experiments.fingerprints import fingerprint
 from experiments.frames_io import Frames, load_frames
 from experiments.generators import EMBEDDED, load_generator, ray_range
 from experiments.inversion_args import Args
-from experiments.inversion_checks import check_names, check_numbers, check_rays, printable
+from experiments.inversion_checks import as_text, check_names, check_numbers, check_rays
 from experiments.methods import Method, choose_methods
 from experiments.networks import load_networks
 from experiments.presets import Preset, inversion_config
 from experiments.processes import ALONE, Share
 from experiments.seeds import check_seed
-from experiments.settings import pictures_fingerprint, truth_fingerprint
+from experiments.settings import labels_fingerprint, pictures_fingerprint, truth_fingerprint
 from experiments.video_list import find_videos, is_one_folder
 from experiments.view_changes import change_along
 from inversion.config import InversionConfig
@@ -111,7 +110,7 @@ def prepare(args: Args, share: Share = ALONE) -> Plan:
             raise InputError(f"{share.count} processes cannot share one video; name several")
         return replace(plan, videos=[prepare_video(args, plan, "", args.frames[0], args.run)])
     videos, refused = [], {}
-    found = {printable(name): path for name, path in find_videos(args.frames).items()}
+    found = {as_text(name): path for name, path in find_videos(args.frames).items()}
     for name in list(found)[share.number :: share.count]:
         try:
             videos.append(prepare_video(args, plan, name, found[name], args.run / name))
@@ -205,11 +204,10 @@ def describe(
     methods: Sequence[Method],
 ) -> dict:
     """All that the result depends on; a run is only resumed with the same."""
-    labels = np.asarray(to_label(frames.cameras))
     last = methods[-1]
     return {
         "frames": folder.name,
-        "frame_labels": fingerprint({"labels": labels}),
+        "frame_labels": labels_fingerprint(frames),
         "frame_pictures": pictures_fingerprint(frames),
         "frame_truth": truth_fingerprint(frames),
         "num_frames": len(frames),

@@ -91,11 +91,11 @@ def mirrored(names: Collection[str]) -> set[str]:
 
     EG3D's preparation of footage adds them for training; to an inversion they are another person.
     """
-    stems = {name: PurePosixPath(name).stem for name in names}
+    endings = {name: PurePosixPath(name).suffix for name in names}
     return {
         name
-        for name, stem in stems.items()
-        if stem.endswith(_MIRROR) and name.replace(_MIRROR + ".", ".") in names
+        for name, ending in endings.items()
+        if name.endswith(_MIRROR + ending) and name.removesuffix(_MIRROR + ending) + ending in names
     }
 
 

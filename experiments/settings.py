@@ -9,7 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from convert_weights.pickle_reader import sha256
+from eg3d_jax.cameras import to_label
 from experiments.disk import flat, plain
 from experiments.errors import InputError
 from experiments.fingerprints import fingerprint
@@ -21,6 +24,11 @@ _OF_FRAMES = frozenset({"frames", "frame_labels", "frame_pictures", "frame_truth
 _ONCE_UNKNOWN = frozenset({"frame_pictures", "frame_truth"})
 # How much is worked on together changes rounding only; less is the advice where memory runs out.
 _FREE = frozenset({"inversion.views_at_once", "inversion.rays_at_once"})
+
+
+def labels_fingerprint(frames: Frames) -> str:
+    """Of the frames' cameras."""
+    return fingerprint({"labels": np.asarray(to_label(frames.cameras))})
 
 
 def pictures_fingerprint(frames: Frames) -> str:
