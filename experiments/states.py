@@ -62,6 +62,8 @@ class Saver:
                 create=False,
                 cleanup_tmp_directories=True,
                 save_root_metadata=False,
+                # Made behind the caller, they would wait for minutes for a save that has failed.
+                async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
             ),
             item_handlers={
                 _ARRAYS: DigestedArrays(),
