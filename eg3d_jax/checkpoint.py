@@ -124,7 +124,9 @@ def save(
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     try:
         partial.mkdir(parents=True)
-        with ocp.StandardCheckpointer() as checkpointer:
+        # Else a save that fails at once would leave a thread that waits for minutes.
+        options = ocp.AsyncOptions(create_directories_asynchronously=False)
+        with ocp.StandardCheckpointer(async_options=options) as checkpointer:
             checkpointer.save(partial / _ARRAYS, stored)
         # orbax may leave a note with the path of this machine, which nothing reads
         (partial / _ARRAYS / "commit_success.txt").unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -69,6 +70,16 @@ def _compiled_quickly(request):
         jax.config.update(_QUICK, True)
         yield
         jax.config.update(_QUICK, False)
+
+
+@pytest.fixture
+def no_thread_stays():
+    """Fail a test that leaves a thread at work, such as one that waits for a failed save."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)  # those of an event loop that has ended do so at once
+        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 from pathlib import Path
 
@@ -152,6 +153,17 @@ def test_an_interrupted_save_leaves_what_was_there(generator, tmp_path, monkeypa
             checkpoint.save(tmp_path / name, generator, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert checkpoint.load(tmp_path / "x")[1]["license"] == "old"
+
+
+@pytest.mark.usefixtures("no_thread_stays")
+def test_a_save_that_fails_leaves_no_thread_behind(generator, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ocp.StandardCheckpointHandler, "async_save", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(tmp_path / "x", generator)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_errors_name_the_folder_the_file_and_what_to_do(generator, tmp_path):
