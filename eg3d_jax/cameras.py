@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -75,6 +76,72 @@ def to_label(cameras: Cameras) -> Array:
     return jnp.concatenate(
         [cameras.cam2world.reshape(*lead, 16), cameras.intrinsics.reshape(*lead, 9)], axis=-1
     )
+
+
+def nearest_rotation(matrix: ArrayLike) -> np.ndarray:
+    """The rotations nearest to matrices, by the sum of squared differences: their polar factors.
+
+    A matrix that is a rotation to the last digits of float64 comes back as it is.
+
+    Args:
+      matrix: [*, 3, 3] finite numbers.
+
+    Returns:
+      float64 [*, 3, 3], orthonormal and of determinant 1.
+
+    Raises:
+      ValueError: if the last two axes are not 3 x 3, or a number is not finite.
+    """
+    matrix = np.asarray(matrix, np.float64)
+    if matrix.shape[-2:] != (3, 3) or not np.isfinite(matrix).all():
+        raise ValueError(f"a matrix of shape {matrix.shape}; want finite numbers [*, 3, 3]")
+    left, _, right = np.linalg.svd(matrix)
+    # A matrix that mirrors gives up the axis that it knows least of.
+    left[..., 2] *= np.sign(np.linalg.det(left @ right))[..., None]
+    off = np.abs(np.swapaxes(matrix, -1, -2) @ matrix - np.eye(3)).max((-1, -2))
+    exact = (off < 1e-14) & (np.linalg.det(matrix) > 0)
+    return np.where(exact[..., None, None], matrix, left @ right)
+
+
+def nearest_camera(label: ArrayLike) -> np.ndarray:
+    """The cameras nearest to 25 numbers that an optimiser was free to change.
+
+    The pose becomes rigid by the nearest rotation. The last row of cam2world and what lies below
+    the diagonal of the intrinsics, which no ray depends on, become what they are of any camera.
+
+    Args:
+      label: [*, 25] finite numbers, near those of a camera.
+
+    Returns:
+      float64 [*, 25].
+
+    Raises:
+      ValueError: if the last axis is not 25 long, or a number of the rotation is not finite.
+    """
+    label = np.array(label, np.float64)
+    if label.shape[-1:] != (25,):
+        raise ValueError(f"a camera label has shape {label.shape}; its last axis must be 25 long")
+    cam2world = label[..., :16].reshape(*label.shape[:-1], 4, 4)
+    cam2world[..., :3, :3] = nearest_rotation(cam2world[..., :3, :3])
+    label[..., :16] = cam2world.reshape(*label.shape[:-1], 16)
+    label[..., 12:16] = [0, 0, 0, 1]
+    label[..., [19, 22, 23, 24]] = [0, 0, 0, 1]
+    return label
+
+
+def mirror_image(label: ArrayLike) -> np.ndarray:
+    """The cameras of pictures flipped from left to right, of the head mirrored in x = 0.
+
+    Args:
+      label: [*, 25].
+
+    Returns:
+      float64 [*, 25].
+    """
+    label = np.array(label, np.float64)
+    label[..., [1, 2, 3, 4, 8, 17]] *= -1  # of rows and columns of x, and the skew
+    label[..., 18] = 1 - label[..., 18]
+    return label
 
 
 def check_single(camera: Cameras) -> None:

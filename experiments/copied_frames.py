@@ -7,8 +7,9 @@ from pathlib import Path
 
 from experiments import output_folder
 from experiments.errors import InputError
-from experiments.frames_io import SUFFIXES, Frames
-from experiments.labels import LABELS_FILE
+from experiments.frame_files import SUFFIXES
+from experiments.frames_io import Frames
+from experiments.labels import LABELS_FILE, plain_name
 
 # What may lie beside the frames and stays true of them.
 _BESIDE = ("depth.npz", "mask.npz", "parameters.npz")
@@ -30,12 +31,13 @@ def copy_frames(frames: Frames, folder: Path, mark: str, *, overwrite: bool) -> 
     if folder.exists() and folder.samefile(frames.folder):
         raise InputError(f"{folder} is the folder of the frames; choose another --output")
     strange = [p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES
-               and p.relative_to(folder).as_posix() not in frames.names]  # fmt: skip
+               and plain_name(p.relative_to(folder).as_posix()) not in frames.names]  # fmt: skip
     if strange:
         raise InputError(f"{strange[0]} is none of the frames copied; choose another --output")
     output_folder.claim(folder, mark, (LABELS_FILE,), overwrite=overwrite)
-    beside = [frames.folder / name for name in _BESIDE if (frames.folder / name).exists()]
-    for source in (*frames.paths, *beside):
-        target = folder / source.relative_to(frames.folder)
+    files = dict(zip(frames.names, frames.paths, strict=True))
+    files |= {name: path for name in _BESIDE if (path := frames.folder / name).exists()}
+    for name, source in files.items():
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)

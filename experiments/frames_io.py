@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import struct
-import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from eg3d_jax.cameras import Cameras, azimuth, from_label
-from experiments.camera_checks import check_camera
+from experiments.camera_checks import check_cameras
+from experiments.camera_files import read_labels
 from experiments.errors import InputError
-from experiments.labels import LABELS_FILE, listed, mirrored, natural_key, read_labels
+from experiments.frame_files import picture_files
+from experiments.labels import LABELS_FILE
+from experiments.mirror_images import unnamed_mirrors, without_mirrored
 from experiments.truth_files import read_truth
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # What Pillow raises on files that are cut, damaged, too large or no images at all.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, IndexError,
            TypeError, MemoryError, Image.DecompressionBombError)  # fmt: skip
@@ -33,8 +34,8 @@ class Frames:
 
     Attributes:
       folder: where they lie.
-      names: as `dataset.json` calls them.
-      paths: image files.
+      names: as `dataset.json` calls them, with / between folders.
+      paths: image files, which may lie in a folder that the names leave out.
       cameras: [T] one each.
       image_side: side to which images are resized when read, pixels.
       crop: whether images are cropped to the central square when read.
@@ -76,8 +77,9 @@ def load_frames(
 
     Args:
       folder: images (png, jpg, webp; any size) and `dataset.json`. Images in subfolders count if
-        the labels name any such; `mirrored` ones do not. Optional, [T, S, S] in natural order:
-        `depth.npz` (key depth) and `mask.npz` (key mask, to 1 or 255, inside from half of that).
+        the labels name any such, or if one of them holds all that are labelled; mirror images do
+        not. Optional, [T, S, S] in natural order: `depth.npz` (key depth) and `mask.npz` (key mask,
+        to 1 or 255, inside from half of that).
       image_side: side of the images to return, pixels: the generator's.
       crop: take the central square of images that are not square. The labels must be of that
         square: they are not changed.
@@ -94,32 +96,28 @@ def load_frames(
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise InputError(f"{folder} {what}; give a folder of frames with {LABELS_FILE}")
-    labels = read_labels(folder)
-    names = _image_names(folder, nested=any("/" in name for name in labels))
-    if copies := mirrored(labels):
-        warnings.warn(f"{folder}: {len(copies)} mirror images of frames left out", stacklevel=2)
-    names = [name for name in names if name not in copies]
-    _check_names(folder, names, labels.keys() - copies)
-    if len(names) < min_frames:
-        raise InputError(
-            f"{folder} has {len(names)} frames, fewer than the {min_frames} views asked for; add "
-            "frames or ask for fewer views"
-        )
-    for name in names:
-        where = f"{folder / LABELS_FILE}: {name}"
-        check_camera(where, labels[name], box_side=box_side, ray_range=ray_range)
+    path = folder / LABELS_FILE
+    named = read_labels(folder)
+    labels = without_mirrored(folder, named)
+    files = picture_files(folder, labels, copies=named.keys() - labels.keys())
+    labels = check_cameras(path, labels, box_side=box_side, ray_range=ray_range)
     frames = Frames(
         folder=folder,
-        names=tuple(names),
-        paths=tuple(folder / name for name in names),
-        cameras=from_label(np.stack([labels[name] for name in names])),
+        names=tuple(files),
+        paths=tuple(files.values()),
+        cameras=from_label(np.stack([labels[name] for name in files])),
         image_side=image_side,
         crop=crop,
-        depth=read_truth(folder, "depth", len(names)),
-        mask=read_truth(folder, "mask", len(names)),
     )
+    frames = _without_unnamed_mirrors(frames, path, labels)
+    if len(frames) < min_frames:
+        raise InputError(
+            f"{folder} has {len(frames)} frames, fewer than the {min_frames} views asked for; add "
+            "frames or ask for fewer views"
+        )
     check_images(frames, range(len(frames)), decode=decode_all)
-    return frames
+    truth = {key: read_truth(folder, key, len(frames)) for key in ("depth", "mask")}
+    return replace(frames, **truth)
 
 
 def check_images(frames: Frames, indices: Iterable[int], *, decode: bool = True) -> None:
@@ -162,6 +160,21 @@ def read_images(frames: Frames, indices: Iterable[int]) -> np.ndarray:
     return np.stack([read_image(frames, int(index)) for index in indices])
 
 
+def _without_unnamed_mirrors(frames: Frames, path: Path, labels: dict[str, np.ndarray]) -> Frames:
+    def pixels(name: str) -> np.ndarray:
+        with _opened(frames, frames.names.index(name)) as file:
+            return np.asarray(_rgb(file))
+
+    copies = unnamed_mirrors(path, {name: labels[name] for name in frames.names}, pixels)
+    kept = [i for i, name in enumerate(frames.names) if name not in copies]
+    return replace(
+        frames,
+        names=tuple(frames.names[i] for i in kept),
+        paths=tuple(frames.paths[i] for i in kept),
+        cameras=frames.cameras[np.array(kept)],
+    )
+
+
 @contextmanager
 def _opened(frames: Frames, index: int) -> Iterator[Image.Image]:
     """An open image; what goes wrong while it is open is told as its file's fault."""
@@ -197,30 +210,3 @@ def _rgb(image: Image.Image) -> Image.Image:
         flat = image.convert("RGB")
     flat.info.update({key: image.info[key] for key in ("exif",) if key in image.info})
     return flat
-
-
-def _image_names(folder: Path, *, nested: bool) -> list[str]:
-    found = folder.rglob("*") if nested else folder.iterdir()
-    names = [
-        path.relative_to(folder).as_posix()
-        for path in found
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    ]
-    if not names:
-        raise InputError(f"{folder} holds no frames; put png, jpg or webp images there")
-    return sorted(names, key=natural_key)
-
-
-def _check_names(folder: Path, names: list[str], labelled: Set[str]) -> None:
-    unlabelled, missing = set(names) - labelled, labelled - set(names)
-    if not unlabelled and not missing:
-        return
-    parts = []
-    if unlabelled:
-        parts.append(f"no label for {listed(unlabelled)}")
-    if missing:
-        parts.append(f"no image for {listed(missing)}")
-    raise InputError(
-        f"{folder / LABELS_FILE} has {len(labelled)} labels for {len(names)} images: "
-        f"{'; '.join(parts)}; give every image one label of exactly its name"
-    )

@@ -18,7 +18,7 @@ from convert_weights.pickle_reader import sha256
 from eg3d_jax.cameras import azimuth, from_label
 from eg3d_jax.config import GeneratorConfig
 from experiments import compilation_cache
-from experiments.camera_checks import check_camera
+from experiments.camera_checks import nearest_cameras
 from experiments.errors import InputError, explained
 from experiments.generators import convert_pickle
 from experiments.results import save_result
@@ -51,7 +51,8 @@ def main(args: Args) -> None:
     """Read both files, check that they fit, and write the run's result."""
     w_plus, labels = read_latents(args.latents)
     generator, metadata = convert_pickle(args.pickle)
-    check(args.latents, w_plus, labels, generator.config)
+    check(args.latents, w_plus, generator.config)
+    labels = cameras_of(args.latents, labels, generator.config)
     latents, labels = sort_latents(w_plus, labels)
     settings = {
         "imported_generator": metadata["source"],
@@ -94,8 +95,8 @@ def read_latents(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return w_plus.astype(np.float32), labels.astype(np.float32)
 
 
-def check(path: Path, w_plus: np.ndarray, labels: np.ndarray, config: GeneratorConfig) -> None:
-    """Refuse latents of another generator, and cameras that see no head.
+def check(path: Path, w_plus: np.ndarray, config: GeneratorConfig) -> None:
+    """Refuse latents of another generator.
 
     Raises:
       InputError: naming the file.
@@ -105,8 +106,17 @@ def check(path: Path, w_plus: np.ndarray, labels: np.ndarray, config: GeneratorC
             f"{path}: latents [{w_plus.shape[1]}, {w_plus.shape[2]}] do not fit the generator, "
             f"which takes [{config.num_ws}, {config.w_dim}]; import the two of one run"
         )
-    for index, label in enumerate(labels):
-        check_camera(f"{path}: cs[{index}]", label, box_side=config.render.box_warp)
+
+
+def cameras_of(path: Path, labels: np.ndarray, config: GeneratorConfig) -> np.ndarray:
+    """Labels [K, 25] as cameras; the authors' code may have optimised all 25 numbers.
+
+    Raises:
+      InputError: naming the file and the label, if one is no camera by far or sees no head.
+    """
+    named = {f"cs[{i}]": label.astype(np.float64) for i, label in enumerate(labels)}
+    found = nearest_cameras(path, named, box_side=config.render.box_warp)
+    return np.array([*found.values()], np.float32).reshape(-1, 25)
 
 
 def sort_latents(w_plus: np.ndarray, labels: np.ndarray) -> tuple[Latents, np.ndarray]:

@@ -23,6 +23,8 @@ from eg3d_jax.cameras import Cameras, from_label
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments import compilation_cache
 from experiments.batches import render_views
+from experiments.camera_checks import check_cameras
+from experiments.camera_files import read_labels
 from experiments.camera_refinement import LEAST_SIDE, Refined, refine
 from experiments.copied_frames import copy_frames
 from experiments.disk import write_json
@@ -30,7 +32,7 @@ from experiments.errors import InputError, explained
 from experiments.frames_io import Frames, load_frames, read_image
 from experiments.generators import EMBEDDED, load_generator, mean_latent, ray_range
 from experiments.inversion_args import DEMO
-from experiments.labels import read_labels, write_labels
+from experiments.labels import LABELS_FILE, write_labels
 from experiments.networks import load_networks
 from experiments.pictures import grid, save_png, to_uint8
 from experiments.progress import Progress
@@ -176,13 +178,14 @@ def true_cameras(folder: Path, frames: Frames) -> Cameras:
     """Cameras of another folder's labels for the same frames.
 
     Raises:
-      InputError: if a frame has no label there.
+      InputError: if a frame has no label there, or a label is no camera.
     """
     labels = read_labels(folder)
     missing = [name for name in frames.names if name not in labels]
     if missing:
         raise InputError(f"{folder} has no label for {missing[0]}; give labels of the same frames")
-    return from_label(np.stack([labels[name] for name in frames.names]))
+    labels = check_cameras(folder / LABELS_FILE, {name: labels[name] for name in frames.names})
+    return from_label(np.stack(list(labels.values())))
 
 
 def motion_numbers(refined: Refined, spread: CameraSpread) -> dict:

@@ -2,7 +2,7 @@
 
 `python -m experiments.render` swings round what `python -m experiments.invert` found in runs/demo.
 `python -m experiments.render runs/video --path frames --frames video` shows it beside its target;
-`--path cameras.json` follows cameras of a file (`experiments/camera_files.py` tells of which form);
+`--path FILE` follows the cameras of a file (`experiments/camera_files.py` tells of which form);
 `python -m experiments.render --generator embedded --seeds 0 1 2 --path walk` needs no run.
 """
 
@@ -51,7 +51,8 @@ class Args:
       seeds: heads of the generator, one row each; of a walk, where it goes
       truncation: of the generator's heads; 1 as sampled, 0 the mean head
       path: 'orbit' swings from side to side; 'frames' takes the cameras of --frames and shows the
-        target; 'walk' goes from seed to seed and back; else a JSON file of cameras
+        target; 'walk' goes from seed to seed and back; else a file of cameras: EG3D's dataset.json,
+        a transforms.json, npy or npz
       frames: folder of frames with EG3D's dataset.json, for --path frames
       crop: take the central square of frames that are not square
       show: what stands side by side; raw is the colour before super-resolution
@@ -136,7 +137,7 @@ def check(args: Args) -> None:
         (args.path != "frames" and args.frames is not None,
          f"--frames {args.frames} is for --path frames only; add that, or leave --frames out"),
         (not swings and args.path != "frames" and not Path(args.path).is_file(),
-         f"--path {args.path} is no file; name a JSON file of cameras, or orbit, frames or walk"),
+         f"--path {args.path} is no file; name a file of cameras, or orbit, frames or walk"),
         (args.path == "walk" and (args.generator is None or len(args.seeds) < 2),
          "--path walk goes between two or more seeds of a generator; add --generator FOLDER (or "
          "embedded) and --seeds 0 1"),

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
-from experiments.camera_files import FLIP_AXES, read_camera_path
+from experiments.camera_files import read_camera_path
 from experiments.errors import InputError
+from experiments.transforms import FLIP_AXES
 
 FOCAL = 4.2647
 CAMERAS = yaw_pitch_camera(np.float32([0.9, -0.3, 0.2]), np.float32([0.1, 0.0, -0.2]), focal=FOCAL)
@@ -28,11 +29,11 @@ def transforms(**intrinsics):
     return {**intrinsics, "frames": frames}
 
 
-def test_labels_come_in_the_order_of_the_file(tmp_path):
-    names = ["b.png", "a.png", "c.png"]
+def test_labels_come_in_natural_order_of_their_names_as_those_of_frames_do(tmp_path):
+    names = ["10.png", "9.png", "11.png"]
     labels = np.asarray(to_label(CAMERAS)).tolist()
     path = write(tmp_path, {"labels": list(zip(names, labels, strict=True))})
-    np.testing.assert_allclose(to_label(read_camera_path(path)), labels, atol=1e-6)
+    np.testing.assert_array_equal(to_label(read_camera_path(path)), np.array(labels)[[1, 0, 2]])
 
 
 @pytest.mark.parametrize(

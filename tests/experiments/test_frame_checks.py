@@ -69,7 +69,7 @@ def _huge(label):
 
 
 def _text(label):
-    label[5] = "1"
+    label[5] = "one"
 
 
 def _short(label):

@@ -11,11 +11,11 @@ from PIL import Image
 
 from eg3d_jax.cameras import from_label, yaw_pitch_camera
 from experiments import camera_refinement, disturb, invert, refine_cameras
+from experiments.camera_files import read_labels
 from experiments.disturb import disturbed
 from experiments.errors import InputError
 from experiments.frames_io import load_frames
 from experiments.inversion_plan import choose_refinement
-from experiments.labels import read_labels
 from experiments.progress import Progress
 from experiments.refined_frames import refine_first
 from inversion.camera_motion import CameraMotion, moved, pose_errors
