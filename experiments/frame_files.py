@@ -99,7 +99,7 @@ def _hint(folder: Path, unlabelled: Collection[str], missing: Collection[str]) -
     if any(counts.values()):
         name = max(counts, key=counts.__getitem__)
         return (
-            f"{name}/ holds {counts[name]} of these {len(missing)} images: put the images and labels "
+            f"{name}/ holds {counts[name]} of these {len(missing)} images: put images and labels "
             "of one set into one folder"
         )
     last = {PurePosixPath(name).name: name for name in missing if "/" in name}

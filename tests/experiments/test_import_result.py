@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from convert_weights.generator import to_torch_state
-from eg3d_jax.cameras import to_label, yaw_pitch_camera
+from eg3d_jax.cameras import nearest_camera, to_label, yaw_pitch_camera
 from eg3d_jax.config import tiny
 from experiments.errors import InputError
 from experiments.import_result import Args, main
@@ -70,6 +70,18 @@ def test_one_latent_for_all_views_is_frontal_and_has_no_labels(import_):
     np.testing.assert_array_equal(result.latents.w_plus, w)
     np.testing.assert_allclose(result.latents.azimuth, [np.pi / 2])
     assert result.labels.shape == (0, 25)
+
+
+def test_cameras_that_were_optimised_become_the_nearest_cameras(import_):
+    free = labels().astype(np.float64)
+    free += np.random.default_rng(0).uniform(-0.02, 0.02, free.shape)
+    # What the pictures do not depend on, the authors' optimiser does not move.
+    free[..., [12, 13, 14, 15, 19, 22, 23, 24]] = [0, 0, 0, 1, 0, 0, 0, 1]
+    with pytest.warns(UserWarning, match=r"w_mult.npz: 3 of 3 .* degrees \(cs\[\d\]\)"):
+        result = import_(changed(cs=free.astype(np.float32)))
+    order = np.argsort(result.latents.azimuth)  # ascending already, and so by falling yaw
+    np.testing.assert_array_equal(order, [0, 1, 2])
+    np.testing.assert_allclose(result.labels, nearest_camera(free)[[2, 0, 1], 0], atol=1e-6)
 
 
 def test_source_and_licence_are_kept(import_, tmp_path):
