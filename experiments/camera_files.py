@@ -7,6 +7,8 @@ is a `transforms.json` (`transforms.py`); an npy or npz file holds [25], [n, 25]
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,6 +22,10 @@ from experiments.labels import LABELS_FILE, label_of, listed, parse_labels, read
 from experiments.mirror_images import unnamed_mirrors, without_mirrored
 from experiments.transforms import parse_transforms
 
+# What numpy raises on files that are cut or damaged, in their headers among others.
+_BROKEN = (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, OverflowError,
+           MemoryError, NotImplementedError, RuntimeError, struct.error, tokenize.TokenError,
+           zipfile.BadZipFile, zlib.error)  # fmt: skip
 # Keys of npz files that hold cameras beside other arrays of 25 columns: numpy's own, the authors'.
 _KEYS = ("labels", "label", "cameras", "camera", "cs", "c", "arr_0")
 
@@ -145,9 +151,9 @@ def _arrays(path: Path, kind: str) -> dict[str, object]:
             if kind == "npy":
                 return {"": loaded}
             return {key: _member(loaded, key) for key in loaded.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error,
-            NotImplementedError, MemoryError) as error:  # fmt: skip
-        raise InputError(f"{path} cannot be read as an {kind} file ({error})") from None
+    except _BROKEN as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path} cannot be read as an {kind} file ({reason})") from None
 
 
 def _member(archive: np.lib.npyio.NpzFile, key: str) -> object:

@@ -110,6 +110,22 @@ def test_archives_without_cameras_or_with_several_are_refused(tmp_path):
             read_camera_path(path)
 
 
+def test_damaged_files_of_numpy_are_named(tmp_path):
+    """Whatever byte of the header is another, the file is read as cameras or refused by name."""
+    np.save(tmp_path / "whole.npy", np.asarray(to_label(CAMERAS)))
+    whole, path = (tmp_path / "whole.npy").read_bytes(), tmp_path / "path.npy"
+    messages = set()
+    for index in range(6, 128):
+        for byte in b"{(,'9\x00":
+            path.write_bytes(whole[:index] + bytes([byte]) + whole[index + 1 :])
+            try:
+                read_camera_path(path)
+            except InputError as error:
+                messages.add(str(error))
+    assert len(messages) > 5
+    assert all(m.startswith(f"{path}") and "\n" not in m for m in messages)
+
+
 def test_mirror_images_are_left_out_by_name_and_told_of_by_camera(tmp_path):
     labels = np.asarray(to_label(CAMERAS), np.float64)
     both = np.stack([x for label in labels for x in (label, mirror_image(label))]).tolist()
