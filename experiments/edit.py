@@ -32,6 +32,7 @@ from experiments.progress import Progress
 from experiments.results import save_result
 from experiments.subjects import HeadArgs, Subjects
 from experiments.versions import versions
+from experiments.wording import degrees
 from inversion.editing import Directions, shift
 from inversion.latents import Latents
 
@@ -144,7 +145,7 @@ def strip(subjects: Subjects, directions: Directions, number: int, args: Args) -
         rows.append(list(to_uint8(render_views(subjects.generator, latents, cameras).image)))
     return grid(
         rows,
-        columns=[f"{yaw:+.0f}°" for yaw in args.yaws],
+        columns=[degrees(yaw) for yaw in args.yaws],
         labels=[f"{strength:+g}" for strength in args.strengths],
     )
 
