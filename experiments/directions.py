@@ -21,11 +21,7 @@ from experiments.generators import frontal_mapping
 from inversion.editing import Directions, principal_directions, sample_w
 
 # What directions consist of, by the names in our files and in GANSpace's.
-_ARRAYS = {
-    "components": ("components", "lat_comp"),
-    "std": ("std", "lat_stdev"),
-    "mean": ("mean", "lat_mean"),
-}
+_COMPONENTS, _STD, _MEAN = ("components", "lat_comp"), ("std", "lat_stdev"), ("mean", "lat_mean")
 # Latents on which a deviation is measured: known to a hundredth then.
 _MEASURED = 10_000
 # They go into names of files; a word of digits would be a direction's number.
@@ -46,7 +42,7 @@ def generator_directions(
 
 def save_directions(path: Path, directions: Directions, metadata: dict[str, Any]) -> Path:
     """Write an npz, with the fingerprint of the generator whose W they are of."""
-    arrays = {name: getattr(directions, name) for name in _ARRAYS}
+    arrays = {name: getattr(directions, name) for name in ("components", "std", "mean")}
     fingerprint = np.array(original_fingerprint(metadata) or "")
     names = np.array(directions.names, np.str_)
     buffer = io.BytesIO()
@@ -64,9 +60,10 @@ def load_directions(
 
     Principal components have the name components, or lat_comp as in GANSpace's files; where neither
     std nor lat_stdev lies beside those of W, it is measured. One array alone, such as a boundary
-    [1, D] of InterFaceGAN, counts in units of W: std is 1. Directions of W are [D], [n, D] or
-    [n, 1, D]; [L, D] are L of them, as any other number would be. Directions of W+ are [n, L, D],
-    or flat, [L * D] or [n, L * D].
+    [1, D] of InterFaceGAN, counts in units of W: std is 1. So do several arrays of a direction
+    each, whose names are the directions'. Directions of W are [D], [n, D] or [n, 1, D]; [L, D] are
+    L of them, as any other number would be. Directions of W+ are [n, L, D], or flat, [L * D] or
+    [n, L * D].
 
     Args:
       path: of the file.
@@ -80,37 +77,60 @@ def load_directions(
     """
     arrays = read_arrays(path)
     _check_fingerprint(path, arrays, metadata)
-    found = {what: _find(path, arrays, names) for what, names in _ARRAYS.items()}
-    alone = found["components"] is None
-    if alone:
-        if len(arrays) != 1:
-            raise InputError(
-                f"{path} holds {listed_arrays(arrays)}; name the directions 'components', or save "
-                "them alone"
-            )
-        found["components"] = as_numbers(path, *next(iter(arrays.items())))
-    components = _shaped(path, found["components"], generator.config)
+    given, std, mean = (_find(path, arrays, names) for names in (_COMPONENTS, _STD, _MEAN))
+    if given is None:
+        return _without_components(path, arrays, generator.config, say)
+    components = _shaped(path, given, generator.config)
     count, width = len(components), components.shape[-1]
-    if alone and components.shape == (generator.config.num_ws, width):
-        say(
-            f"{path}: [{count}, {width}] is taken as {count} directions of W; one of W+ would be "
-            f"[1, {count}, {width}]"
-        )
-    std, mean = found["std"], found["mean"]
     if std is not None and std.size != count:
         raise InputError(f"{path} holds {std.size} standard deviations of {count} directions")
-    if std is None and not alone:
+    if std is None:
         if components.ndim == 2:
             components, std = _measured(generator, components)
             said = f"a standard deviation, measured on {_MEASURED:,} latents of this generator"
         else:
+            std = np.ones(count, np.float32)
             said = "a unit of W+, times the direction's length"
         say(f"{path} has no std: strength 1 is {said}")
     return Directions(
         components=components,
-        std=np.ones(count, np.float32) if std is None else std.reshape(count),
+        std=std.reshape(count),
         mean=np.zeros(width, np.float32) if mean is None or mean.size != width else mean.ravel(),
         names=_names(path, arrays, count),
+    )
+
+
+def _without_components(
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    config: GeneratorConfig,
+    say: Callable[[str], None],
+) -> Directions:
+    """Directions in units of W: all of one array, or one of each, named as the arrays are."""
+    count, width = config.num_ws, config.w_dim
+    found = {name: array for name, array in arrays.items() if array.ndim}  # no settings
+    sizes = {array.size for array in found.values()}
+    one_each = len(sizes) == 1 and sizes <= {width, count * width}
+    if not found or (len(found) > 1 and not one_each):
+        raise InputError(
+            f"{path} holds {listed_arrays(arrays)}; name the directions 'components', or save them "
+            "alone"
+        )
+    numbers = [as_numbers(path, name, array) for name, array in found.items()]
+    if [array.shape for array in numbers] == [(count, width)]:
+        say(
+            f"{path}: [{count}, {width}] is taken as {count} directions of W; one of W+ would be "
+            f"[1, {count}, {width}]"
+        )
+    if len(numbers) > 1:  # each is one direction, whose axes are known by their size
+        numbers = [array.reshape(1, *[count] * (array.size != width), width) for array in numbers]
+    components = np.concatenate([_shaped(path, array, config) for array in numbers])
+    named = len(numbers) > 1 and all(map(_NAME.fullmatch, found))
+    return Directions(
+        components=components,
+        std=np.ones(len(components), np.float32),
+        mean=np.zeros(width, np.float32),
+        names=tuple(found) if named else (),
     )
 
 
@@ -121,7 +141,7 @@ def _find(path: Path, arrays: Mapping[str, np.ndarray], names: Sequence[str]) ->
 
 
 def _shaped(path: Path, array: np.ndarray, config: GeneratorConfig) -> np.ndarray:
-    """Directions [n, D] of W or [n, L, D] of W+, of any shape in which they are written."""
+    """Directions [n, D] of W or [n, L, D] of W+, from any shape in which they are written."""
     num_ws, width = config.num_ws, config.w_dim
     *axes, last = array.shape or (0,)
     if array.size and last == width and axes[1:] and axes[-1] == num_ws:

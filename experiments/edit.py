@@ -103,7 +103,7 @@ def main(args: Args) -> None:
             folder / "result", subjects.generator, latents, subjects.labels, subjects.metadata
         )
     write_numbers(folder / _MARK, args, subjects, directions)
-    progress.say(f"{folder}: strips of {len(numbers)} directions")
+    progress.say(f"{folder}: strips of {len(numbers)} direction{'s' * (len(numbers) > 1)}")
 
 
 def check(args: Args) -> None:

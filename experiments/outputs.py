@@ -87,7 +87,7 @@ def write_pictures(
         shown = [target, *(to_uint8(item.renders.image[i]) for item in finished)]
         shown.append(resized(depth, frames.image_side))
         fitted = " (fitted)" if i in finished[-1].method.frames else ""
-        label = f"{degrees(frames.yaw_degrees[i])}{fitted}"
+        label = f"{degrees(float(frames.yaw_degrees[i]))}{fitted}"
         rows.append(PictureRow(label=label, pictures=shown))
     picture = grid(
         [row.pictures for row in rows],

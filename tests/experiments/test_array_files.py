@@ -134,9 +134,15 @@ def test_mutated_files_are_read_or_refused(tmp_path, kind):
         for place in rng.integers(0, len(data), rng.integers(1, 5)):
             data[place] = rng.integers(256)
         path.write_bytes(data)
-        try:
-            for name, array in read_arrays(path).items():
-                as_numbers(path, name, array)
-        except InputError as error:
-            assert str(path) in str(error)
-            assert "\n" not in str(error)
+        said = refusal(path)
+        assert said == "" or (str(path) in said and "\n" not in said)
+
+
+def refusal(path):
+    """What is said of a file; nothing if it is read."""
+    try:
+        for name, array in read_arrays(path).items():
+            as_numbers(path, name, array)
+    except InputError as error:
+        return str(error)
+    return ""

@@ -11,7 +11,7 @@ from inversion.editing import sample_w
 
 L, D = 6, 16
 RNG = np.random.default_rng(0)
-COMPONENTS = np.linalg.qr(RNG.normal(size=(D, 3)))[0].T.astype(np.float32)
+COMPONENTS = np.linalg.qr(RNG.normal(size=(D, 3)))[0].T.astype(np.float32, order="C")
 LAYERED = RNG.normal(size=(3, L, D)).astype(np.float32)
 MEAN = np.arange(D, dtype=np.float32)
 
@@ -44,18 +44,15 @@ def load(loaded, said, tmp_path):
 def spread(loaded):
     """Deviation of mapped latents along each of `COMPONENTS`, of other samples."""
     generator, _ = loaded
-    mapped = sample_w(
-        frontal_mapping(generator), generator.config.z_dim, num_samples=50_000, seed=9
-    )
-    return np.std(np.concatenate(list(mapped)) @ COMPONENTS.T, axis=0)
+    mapping, z_dim = frontal_mapping(generator), generator.config.z_dim
+    w = np.concatenate(list(sample_w(mapping, z_dim, num_samples=50_000, seed=9)))
+    return np.std(w @ COMPONENTS.T, axis=0)
 
 
 @pytest.mark.parametrize("shape", [(3, D), (3, 1, D)])
 @pytest.mark.parametrize("length", [1.0, 7.0])
 @pytest.mark.parametrize("more", [{}, {"mean": MEAN}, {"mean": MEAN[None]}])
-def test_without_std_it_is_measured_on_this_generators_latents(
-    load, said, spread, shape, length, more
-):
+def test_without_std_it_is_measured_on_this_generator(load, said, spread, shape, length, more):
     found = load({"components": length * COMPONENTS.reshape(shape)} | more)
     np.testing.assert_allclose(found.components, COMPONENTS, atol=1e-6)
     # The deviation of 10,000 samples is known to a hundredth or so.
@@ -99,6 +96,18 @@ def test_a_boundary_counts_in_units_of_w(load, said, shape, dtype):
     assert said == []
 
 
+@pytest.mark.parametrize("shape", [(D,), (1, D), (L, D), (L * D,)])
+def test_arrays_of_a_direction_each_give_them_their_names(load, said, shape):
+    size = np.prod(shape)
+    arrays = {"smile": np.arange(size).reshape(shape), "age": np.ones(shape), "alpha": 3.0}
+    found = load(arrays)
+    assert found.names == ("smile", "age")
+    np.testing.assert_array_equal(found.steps.reshape(2, -1)[0], np.arange(size))
+    assert load({"0": np.ones(shape), "1": np.ones(shape)}).names == ()
+    assert load({"smile": np.arange(size).reshape(1, *shape), "alpha": 3.0}).names == ()
+    assert said == []
+
+
 def test_as_many_directions_of_w_as_layers_are_told_from_one_of_w_plus(load, said):
     array = RNG.normal(size=(L, D)).astype(np.float32)
     assert load(array).steps.shape == (L, D)
@@ -133,12 +142,13 @@ def test_directions_of_w_plus_are_written_and_read_again(loaded, said, load, tmp
         (np.ones((1, 18, D)), r"holds \[1, 18, 16\], not"),
         (np.ones((D, 3)), "transpose it"),
         (np.ones((0, D)), r"holds \[0, 16\], not"),
-        (np.float32(1), r"holds \[\], not"),
+        (np.float32(1), r"holds \[\]; name"),
         (np.full((1, D), np.inf), "not finite"),
         (np.full((1, D), "x"), "type <U1"),
-        ({"smile": np.ones(D), "age": np.ones(D)}, r"holds smile \[16\], age \[16\]; name the"),
+        ({"smile": np.ones((2, D)), "age": np.ones(D)}, r"holds smile \[2, 16\], age \[16\]; name"),
+        ({"alpha": 3.0}, r"holds alpha \[\]; name"),
         ({"components": COMPONENTS, "std": np.ones(2)}, "2 standard deviations of 3 directions"),
-        ({"components": COMPONENTS, "std": [1, np.nan, 1]}, "std holds numbers that are not finite"),
+        ({"components": COMPONENTS, "std": [1, np.nan, 1]}, "std holds numbers that are not"),
         ({"components": COMPONENTS, "mean": [np.inf]}, "mean holds numbers that are not finite"),
     ],
 )  # fmt: skip
