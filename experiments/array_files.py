@@ -17,16 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from convert_weights.state_dict import read_tensors
+from eg3d_jax.file_kinds import TORCH_ARCHIVE, recognize
 from eg3d_jax.safe_pickle import MAX_BYTES, CheckpointError, printable, read_bytes
 from experiments.errors import InputError
 
 # The name of an array whose file gives it none: an npy's, or a tensor saved by itself.
 ALONE = ""
-_NPY = b"\x93NUMPY"
-# The number that opens torch.save's files before torch 1.6, pickled, after the pickle's header.
-_TORCH = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-_HEADER = 32
-_LFS = b"version https://git-lfs"
+_WANTED = "save the numbers by numpy.save, numpy.savez or torch.save"
 _DAMAGE = (
     OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, OverflowError, MemoryError,
     NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error,
@@ -53,13 +50,17 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         data = read_bytes(path)
-        if bytes(data[: len(_NPY)]) == _NPY:
+        kind = recognize(data)
+        if kind is None:
+            name = "a pickle of objects" if data[:1] == b"\x80" else "no known kind of file"
+            raise CheckpointError(f"it is {name}; {_WANTED}")
+        if kind.name.endswith("(.npy)"):
             return {ALONE: _read_npy(io.BytesIO(data))}
-        if bytes(data[:2]) == b"PK":
-            return _read_npz(data) if _is_npz(data) else read_tensors(path)
-        if _TORCH in bytes(data[:_HEADER]):
+        if kind.name.endswith("(.npz)"):
+            return _read_npz(data)
+        if kind.name.startswith(TORCH_ARCHIVE):
             return read_tensors(path)
-        raise CheckpointError(_strange(data))
+        raise CheckpointError(f"it is {kind.name}; {kind.way_on or _WANTED}")
     except CheckpointError as error:
         said = str(error)
         raise InputError(said if str(path) in said else f"cannot read {path}: {said}") from None
@@ -112,18 +113,6 @@ def _read_npy(stream: io.IOBase) -> np.ndarray:
         raise
 
 
-def _is_npz(data: memoryview) -> bool:
-    """Whether a zip archive is as numpy.savez writes it, not as torch.save does."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            names = archive.namelist()
-    except _DAMAGE:
-        return False  # the reader of torch.save's archives says that it is damaged
-    if not any(name.endswith((".npy", "/data.pkl")) for name in names):
-        raise CheckpointError("it is a ZIP archive without arrays; unpack it first")
-    return any(name.endswith(".npy") for name in names)
-
-
 def _read_npz(data: memoryview) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
@@ -134,17 +123,3 @@ def _read_npz(data: memoryview) -> dict[str, np.ndarray]:
             with archive.open(info) as member:
                 arrays[info.filename.removesuffix(".npy")] = _read_npy(io.BytesIO(member.read()))
     return arrays
-
-
-def _strange(data: memoryview) -> str:
-    """What a file is that is none of these."""
-    start = bytes(data[:512])
-    if start.startswith(_LFS):
-        return "it is a Git LFS pointer, not the file itself; fetch that with `git lfs pull`"
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "it is a web page, not the file itself; download that again"
-    if start[:1] == b"\x80":
-        return "it is a pickle, not an array file; save the numbers themselves by numpy.save"
-    none = "no npy, npz or file of torch.save; save the array as one"
-    is_text = all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start)
-    return f"it is {'text, ' * is_text}{none}"

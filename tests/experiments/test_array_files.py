@@ -66,12 +66,12 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n"
     ("content", "said"),
     [
         (b"", "it is empty"),
-        (POINTER, "a Git LFS pointer.*git lfs pull"),
+        (POINTER, "a Git LFS pointer, not the file itself; run git lfs pull"),
         (b"\n <!DOCTYPE html><html>", "a web page"),
-        (b"0.1 0.2 0.3\n", "it is text, no npy, npz or file of torch.save"),
-        (bytes(range(5, 200)), "it is no npy, npz or file of torch.save"),
-        (pickle.dumps({"w": 1.0}), "a pickle, not an array file"),
-        (b"PK\x03\x04 and no more", "damaged or truncated zip"),
+        (b"0.1 0.2 0.3\n", r"a text file \(0\.1 0\.2 0\.3\); save the numbers by numpy.save"),
+        (bytes(range(5, 200)), "no known kind of file; save the numbers by numpy.save"),
+        (pickle.dumps({"w": 1.0}), "a pickle of objects; save the numbers"),
+        (b"PK\x03\x04 and no more", "truncated or damaged ZIP"),
         (b"\x93NUMPY and no more", "damaged or truncated"),
         (b"\x1f\x8b and no more", "gzip stream"),
     ],
@@ -90,7 +90,7 @@ def test_missing_files_folders_and_other_archives_too(tmp_path):
         read_arrays(tmp_path)
     with zipfile.ZipFile(tmp_path / "texts.zip", "w") as archive:
         archive.writestr("a.txt", "text")
-    with pytest.raises(InputError, match="a ZIP archive without arrays"):
+    with pytest.raises(InputError, match=r"a ZIP archive, holding a\.txt; unpack it"):
         read_arrays(tmp_path / "texts.zip")
 
 
