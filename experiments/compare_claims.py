@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.statistics import summary
 from experiments.tables import markdown
+from experiments.wording import decimals, rounded
 
 ONE_LATENT, SEVERAL = "multi-view", "multi-latent"
 DISTANCE, INTERPOLATION, DEPTH = "+ distance", "+ interpolation", "+ depth"
@@ -27,6 +28,9 @@ _CLAIMS = (
     ("and brings depth nearer the truth", DEPTH, SEVERAL, "depth_error", "all", 1.0),
     ("at little loss", DEPTH, SEVERAL, "lpips", "all", 1.05),
 )  # fmt: skip
+
+# Places shown of ratios; bounds have no more.
+_DIGITS = 3
 
 Verdict = Literal["holds", "not clear", "does not hold"]
 
@@ -58,10 +62,13 @@ class Claim:
 
     @property
     def verdict(self) -> Verdict:
-        """Not clear if the interval holds the bound, or there is none."""
-        if self.low is None or self.high is None or self.low <= self.bound < self.high:
+        """Not clear if the interval, as it is shown, holds the bound, or there is none."""
+        if self.low is None or self.high is None:
             return "not clear"
-        return "holds" if self.high <= self.bound else "does not hold"
+        low, high = rounded(self.low, _DIGITS), rounded(self.high, _DIGITS)
+        if low <= self.bound < high:
+            return "not clear"
+        return "holds" if high <= self.bound else "does not hold"
 
 
 def claims(
@@ -91,7 +98,7 @@ def claims(
                 Claim(
                     claim=claim, method=method, reference=reference, metric=metric, frames=frames,
                     bound=bound, ratio=mean["mean"], low=mean["low"], high=mean["high"],
-                    heads=(int(np.sum(known <= bound)), len(known)),
+                    heads=(sum(rounded(x, _DIGITS) <= bound for x in known), len(known)),
                 )
             )  # fmt: skip
     return found
@@ -101,10 +108,12 @@ def claims_table(found: Sequence[Claim]) -> str:
     """Markdown."""
     rows = []
     for c in found:
-        interval = "" if c.low is None else f" ({c.low:.3f} to {c.high:.3f})"
+        interval = ""
+        if c.low is not None and c.high is not None:
+            interval = f" ({decimals(c.low, _DIGITS)} to {decimals(c.high, _DIGITS)})"
         rows.append([
             f"{c.claim}: {c.method} / {c.reference}", f"{c.metric}, {c.frames} frames",
-            f"{c.ratio:.3f}{interval}", f"≤ {c.bound:g}", f"{c.heads[0]} of {c.heads[1]}",
-            c.verdict,
+            f"{decimals(c.ratio, _DIGITS)}{interval}", f"≤ {c.bound:g}",
+            f"{c.heads[0]} of {c.heads[1]}", c.verdict,
         ])  # fmt: skip
     return markdown(["claim", "in", "ratio", "claimed", "heads", ""], rows)

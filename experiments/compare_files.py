@@ -19,6 +19,7 @@ from experiments.frames_io import Frames
 from experiments.statistics import summary
 from experiments.tables import latex, markdown, write_csv
 from experiments.versions import versions
+from experiments.wording import decimals
 
 MARK = "comparison.json"
 FILES = ("table.md", "numbers.csv", "table.tex", "curves.svg", "curves.png", "views.png",
@@ -157,8 +158,8 @@ def _mean(found: Mapping[str, Any] | None, digits: int) -> str:
     if found is None:
         return "-"
     deviation = found["deviation"]
-    spread = "" if deviation is None else f" ± {deviation:.{digits}f}"
-    return f"{found['mean']:.{digits}f}{spread}"
+    spread = "" if deviation is None else f" ± {decimals(deviation, digits)}"
+    return f"{decimals(found['mean'], digits)}{spread}"
 
 
 def _panels(compared: Compared) -> dict[str, list[Curve]]:

@@ -14,6 +14,7 @@ from experiments.batches import render_views
 from experiments.frames_io import Frames, read_images
 from experiments.pictures import grid, save_png, to_uint8
 from experiments.results import load_result
+from experiments.wording import degrees
 
 _ROWS = 5
 _STRIP_YAWS = np.linspace(-30.0, 30.0, 9)
@@ -57,7 +58,7 @@ def write_pictures(folder: Path, methods: Sequence[str], heads: Sequence[ShownHe
             strips.append(list(strip))
             strip_labels.append(f"{name}, {method}")
         rows += [list(row) for row in zip(*columns, strict=True)]
-        labels += [f"{name} {frames.yaw_degrees[i]:+.0f}°" for i in chosen]
+        labels += [f"{name} {degrees(float(frames.yaw_degrees[i]))}" for i in chosen]
     save_png(folder / "views.png", grid(rows, columns=["target", *methods], labels=labels))
     angles = [f"{yaw:+.1f}°" for yaw in _STRIP_YAWS]
     save_png(folder / "strips.png", grid(strips, columns=angles, labels=strip_labels))

@@ -1,22 +1,29 @@
-"""Files of directions in W: a generator's principal ones, named ones, or any that a user brings."""
+"""Files of directions in W or W+: a generator's principal ones, named ones, or a user's."""
 
 from __future__ import annotations
 
 import io
+import math
 import re
-import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from eg3d_jax.config import GeneratorConfig
 from eg3d_jax.generator import TriPlaneGenerator
+from eg3d_jax.safe_pickle import printable
+from experiments.array_files import as_numbers, listed_arrays, read_arrays
 from experiments.disk import write_atomically
 from experiments.errors import InputError
 from experiments.generators import frontal_mapping
 from inversion.editing import Directions, principal_directions, sample_w
 
-_ARRAYS = ("components", "std", "mean")
+# What directions consist of, by the names in our files and in GANSpace's.
+_COMPONENTS, _STD, _MEAN = ("components", "lat_comp"), ("std", "lat_stdev"), ("mean", "lat_mean")
+# Latents on which a deviation is measured: known to a hundredth then.
+_MEASURED = 10_000
 # They go into names of files; a word of digits would be a direction's number.
 _NAME = re.compile(r"(?!\d+$)[\w-]+")
 
@@ -35,7 +42,7 @@ def generator_directions(
 
 def save_directions(path: Path, directions: Directions, metadata: dict[str, Any]) -> Path:
     """Write an npz, with the fingerprint of the generator whose W they are of."""
-    arrays = {name: getattr(directions, name) for name in _ARRAYS}
+    arrays = {name: getattr(directions, name) for name in ("components", "std", "mean")}
     fingerprint = np.array(original_fingerprint(metadata) or "")
     names = np.array(directions.names, np.str_)
     buffer = io.BytesIO()
@@ -43,55 +50,150 @@ def save_directions(path: Path, directions: Directions, metadata: dict[str, Any]
     return write_atomically(path, buffer.getvalue())
 
 
-def load_directions(path: Path, width: int, metadata: dict[str, Any]) -> Directions:
-    """Directions of a file: `save_directions`' npz, or an npy of one or more directions.
+def load_directions(
+    path: Path,
+    generator: TriPlaneGenerator,
+    metadata: dict[str, Any],
+    say: Callable[[str], None],
+) -> Directions:
+    """Directions of a file: `save_directions`' npz, or what others write as npy, npz or .pt.
 
-    Those of an npy, such as InterFaceGAN's boundaries [1, D], count in units of W: std is 1.
+    Principal components have the name components, or lat_comp as in GANSpace's files; where neither
+    std nor lat_stdev lies beside those of W, it is measured. One array alone, such as a boundary
+    [1, D] of InterFaceGAN, counts in units of W: std is 1. So do several arrays of a direction
+    each, whose names are the directions'. Directions of W are [D], [n, D] or [n, 1, D]; [L, D] are
+    L of them, as any other number would be. Directions of W+ are [n, L, D], or flat, [L * D] or
+    [n, L * D].
 
     Args:
       path: of the file.
-      width: D of the generator.
+      generator: whose latents the directions are to move.
       metadata: of the generator's checkpoint.
+      say: told in one line what strength 1 is, or how the array was understood, where the file
+        leaves it open.
 
     Raises:
       InputError: if it cannot be read, does not fit, or belongs to another generator.
     """
-    try:
-        read = np.load(path, allow_pickle=False)
-        if isinstance(read, np.ndarray):
-            components = np.atleast_2d(read).astype(np.float32)
-            spread = np.ones(len(components), np.float32)
-            arrays = {"components": components, "std": spread, "mean": np.zeros(width, np.float32)}
-            made_for, names = "", ()
+    arrays = read_arrays(path)
+    _check_fingerprint(path, arrays, metadata)
+    given, std, mean = (_find(path, arrays, names) for names in (_COMPONENTS, _STD, _MEAN))
+    if given is None:
+        return _without_components(path, arrays, generator.config, say)
+    components = _shaped(path, given, generator.config)
+    count, width = len(components), components.shape[-1]
+    if std is not None and std.size != count:
+        raise InputError(f"{path} holds {std.size} standard deviations of {count} directions")
+    if std is None:
+        if components.ndim == 2:
+            components, std = _measured(generator, components)
+            said = f"a standard deviation, measured on {_MEASURED:,} latents of this generator"
         else:
-            with read:
-                arrays = {name: read[name] for name in _ARRAYS}
-                made_for = str(read["fingerprint"])
-                names = tuple(map(str, read["names"].ravel())) if "names" in read else ()
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            std = np.ones(count, np.float32)
+            said = "a unit of W+, times the direction's length"
+        say(f"{path} has no std: strength 1 is {said}")
+    return Directions(
+        components=components,
+        std=std.reshape(count),
+        mean=np.zeros(width, np.float32) if mean is None or mean.size != width else mean.ravel(),
+        names=_names(path, arrays, count),
+    )
+
+
+def _without_components(
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    config: GeneratorConfig,
+    say: Callable[[str], None],
+) -> Directions:
+    """Directions in units of W: all of one array, or one of each, named as the arrays are."""
+    count, width = config.num_ws, config.w_dim
+    found = {name: array for name, array in arrays.items() if array.ndim}  # no settings
+    sizes = {array.size for array in found.values()}
+    one_each = len(sizes) == 1 and sizes <= {width, count * width}
+    if not found or (len(found) > 1 and not one_each):
         raise InputError(
-            f"cannot read directions from {path} ({error}); give an npy of [n, {width}], or an npz "
-            "made by `python -m experiments.edit`"
-        ) from None
-    shapes = {name: array.shape for name, array in arrays.items()}
-    count = len(arrays["components"]) if arrays["components"].ndim else 0
-    if not count or shapes != {"components": (count, width), "std": (count,), "mean": (width,)}:
-        raise InputError(
-            f"{path} holds {shapes['components']}, not directions [n, {width}] of the generator's W"
+            f"{path} holds {listed_arrays(arrays)}; name the directions 'components', or save them "
+            "alone"
         )
-    if not all(np.all(np.isfinite(array)) for array in arrays.values()):
-        raise InputError(f"{path} holds numbers that are not finite; make it again")
-    if names and (len(set(names)) != count or not all(_NAME.fullmatch(n) for n in names)):
+    numbers = [as_numbers(path, name, array) for name, array in found.items()]
+    if [array.shape for array in numbers] == [(count, width)]:
+        say(
+            f"{path}: [{count}, {width}] is taken as {count} directions of W; one of W+ would be "
+            f"[1, {count}, {width}]"
+        )
+    if len(numbers) > 1:  # each is one direction, whose axes are known by their size
+        numbers = [array.reshape(1, *[count] * (array.size != width), width) for array in numbers]
+    components = np.concatenate([_shaped(path, array, config) for array in numbers])
+    named = len(numbers) > 1 and all(map(_NAME.fullmatch, found))
+    return Directions(
+        components=components,
+        std=np.ones(len(components), np.float32),
+        mean=np.zeros(width, np.float32),
+        names=tuple(found) if named else (),
+    )
+
+
+def _find(path: Path, arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray | None:
+    """The numbers that have one of the names."""
+    name = next((name for name in names if name in arrays), None)
+    return None if name is None else as_numbers(path, name, arrays[name])
+
+
+def _shaped(path: Path, array: np.ndarray, config: GeneratorConfig) -> np.ndarray:
+    """Directions [n, D] of W or [n, L, D] of W+, from any shape in which they are written."""
+    num_ws, width = config.num_ws, config.w_dim
+    *axes, last = array.shape or (0,)
+    if array.size and last == width and axes[1:] and axes[-1] == num_ws:
+        return array.reshape(-1, num_ws, width)
+    if array.size and last == width and math.prod(axes[1:]) == 1:
+        return array.reshape(-1, width)
+    if array.size and last == num_ws * width and math.prod(axes[1:]) == 1:
+        return array.reshape(-1, num_ws, width)
+    turned = "; transpose it" if array.ndim == 2 and len(array) == width else ""
+    raise InputError(
+        f"{path} holds {list(array.shape)}, not directions of this generator, [n, {width}] of W or "
+        f"[n, {num_ws}, {width}] of W+{turned}"
+    )
+
+
+def _measured(
+    generator: TriPlaneGenerator, components: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Directions [n, D] at length one, and the deviation of mapped latents along each."""
+    length = np.linalg.norm(components, axis=1, keepdims=True)
+    components = components / np.where(length > 0, length, 1)
+    batches = sample_w(
+        frontal_mapping(generator), generator.config.z_dim, num_samples=_MEASURED, batch=_MEASURED
+    )
+    w = np.concatenate([np.asarray(batch, np.float64) for batch in batches])
+    return components, (w @ components.T).std(axis=0).astype(np.float32)
+
+
+def _names(path: Path, arrays: Mapping[str, np.ndarray], count: int) -> tuple[str, ...]:
+    """The directions' names, if the file has any."""
+    names = tuple(map(str, arrays["names"].ravel())) if "names" in arrays else ()
+    if names and (
+        len(set(names)) != count
+        or len(names) != count
+        or not all(_NAME.fullmatch(name) for name in names)
+    ):
         raise InputError(
             f"{path} does not name its {count} directions by a word each; make it again"
         )
-    ours = original_fingerprint(metadata)
+    return names
+
+
+def _check_fingerprint(
+    path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, Any]
+) -> None:
+    """Refuse directions that `save_directions` wrote of another generator."""
+    made_for, ours = str(arrays.get("fingerprint", "")), original_fingerprint(metadata)
     if made_for and ours and made_for != ours:
         raise InputError(
-            f"{path} holds directions of generator {made_for}, not of {ours}; leave --directions "
-            "out to find this one's own"
+            f"{path} holds directions of generator {printable(made_for)}, not of {ours}; leave "
+            "--directions out to find this one's own"
         )
-    return Directions(**arrays, names=names)
 
 
 def number_of(directions: Directions, which: int | str) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from experiments.errors import InputError
+from experiments.wording import beside
 
 
 def write_atomically(path: Path, content: bytes) -> Path:
@@ -65,9 +66,10 @@ def check_space(path: Path, needed_bytes: int) -> None:
         existing = existing.parent
     free = shutil.disk_usage(existing).free
     if free < needed_bytes:
+        there, needed = beside(free / 1e6, needed_bytes / 1e6, 0, "f")
         raise InputError(
-            f"the disk of {path} has {free / 1e6:.0f} MB free, but the run needs "
-            f"{needed_bytes / 1e6:.0f} MB; free some space or choose another --run"
+            f"the disk of {path} has {there} MB free, but the run needs {needed} MB; free some "
+            "space or choose another --run"
         )
 
 

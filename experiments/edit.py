@@ -32,6 +32,7 @@ from experiments.progress import Progress
 from experiments.results import save_result
 from experiments.subjects import HeadArgs, Subjects
 from experiments.versions import versions
+from experiments.wording import degrees
 from inversion.editing import Directions, shift
 from inversion.latents import Latents
 
@@ -45,11 +46,12 @@ class Args(HeadArgs):
 
     Attributes:
       truncation: of the generator's head; 1 as sampled, 0 the mean head
-      directions: npy of directions [n, D], directions.npz of an earlier call or of
-        `python -m experiments.heads.directions`; the generator's principal ones if not given
+      directions: directions.npz of an earlier call or of `python -m experiments.heads.directions`,
+        or others' npy, npz or .pt: of W [n, D], of W+ [n, L, D], an offset for each of L layers;
+        the generator's principal ones if not given
       which: numbers of the directions, 0 is the widest, or their names if the file has names
       strengths: how far to go, in standard deviations of mapped latents along the direction, for
-        named ones in those of the parameter, or in units of W for directions of an npy
+        named ones in those of the parameter, or in units of W for an array alone
       layers: which latents of W+ move; all if not given
       yaws: columns of the strips, degrees
       samples: of W, to find principal directions
@@ -82,8 +84,9 @@ def main(args: Args) -> None:
             config = subjects.generator.config
             directions = generator_directions(subjects.generator, config.w_dim, args.samples)
     else:
-        width = subjects.generator.config.w_dim
-        directions = load_directions(args.directions, width, subjects.metadata)
+        directions = load_directions(
+            args.directions, subjects.generator, subjects.metadata, progress.say
+        )
     numbers = [number_of(directions, which) for which in args.which]
     folder = subjects.home / "edit" if args.output is None else args.output
     output_folder.claim(folder, _MARK, _FILES, overwrite=args.overwrite)
@@ -100,7 +103,7 @@ def main(args: Args) -> None:
             folder / "result", subjects.generator, latents, subjects.labels, subjects.metadata
         )
     write_numbers(folder / _MARK, args, subjects, directions)
-    progress.say(f"{folder}: strips of {len(numbers)} directions")
+    progress.say(f"{folder}: strips of {len(numbers)} direction{'s' * (len(numbers) > 1)}")
 
 
 def check(args: Args) -> None:
@@ -144,7 +147,7 @@ def strip(subjects: Subjects, directions: Directions, number: int, args: Args) -
         rows.append(list(to_uint8(render_views(subjects.generator, latents, cameras).image)))
     return grid(
         rows,
-        columns=[f"{yaw:+.0f}°" for yaw in args.yaws],
+        columns=[degrees(yaw) for yaw in args.yaws],
         labels=[f"{strength:+g}" for strength in args.strengths],
     )
 

@@ -15,6 +15,7 @@ from experiments.disk import write_atomically, write_json
 from experiments.statistics import by_yaw, over_runs, summary
 from experiments.tables import markdown, write_csv
 from experiments.versions import versions
+from experiments.wording import decimals
 
 MARK = "metrics.json"
 FILES = ("frames.csv", "by_yaw.csv", "table.md", "curves.svg", "curves.png")
@@ -187,7 +188,7 @@ def _panels(runs: Sequence[Evaluated]) -> dict[str, list[Curve]]:
 def _shown(found: Mapping[str, Any] | None, digits: int) -> str:
     if found is None:
         return "-"
-    text = f"{found['mean']:.{digits}f}"
+    text = decimals(found["mean"], digits)
     if found["low"] is None:
         return text
-    return f"{text} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
+    return f"{text} [{decimals(found['low'], digits)}, {decimals(found['high'], digits)}]"

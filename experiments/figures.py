@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from experiments.curves import COLOURS
 from experiments.summary import Comparison, MethodResult
+from experiments.wording import degrees
 
 # Stands for "the page's text colour" until the SVG is written; no other colour here is near it.
 _INK = "#010203"
@@ -73,7 +74,7 @@ def path_of_latents(w_plus: ArrayLike, yaws: np.ndarray) -> str:
         axes[0].plot(*points.T, "o-", color=COLOURS[0], linewidth=1.2, ms=4)
         for point, yaw in zip(points, np.degrees(yaws), strict=True):
             axes[0].annotate(
-                f"{yaw:+.0f}°", point, xytext=(4, 4), textcoords="offset points", fontsize=8,
+                degrees(yaw), point, xytext=(4, 4), textcoords="offset points", fontsize=8,
                 color=_INK,
             )  # fmt: skip
         axes[0].set_aspect("equal", adjustable="datalim")

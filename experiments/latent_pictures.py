@@ -16,6 +16,7 @@ from experiments.batches import joined, render_each_in_batches, render_views
 from experiments.figures import path_of_latents
 from experiments.fitting import Fit
 from experiments.pictures import grid, resized, to_uint8
+from experiments.wording import degrees
 from inversion.latents import Latents, latents_at
 
 _COLUMNS = 9
@@ -60,13 +61,13 @@ def latent_pictures(fit: Fit) -> LatentPictures:
     still = joined(render_each_in_batches(generator, ws, middle))
     strip = grid(
         [list(to_uint8(turning.image)), list(to_uint8(still.image))],
-        columns=[f"{yaw:+.0f}°" for yaw in np.degrees(yaws)],
+        columns=[degrees(yaw) for yaw in np.degrees(yaws)],
         labels=["camera turns", "latent alone"],
     )
     spread = [_spread(fit, latents, yaw) for yaw in knots]
     maps = grid(
         [[resized(picture, config.image_side) for picture in spread]],
-        columns=[f"{yaw:+.0f}°" for yaw in np.degrees(knots)],
+        columns=[degrees(yaw) for yaw in np.degrees(knots)],
     )
     return LatentPictures(strip=strip, maps=maps, path=path_of_latents(latents.w_plus, knots))
 

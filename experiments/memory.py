@@ -11,6 +11,7 @@ import jax
 
 from experiments.errors import InputError
 from experiments.progress import Progress
+from experiments.wording import beside
 
 _GB = 1e9
 _FEWEST_RAYS = 64
@@ -61,16 +62,19 @@ def fit_in_memory(
     """
     while True:
         needed = peak(spread)
-        limit = "" if budget is None else f" of {budget / _GB:.2f} GB"
-        progress.say(f"memory: {needed / _GB:.2f} GB planned{limit}")
+        planned, limit = f"{needed / _GB:.2f}", ""
+        if budget is not None:
+            planned, there = beside(needed / _GB, budget / _GB, 2, "f")
+            limit = f" of {there} GB"
+        progress.say(f"memory: {planned} GB planned{limit}")
         if budget is None or needed <= budget:
             return spread
         less = narrower(spread, budget / needed)
         if less is None:
+            least, there = beside(needed / _GB, budget / _GB, 2, "f")
             raise InputError(
-                f"the smallest steps need {needed / _GB:.2f} GB of memory, more than the "
-                f"{budget / _GB:.2f} GB there are; give more by --memory-budget, or use a larger "
-                "device"
+                f"the smallest steps need {least} GB of memory, more than the {there} GB there "
+                "are; give more by --memory-budget, or use a larger device"
             )
         progress.say(
             f"too much: now {less.videos} videos, {less.views} views and {less.rays} rays at once"

@@ -20,6 +20,7 @@ from experiments.report_style import STYLE
 from experiments.runs import RunFolder
 from experiments.summary import GROUPS, Comparison
 from experiments.tables import markdown
+from experiments.wording import decimals
 
 _FOLDER, _MARK, _FORMAT = ".outcomes", "videos.json", "eg3d_jax videos 1"
 _HEADING = ("video", "status", "PSNR fitted", "PSNR not fitted", "LPIPS not fitted", "minutes")
@@ -154,7 +155,7 @@ def _row(outcome: Outcome) -> list[str]:
     groups = (outcome.result or {}).get("groups", {})
     cells = [groups.get(group, {}).get(metric) for metric, group, _ in _NUMBERS]
     shown = [
-        "–" if value is None else f"{value:.{digits}f}"
+        "–" if value is None else decimals(value, digits)
         for value, (_, _, digits) in zip(cells, _NUMBERS, strict=True)
     ]
     return [outcome.video, outcome.status, *shown, clock(outcome.seconds)]

@@ -18,6 +18,7 @@ from experiments.runs import RunFolder
 from experiments.summary import Comparison, MethodResult
 from experiments.versions import versions
 from experiments.video import turntable, write_mp4
+from experiments.wording import degrees
 
 TURNTABLE_FRAMES = 96
 _TURNTABLE_YAW = np.radians(70.0)
@@ -86,7 +87,7 @@ def write_pictures(
         shown = [target, *(to_uint8(item.renders.image[i]) for item in finished)]
         shown.append(resized(depth, frames.image_side))
         fitted = " (fitted)" if i in finished[-1].method.frames else ""
-        label = f"{frames.yaw_degrees[i]:+.0f}°{fitted}"
+        label = f"{degrees(float(frames.yaw_degrees[i]))}{fitted}"
         rows.append(PictureRow(label=label, pictures=shown))
     picture = grid(
         [row.pictures for row in rows],

@@ -19,6 +19,7 @@ from experiments.pictures import encode_jpeg, encode_png
 from experiments.progress import clock
 from experiments.report_style import STYLE
 from experiments.summary import GROUPS, Comparison, MethodResult
+from experiments.wording import decimals, rounded
 
 _EMBEDDED_VIDEO_BYTES = 4 * 2**20
 # Small pictures are kept exactly; large ones would make the page heavy.
@@ -142,7 +143,7 @@ def _table_row(comparison: Comparison, method: MethodResult, metrics: Sequence[s
         for metric in metrics:
             value = comparison.mean(metric, group, method)
             best = group != "fitted" and _is_best(comparison, metric, group, value)
-            text = "–" if value is None else f"{value:.{_DIGITS[metric]}f}"
+            text = "–" if value is None else decimals(value, _DIGITS[metric])
             cells.append(f'<td class="best">{text}</td>' if best else f"<td>{text}</td>")
     name = html.escape(method.name)
     return f'<tr><th scope="row">{name}</th>{"".join(cells)}<td>{clock(method.seconds)}</td></tr>'
@@ -150,10 +151,10 @@ def _table_row(comparison: Comparison, method: MethodResult, metrics: Sequence[s
 
 def _is_best(comparison: Comparison, metric: str, group: str, value: float | None) -> bool:
     means = [comparison.mean(metric, group, method) for method in comparison.methods]
-    known = [mean for mean in means if mean is not None]
+    known = [rounded(mean, _DIGITS[metric]) for mean in means if mean is not None]
     if value is None or len(known) < 2:
         return False
-    return value == (min(known) if metric == "lpips" else max(known))
+    return rounded(value, _DIGITS[metric]) == (min(known) if metric == "lpips" else max(known))
 
 
 def _shown_metrics(comparison: Comparison) -> list[str]:
@@ -165,7 +166,7 @@ def _group_heading(comparison: Comparison, group: str) -> str:
     if group == "fitted" or not comparison.methods:
         return "own fitted frames"
     count = int(comparison.group(group, comparison.methods[0]).sum())
-    side = f", |yaw| &gt; {comparison.side_degrees:.0f}°" if group == GROUPS[2] else ""
+    side = f", |yaw| &gt; {comparison.side_degrees:g}°" if group == GROUPS[2] else ""
     return f"not fitted{side}<br>({count} frames)"
 
 

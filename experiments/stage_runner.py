@@ -20,6 +20,7 @@ from experiments.interrupts import deferred_interrupt
 from experiments.programs import Programs, chunk_steps
 from experiments.progress import Progress
 from experiments.stages import Stage
+from experiments.wording import beside
 from inversion.state import StageState
 from inversion.videos import stack_videos, video
 
@@ -174,8 +175,9 @@ class StageRunner:
             return False
         mean = float(np.mean(way.recent))
         if mean <= target:
+            found, wanted = beside(mean, target, 4, "f")
             self._progress.say(
-                f"{way.work.shown}: LPIPS {mean:.4f} after step {way.step}, at most {target:g} was "
+                f"{way.work.shown}: LPIPS {found} after step {way.step}, at most {wanted} was "
                 "wanted"
             )
         return mean <= target

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.wording import Change, decimals
+
 _WORDS = "no one two three four five six seven eight nine ten eleven twelve".split()
 GROUPS = ("fitted", "not fitted", "side, not fitted")
 
@@ -120,8 +122,8 @@ class Comparison:
         """What the numbers say about more views and about tuning, for better or worse."""
         yaw = self.yaw_degrees
         found = [
-            f"The head was evaluated on {len(yaw)} frames from {yaw.min():.0f} to {yaw.max():.0f} "
-            "degrees of yaw."
+            f"The head was evaluated on {len(yaw)} frames from {decimals(yaw.min(), 0)} to "
+            f"{decimals(yaw.max(), 0)} degrees of yaw."
         ]
         single = [m for m in self.methods if m.latents == 1]
         most = max(single, key=lambda m: (len(m.fitted), m.tuned), default=None)
@@ -139,73 +141,78 @@ class Comparison:
     def _more_latents(self, many: MethodResult, one: MethodResult) -> str:
         parts = []
         for group, where in ((GROUPS[0], "fitted"), (GROUPS[1], "not fitted")):
-            numbers = self._versus(group, many, one)
-            if numbers is None:
+            changes = self._changes(group, one, many)
+            if changes is None:
                 continue
-            psnr, lpips, gain, drop = numbers
+            psnr, lpips = changes
             count = int(self.group(group, many).sum())
-            verdict = _verdict("better", "not better", gain, drop)
+            verdict = _verdict("better", "not better", psnr, lpips)
             parts.append(
-                f"{gain:+.1f} dB on the {count} frames {where} ({psnr[1]:.1f} to {psnr[0]:.1f} dB; "
-                f"LPIPS {lpips[1]:.3f} to {lpips[0]:.3f}): {verdict}"
+                f"{_decibels(psnr)} on the {count} frames {where} ({psnr.old} to {psnr.new} dB; "
+                f"LPIPS {lpips.old} to {lpips.new}): {verdict}"
             )
         return f"{many.latents} latents instead of one: {'; '.join(parts)}."
 
     def _more_views(self, many: MethodResult, few: MethodResult) -> str:
         group = GROUPS[2] if self.group(GROUPS[2], many).any() else GROUPS[1]
         if group == GROUPS[2]:
-            where = f"Beyond {self.side_degrees:.0f} degrees of yaw, on {self._count(group, many)}"
+            where = f"Beyond {self.side_degrees:g} degrees of yaw, on {self._count(group, many)}"
         else:
             where = (
-                f"No frame beyond {self.side_degrees:.0f} degrees of yaw was left to test on; on "
+                f"No frame beyond {self.side_degrees:g} degrees of yaw was left to test on; on "
                 f"{self._count(group, many)}"
             )
-        numbers = self._versus(group, many, few)
-        if numbers is None:
+        changes = self._changes(group, few, many)
+        if changes is None:
             return "All frames were fitted, so nothing can be said about views not seen."
-        psnr, lpips, gain, drop = numbers
-        verdict = _verdict("more views help", "more views do not help", gain, drop)
+        psnr, lpips = changes
+        verdict = _verdict("more views help", "more views do not help", psnr, lpips)
         return (
-            f"{where}, {many.views} reach {psnr[0]:.1f} dB where {few.views} "
-            f"{'reaches' if len(few.fitted) == 1 else 'reach'} {psnr[1]:.1f} dB ({gain:+.1f} dB); "
-            f"LPIPS is {lpips[0]:.3f} against {lpips[1]:.3f} (lower is better): {verdict}."
+            f"{where}, {many.views} reach {psnr.new} dB where {few.views} "
+            f"{'reaches' if len(few.fitted) == 1 else 'reach'} {psnr.old} dB ({_decibels(psnr)}); "
+            f"LPIPS is {lpips.new} against {lpips.old} (lower is better): {verdict}."
         )
 
     def _tuning(self, tuned: MethodResult, latent: MethodResult) -> str:
-        numbers = self._versus(GROUPS[1], tuned, latent)
-        if numbers is None:
+        changes = self._changes(GROUPS[1], latent, tuned)
+        if changes is None:
             return "What tuning adds on views not seen cannot be said: all frames were fitted."
-        psnr, lpips, gain, drop = numbers
-        verb = "gains" if gain > 0 else "loses"
-        verdict = _verdict("tuning helps", "tuning does not help", gain, drop)
+        psnr, lpips = changes
+        verb = "gains" if psnr.rise > 0 else "loses" if psnr.rise < 0 else "changes PSNR by"
+        verdict = _verdict("tuning helps", "tuning does not help", psnr, lpips)
         return (
-            f"Tuning the generator around the latent of {tuned.views} {verb} {abs(gain):.1f} dB on "
-            f"{self._count(GROUPS[1], tuned)} ({psnr[1]:.1f} to {psnr[0]:.1f} dB) and takes "
-            f"LPIPS from {lpips[1]:.3f} to {lpips[0]:.3f}: {verdict}."
+            f"Tuning the generator around the latent of {tuned.views} {verb} "
+            f"{decimals(abs(psnr.rise), psnr.digits)} dB on {self._count(GROUPS[1], tuned)} "
+            f"({psnr.old} to {psnr.new} dB) and takes LPIPS from {lpips.old} to {lpips.new}: "
+            f"{verdict}."
         )
 
-    def _versus(
-        self, group: str, one: MethodResult, other: MethodResult
-    ) -> tuple[tuple[float, float], tuple[float, float], float, float] | None:
-        """PSNR and LPIPS of both methods, dB gained, LPIPS lowered; None without frames."""
-        psnr = self.mean("psnr", group, one), self.mean("psnr", group, other)
-        lpips = self.mean("lpips", group, one), self.mean("lpips", group, other)
+    def _changes(
+        self, group: str, before: MethodResult, after: MethodResult
+    ) -> tuple[Change, Change] | None:
+        """PSNR and LPIPS from one method to another; None without frames."""
+        psnr = self.mean("psnr", group, before), self.mean("psnr", group, after)
+        lpips = self.mean("lpips", group, before), self.mean("lpips", group, after)
         if psnr[0] is None or psnr[1] is None or lpips[0] is None or lpips[1] is None:
             return None
-        both = (psnr[0], psnr[1]), (lpips[0], lpips[1])
-        return *both, psnr[0] - psnr[1], lpips[1] - lpips[0]
+        return (
+            Change(psnr[0], psnr[1], digits=1, higher_is_better=True),
+            Change(lpips[0], lpips[1], digits=3, higher_is_better=False),
+        )
 
     def _count(self, group: str, method: MethodResult) -> str:
         count = int(self.group(group, method).sum())
         return "the one frame not fitted" if count == 1 else f"the {count} frames not fitted"
 
 
-def _verdict(yes: str, no: str, psnr_gain: float, lpips_drop: float) -> str:
-    # Differences that the printed digits do not show count as none.
-    psnr, lpips = round(psnr_gain, 1), round(lpips_drop, 3)
-    if psnr > 0 and lpips > 0:
+def _decibels(change: Change) -> str:
+    return f"{decimals(change.rise, change.digits, signed=True)} dB"
+
+
+def _verdict(yes: str, no: str, psnr: Change, lpips: Change) -> str:
+    if psnr.better and lpips.better:
         return f"{yes} in both measures"
-    if psnr <= 0 and lpips <= 0:
+    if not psnr.better and not lpips.better:
         return f"{no} in either measure"
-    better, worse = ("PSNR", "LPIPS") if psnr > 0 else ("LPIPS", "PSNR")
+    better, worse = ("PSNR", "LPIPS") if psnr.better else ("LPIPS", "PSNR")
     return f"{yes} in {better} but not in {worse}"

@@ -15,6 +15,7 @@ import numpy as np
 from experiments.disk import write_atomically
 from experiments.errors import InputError
 from experiments.volumes import Query, with_empty_faces
+from experiments.wording import beside
 
 FORMATS = ("ply", "obj", "glb")
 
@@ -57,9 +58,10 @@ def iso_surface(volume: np.ndarray, level: float, box_side: float) -> Any:
     """
     closed = with_empty_faces(volume, level)
     if not closed.max() > level:
+        wanted, highest = beside(level, float(closed.max()), 4)
         raise InputError(
-            f"--level {level:g}: the density inside the box reaches {closed.max():.4g} only; "
-            "choose a lower one"
+            f"--level {wanted}: the density inside the box reaches {highest} only; choose a lower "
+            "one"
         )
     spacing = box_side / (len(volume) - 1)
     # Ascent: of scikit-image's two orders of corners the one with normals towards low density.

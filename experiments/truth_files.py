@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from experiments.array_files import ALONE, read_arrays
 from experiments.errors import InputError
 
 
@@ -44,16 +43,9 @@ def read_truth(folder: Path, key: str, num_frames: int) -> np.ndarray | None:
 
 
 def _array(path: Path, key: str) -> np.ndarray:
-    try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path} is a lone array, no archive; write it by numpy.savez")
-            with archive:
-                return archive[key]
-    except KeyError:
-        raise InputError(f"{path} has no array named {key}; save it under that name") from None
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read ({error}); replace or remove it") from None
+    arrays = read_arrays(path)
+    if ALONE in arrays:
+        raise InputError(f"{path} is a lone array, no archive; write it by numpy.savez")
+    if key not in arrays:
+        raise InputError(f"{path} has no array named {key}; save it under that name")
+    return arrays[key]

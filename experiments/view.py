@@ -43,8 +43,8 @@ class Args(HeadArgs):
     Attributes:
       frames: folder of the frames that the run was fitted to, to show them as targets
       crop: take the central square of frames that are not square
-      directions: of edits, each with a slider: an npy [n, D] or a directions.npz of
-        `python -m experiments.edit`; RUN/edit/directions.npz if it exists and none is given
+      directions: of edits, each with a slider: any file that `python -m experiments.edit` takes or
+        writes; RUN/edit/directions.npz if it exists and none is given
       moving_side: pixels along a side of the volume rendering while the head moves; half of the
         generator's if not given
       mesh_resolution: samples along each side of an exported mesh's grid, 8 to 512
@@ -86,7 +86,7 @@ def start(args: Args) -> Server:
         if args.moving_side is not None and not 1 <= args.moving_side <= largest:
             raise InputError(f"--moving-side {args.moving_side} must be from 1 to {largest}")
         targets = load_targets(subjects, args.frames, crop=args.crop)
-        directions = find_directions(args, subjects)
+        directions = find_directions(args, subjects, progress)
     head = Head(subjects, directions=directions, moving_side=args.moving_side)
     with progress.task("compiling"):
         moving, still = (pictures_a_second(head, moving=moving) for moving in (True, False))
@@ -119,14 +119,14 @@ def check(args: Args) -> None:
         )
 
 
-def find_directions(args: Args, subjects: Subjects) -> Directions | None:
+def find_directions(args: Args, subjects: Subjects, progress: Progress) -> Directions | None:
     """The directions given, else those that an earlier edit left beside the head, if any."""
     path = args.directions
     if path is None:
         path = subjects.home / "edit" / "directions.npz"
         if not path.is_file():
             return None
-    return load_directions(path, subjects.generator.config.w_dim, subjects.metadata)
+    return load_directions(path, subjects.generator, subjects.metadata, progress.say)
 
 
 def pictures_a_second(head: Head, *, moving: bool) -> float:

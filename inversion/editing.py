@@ -21,12 +21,14 @@ _INDEPENDENT = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Directions:
-    """Directions of W with the spread of mapped latents along each.
+    """Directions of W, or of W+, with the spread of mapped latents along each.
 
     Attributes:
-      components: [C, D] float32, of length one.
-      std: [C] float32, how far strength 1 goes along each, units of W: the standard deviation of
-        mapped latents, or the change of their mean with a standard deviation of the parameter.
+      components: float32, [C, D] of W, or [C, L, D] of W+: an offset for each of the L layers. Of
+        length one, unless others made them.
+      std: [C] float32, how far strength 1 goes along each, in lengths of the component: the
+        standard deviation of mapped latents, the change of their mean with a standard deviation of
+        the parameter, or 1.
       mean: [D] float32, of mapped latents.
       names: of the C directions, or none.
     """
@@ -42,8 +44,8 @@ class Directions:
 
     @property
     def steps(self) -> np.ndarray:
-        """[C, D] offsets of strength 1 along each."""
-        return self.std[:, None] * self.components
+        """Offsets of strength 1 along each, [C, D] or [C, L, D]."""
+        return self.std.reshape(-1, *[1] * (self.components.ndim - 1)) * self.components
 
 
 def sample_w(
@@ -189,18 +191,21 @@ def shift(latents: Latents, offset: ArrayLike, layers: Sequence[int] | None = No
 
     Args:
       latents: of K key views.
-      offset: [D], units of W.
+      offset: [D], units of W, the same for all layers, or [L, D].
       layers: which of the L latents move; all if None.
 
     Returns:
       The moved latents, differentiable in `latents` and `offset`.
 
     Raises:
-      ValueError: if the offset has another length, or a layer is not from 0 to L - 1.
+      ValueError: if the offset has another shape, or a layer is not from 0 to L - 1.
     """
     num_layers, width = latents.w_plus.shape[1:]
-    if jnp.shape(offset) != (width,):
-        raise ValueError(f"an offset {jnp.shape(offset)} does not fit latents of length {width}")
+    if jnp.shape(offset) not in ((width,), (num_layers, width)):
+        raise ValueError(
+            f"an offset {jnp.shape(offset)} does not fit latents of {num_layers} layers of length "
+            f"{width}"
+        )
     chosen = range(num_layers) if layers is None else layers
     wrong = [layer for layer in chosen if not 0 <= layer < num_layers]
     if wrong:

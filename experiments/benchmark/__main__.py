@@ -28,6 +28,7 @@ from experiments.generators import EMBEDDED, load_generator
 from experiments.networks import load_networks
 from experiments.progress import Progress
 from experiments.versions import versions
+from experiments.wording import beside
 from inversion.config import InversionConfig
 
 EXIT_SLOWER = 1
@@ -96,7 +97,11 @@ def main(args: Args) -> int:
         progress.say(f"wrote {args.out}")
     worse = slower(measurements, earlier, args.tolerance)
     if worse:
-        progress.say(f"slower than before by more than {args.tolerance:.0%}: {', '.join(worse)}")
+        ratios = (f"{n} {beside(r, 1 + args.tolerance, 3)[0]}" for n, r in worse.items())
+        progress.say(
+            f"slower than before by more than {100 * args.tolerance:g} %, the fastest run over the "
+            f"earlier median: {', '.join(ratios)}"
+        )
     return EXIT_SLOWER if worse else 0
 
 

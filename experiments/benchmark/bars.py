@@ -40,6 +40,7 @@ from experiments.networks import load_networks
 from experiments.progress import Progress
 from experiments.tables import markdown
 from experiments.versions import versions
+from experiments.wording import beside
 from inversion.config import InversionConfig
 from inversion.objectives import FeatureNetworks
 
@@ -168,11 +169,11 @@ def schedule_bar(
 
 def show(found: Findings, progress: Progress) -> None:
     """Print the promises as a table, and the notes."""
-    rows = [
-        [b.name, f"{b.value:.4g}", f"{'≥' if b.at_least else '≤'} {b.bound:.4g}", b.unit,
-         "yes" if b.kept else "NO"]
-        for b in found.bars
-    ]  # fmt: skip
+    rows = []
+    for bar in found.bars:
+        value, bound = beside(bar.value, bar.bound, 4)
+        sign = "≥" if bar.at_least else "≤"
+        rows.append([bar.name, value, f"{sign} {bound}", bar.unit, "yes" if bar.kept else "NO"])
     progress.say(markdown(["promise", "found", "bound", "unit", "kept"], rows))
     for name, value in found.notes.items():
         progress.say(f"{name}: {value}")

@@ -74,13 +74,10 @@ def read_earlier(path: Path, settings: Mapping[str, Any], device: str) -> dict[s
 
 def slower(
     measurements: Sequence[Measurement], earlier: Mapping[str, float], tolerance: float
-) -> list[str]:
-    """Names of cases whose fastest run took more than (1 + tolerance) of the earlier median."""
-    return [
-        m.name
-        for m in measurements
-        if m.name in earlier and min(m.seconds) > (1 + tolerance) * earlier[m.name]
-    ]
+) -> dict[str, float]:
+    """Cases whose fastest run took more than (1 + tolerance) of the earlier median: the ratios."""
+    ratios = {m.name: min(m.seconds) / earlier[m.name] for m in measurements if m.name in earlier}
+    return {name: ratio for name, ratio in ratios.items() if ratio > 1 + tolerance}
 
 
 def table(

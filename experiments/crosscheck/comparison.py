@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.errors import InputError
+from experiments.wording import beside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +111,7 @@ def verdict(differences: Sequence[Difference]) -> str:
     if not wrong:
         return "the two agree within the tolerances at every stage"
     first = wrong[0]
-    return (
-        f"the two disagree from {first.stage} on: {first.largest:.1e}, "
-        f"tolerance {first.tolerance:.0e}"
-        + (f"; also beyond it: {', '.join(d.stage for d in wrong[1:])}" if wrong[1:] else "")
+    largest, tolerance = beside(first.largest, first.tolerance, 1, "e")
+    return f"the two disagree from {first.stage} on: {largest}, tolerance {tolerance}" + (
+        f"; also beyond it: {', '.join(d.stage for d in wrong[1:])}" if wrong[1:] else ""
     )

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from experiments.crosscheck.comparison import Difference, Side, Tolerances, verdict
 from experiments.pictures import colour_depth, grid, to_uint8
+from experiments.wording import beside
 
 _ROWS = 6
 _COLUMNS = ("theirs", "ours", "difference", "their depth", "our depth")
@@ -21,10 +22,10 @@ def difference_table(differences: Sequence[Difference]) -> Table:
     """Largest and mean difference of every stage, beside its tolerance."""
     table = Table("stage", "largest", "mean", "tolerance", "", title="differences")
     for item in differences:
-        numbers = (f"{x:.1e}" for x in (item.largest, item.mean, item.tolerance))
+        largest, tolerance = beside(item.largest, item.tolerance, 1, "e")
         note = "" if item.agrees else "beyond"
         unit = " (relative)" if item.stage == "gradient" else ""
-        table.add_row(item.stage + unit, *numbers, note)
+        table.add_row(item.stage + unit, largest, f"{item.mean:.1e}", tolerance, note)
     return table
 
 

@@ -99,7 +99,9 @@ class Head:
         pulled = self.generator.mapping.truncate(self._latents.w_plus, look.truncation)
         latents = dataclasses.replace(self._latents, w_plus=pulled)
         if look.edits:
-            latents = shift(latents, np.asarray(look.edits, np.float32) @ self._steps)
+            latents = shift(
+                latents, np.tensordot(np.asarray(look.edits, np.float32), self._steps, 1)
+            )
         if look.yaw is None:
             return latents
         ws = latents_at(latents, math.pi / 2 - math.radians(look.yaw))

@@ -42,8 +42,8 @@ def test_the_saved_head_is_moved_by_the_strength_in_the_chosen_layers(inputs, tm
         load_result(inputs / "run" / "result"),
         load_result(tmp_path / "edit" / "result"),
     )
-    width = before.generator.config.w_dim
-    directions = load_directions(tmp_path / "edit" / "directions.npz", width, before.metadata)
+    path = tmp_path / "edit" / "directions.npz"
+    directions = load_directions(path, before.generator, before.metadata, pytest.fail)
     change = np.asarray(after.latents.w_plus - before.latents.w_plus)[0]
     want = 2.0 * directions.std[0] * directions.components[0]
     # Differences of float32 latents of order 1 to 10.
@@ -64,6 +64,24 @@ def test_directions_of_others_count_in_units_of_w(inputs, tmp_path):
     )
     change = np.asarray(after.latents.w_plus - before.latents.w_plus)
     np.testing.assert_allclose(change, np.broadcast_to(0.5 * boundary, change.shape), atol=2e-6)
+
+
+def test_directions_of_w_plus_move_each_layer_by_its_own_offset(inputs, tmp_path):
+    before = load_result(inputs / "run" / "result")
+    direction = np.random.default_rng(0).standard_normal((1, *before.latents.w_plus.shape[1:]))
+    np.save(tmp_path / "smile.npy", direction)
+    args = arguments(inputs, tmp_path / "edit", directions=tmp_path / "smile.npy", yaws=(0.0,))
+    args = dataclasses.replace(args, strengths=(0.5,), layers=(1, 3), save=True)
+    main(args)
+    # The copy beside the strips is as good.
+    copy = tmp_path / "edit" / "directions.npz"
+    main(dataclasses.replace(args, directions=copy, output=tmp_path / "again"))
+    for output in ("edit", "again"):
+        after = load_result(tmp_path / output / "result")
+        change = np.asarray(after.latents.w_plus - before.latents.w_plus)[0]
+        # Differences of float32 latents of order 1 to 10.
+        np.testing.assert_allclose(change[[1, 3]], 0.5 * direction[0, [1, 3]], atol=2e-6)
+        np.testing.assert_array_equal(change[[0, 2, 4, 5]], 0)
 
 
 def save_named(path, result, names=("jaw", "smile")):

@@ -191,4 +191,4 @@ def test_wrong_truth_is_refused(frames_folder):
     np.savez(path, depth=np.full((12, 4, 4), np.inf))
     assert "not finite" in _refusal(frames_folder)
     path.write_bytes(path.read_bytes()[:40])
-    assert "cannot be read" in _refusal(frames_folder)
+    assert "truncated or damaged" in _refusal(frames_folder)

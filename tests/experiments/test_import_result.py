@@ -1,16 +1,19 @@
 """Results of the authors' PyTorch code become run folders."""
 
 import dataclasses
+import itertools
 import json
 
 import numpy as np
 import pytest
+import torch_files
 
 from convert_weights.generator import to_torch_state
 from eg3d_jax.cameras import nearest_camera, to_label, yaw_pitch_camera
 from eg3d_jax.config import tiny
 from experiments.errors import InputError
 from experiments.import_result import Args, main
+from experiments.latent_files import read_latents
 from experiments.results import load_result
 
 CONFIG = dataclasses.replace(
@@ -39,6 +42,17 @@ def labels():
 def several():
     ws = np.random.default_rng(0).standard_normal((3, *SHAPE), np.float32)
     return {"ws": ws, "cs": labels()}
+
+
+@pytest.fixture
+def read():
+    """The latents of a file as the tiny generator takes them, and their labels."""
+
+    def read_file(path):
+        file = read_latents(path)
+        return file.w_plus(CONFIG), file.labels
+
+    return read_file
 
 
 @pytest.fixture
@@ -99,15 +113,26 @@ def changed(**arrays):
 @pytest.mark.parametrize(
     ("arrays", "cause"),
     [
-        ({"ws": np.ones((3, *SHAPE))}, r"must hold .* but of these it has {'ws': \[3, 1, 6, 16\]}"),
-        ({"latent": np.ones(SHAPE)}, "but of these it has none"),
-        ({"w": np.ones(SHAPE[1:])}, r"it has {'w': \[6, 16\]}"),
+        ({"ws": np.ones((3, *SHAPE))}, "3 latents and no cameras"),
+        ({"w": np.ones((5, 16))}, "5 latents and no cameras"),
+        ({"one": np.ones(SHAPE), "two": np.ones(SHAPE)}, r"holds one \[1, 6, 16\], two .* must"),
         (changed(w=np.ones(SHAPE)), "must hold"),
+        (changed(labels=labels()), "must hold"),
+        (changed(cs=np.ones((3, 16))), r"cs is \[3, 16\]; cameras are \[N, 25\]"),
+        ({"w": np.ones((0, *SHAPE))}, "holds no latent"),
+        ({"w": np.float32(1)}, "do not fit the generator"),
+        ({"w": np.ones((1, 18, 16))}, r"latents \[1, 18, 16\] do not fit the generator"),
+        ({"w": np.array([{}], object)}, "w holds pickled objects"),
+        ({"w": np.ones(SHAPE, np.complex64)}, "w is of type complex64; it must be real numbers"),
         (changed(ws=np.ones((2, *SHAPE))), "2 latents and 3 cameras"),
-        (changed(cs=np.zeros((0, 1, 25))), "3 latents and 0 cameras"),
-        (changed(ws=np.ones((3, 1, 14, 512))), r"latents \[14, 512\] do not fit the generator"),
-        (changed(ws=np.full((3, *SHAPE), np.nan)), "finite numbers"),
-        (changed(ws=np.array(["x"])), "finite numbers"),
+        (changed(cs=np.zeros((0, 1, 25))), "3 latents and no cameras"),
+        (
+            changed(ws=np.ones((3, 1, 14, 512))),
+            r"latents \[3, 1, 14, 512\] do not fit the gen.* takes \[6, 16\]",
+        ),
+        (changed(ws=np.full((3, *SHAPE), np.nan)), "ws holds numbers that are not finite"),
+        (changed(ws=np.full((3, *SHAPE), 1e300)), "ws holds numbers that are not finite"),
+        (changed(ws=np.array(["x"])), "ws is of type <U1; it must be real numbers"),
         (changed(cs=np.zeros((3, 1, 25))), r"cs\[0\]: the last row of cam2world"),
     ],
 )
@@ -116,6 +141,83 @@ def test_other_latents_are_refused_before_anything_is_written(import_, tmp_path,
         import_(arrays)
     assert "499_projected_w_mult.npz" in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def written(folder, kind, arrays):
+    """A file of these arrays as its kind has them; of a lone one without its name."""
+    lone = next(iter(arrays.values()))
+    if kind == "npz":
+        np.savez(folder / "file.npz", **arrays)
+    elif kind == "npy":
+        np.save(folder / "file.npy", lone)
+    else:
+        write = torch_files.zip_file if kind == "pt" else torch_files.legacy_file
+        (folder / f"file.{kind}").write_bytes(write(arrays))
+    return folder / f"file.{kind}"
+
+
+W_PLUS = np.random.default_rng(1).standard_normal(SHAPE[1:]).astype(np.float32)
+
+
+_NAMES = ("w", "latent", "latents", "w_pivots", "photo.png.latent", "any")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("npy", ""), *itertools.product(["npz", "pt", "pth"], _NAMES)]
+)
+def test_one_latent_of_any_kind_of_file_and_name(read, tmp_path, kind, name):
+    for shape in (SHAPE, SHAPE[1:], (1, *SHAPE), (-1,), (1, -1)):
+        w_plus, labels = read(written(tmp_path, kind, {name: W_PLUS.reshape(shape)}))
+        np.testing.assert_array_equal(w_plus, W_PLUS[None])
+        assert labels.shape == (0, 25)
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "pt", "pth"])
+@pytest.mark.parametrize("shape", [(1, 1, 16), (1, 16), (16,), (1, 1, 1, 16)])
+def test_a_latent_of_w_is_repeated_for_all_layers(read, tmp_path, kind, shape):
+    w_plus, _ = read(written(tmp_path, kind, {"w": W_PLUS[0].reshape(shape)}))
+    np.testing.assert_array_equal(w_plus, np.tile(W_PLUS[0], (1, 6, 1)))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, ">f4"])
+def test_latents_of_other_types_become_float32(read, tmp_path, dtype):
+    w_plus, _ = read(written(tmp_path, "npz", {"w": W_PLUS.astype(dtype)}))
+    assert w_plus.dtype == np.float32
+    np.testing.assert_array_equal(w_plus[0], W_PLUS.astype(dtype))
+
+
+# In W [1, 3, D] would be three layers of another generator, as far as can be seen.
+@pytest.mark.parametrize(
+    ("axes", "in_w"),
+    [((3, 1), True), ((3,), True), ((3, 1), False), ((3,), False), ((1, 3), False)],
+)
+def test_several_latents_with_cameras_need_no_axis_between(read, tmp_path, axes, in_w):
+    ws = several()["ws"][:, 0, :1] if in_w else several()["ws"][:, 0]
+    arrays = {"ws": ws.reshape(*axes, *ws.shape[1:]), "cs": labels().reshape(*axes, 25)}
+    w_plus, found = read(written(tmp_path, "npz", arrays))
+    np.testing.assert_array_equal(w_plus, np.broadcast_to(ws, (3, 6, 16)))
+    np.testing.assert_array_equal(found, labels()[:, 0])
+
+
+def test_an_array_of_layers_is_one_latent_unless_there_are_as_many_cameras(read, tmp_path):
+    cameras = np.asarray(to_label(yaw_pitch_camera(np.linspace(-0.5, 0.5, 6), 0.0)))
+    assert len(read(written(tmp_path, "npz", {"w": W_PLUS}))[0]) == 1
+    w_plus, _ = read(written(tmp_path, "npz", {"ws": W_PLUS, "cs": cameras}))
+    np.testing.assert_array_equal(w_plus, np.repeat(W_PLUS[:, None], 6, axis=1))
+
+
+def test_one_latent_keeps_the_cameras_that_it_was_fitted_to(import_):
+    result = import_({"w": W_PLUS, "cs": labels()})
+    np.testing.assert_array_equal(result.latents.w_plus[0], W_PLUS)
+    np.testing.assert_array_equal(result.labels, labels()[:, 0])
+    np.testing.assert_allclose(result.latents.azimuth, [np.pi / 2])
+
+
+def test_it_is_said_when_a_latent_was_repeated(import_, capsys):
+    import_({"w": W_PLUS[:1]})
+    assert "1 latent of W, repeated for all layers\n" in capsys.readouterr().out
+    import_({"w": W_PLUS}, overwrite=True)
+    assert "a generator and 1 latent\n" in capsys.readouterr().out
 
 
 def test_damaged_files_are_named(pickle, tmp_path):

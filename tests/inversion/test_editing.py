@@ -121,9 +121,19 @@ def test_a_shift_moves_the_chosen_layers_at_every_angle_by_the_same():
     np.testing.assert_array_equal(everywhere.azimuth, latents.azimuth)
 
 
+def test_an_offset_a_layer_moves_each_by_its_own():
+    w_plus, offset = np.ones((3, 4, 5)), np.arange(20.0).reshape(4, 5)
+    latents = Latents(w_plus=jnp.asarray(w_plus, jnp.float32), azimuth=jnp.array([0.0, 1.0, 3.0]))
+    np.testing.assert_array_equal(shift(latents, offset).w_plus, w_plus + offset)
+    moved = shift(latents, offset, layers=(1, 3)).w_plus - w_plus
+    np.testing.assert_array_equal(moved, offset * [[0], [1], [0], [1]] + 0 * w_plus)
+
+
 def test_offsets_and_layers_that_do_not_fit_are_refused():
     latents = Latents(w_plus=jnp.zeros((1, 4, 5)), azimuth=jnp.zeros(1))
     with pytest.raises(ValueError, match="length 5"):
         shift(latents, np.zeros(4))
+    with pytest.raises(ValueError, match="4 layers of length 5"):
+        shift(latents, np.zeros((3, 5)))
     with pytest.raises(ValueError, match="layer 4"):
         shift(latents, np.zeros(5), layers=(0, 4))

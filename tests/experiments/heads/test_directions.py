@@ -213,10 +213,10 @@ def test_an_edit_is_the_same_change_of_the_head_from_every_view(
 
 
 def test_the_command_writes_directions_that_edits_find_by_name(tmp_path, capsys):
-    path, metadata = tmp_path / "new" / "directions.npz", load_generator(EMBEDDED)[1]
+    path = tmp_path / "new" / "directions.npz"
     main(Args(output=path, samples=1000))
     assert "jaw, smile" in capsys.readouterr().out
-    found = load_directions(path, 128, metadata)
+    found = load_directions(path, *load_generator(EMBEDDED), pytest.fail)
     assert found.names[8] == "age"
     with pytest.raises(InputError, match="--overwrite"):
         main(Args(output=path, samples=1000))

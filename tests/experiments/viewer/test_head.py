@@ -24,6 +24,7 @@ from experiments.viewer.head import (
 )
 from experiments.viewer.targets import load_targets
 from experiments.volumes import planes_of
+from inversion.editing import Directions
 from inversion.latents import latents_at
 
 YAW = 0.3
@@ -84,6 +85,17 @@ def test_truncation_goes_from_the_head_to_the_mean(head, subjects):
     np.testing.assert_allclose(halfway, (fitted + mean) / 2, atol=1e-6)
     none = head.latents(Look(truncation=0.0)).w_plus
     np.testing.assert_allclose(none, jnp.broadcast_to(mean, none.shape), atol=1e-6)
+
+
+def test_edits_of_w_plus_move_each_layer_by_its_own_offset(subjects):
+    w_plus = np.asarray(subjects.latents[0].w_plus)
+    components = np.random.default_rng(2).normal(size=(2, *w_plus.shape[1:])).astype(np.float32)
+    std, mean = np.float32([4, 2]), np.zeros(w_plus.shape[-1], np.float32)
+    head = Head(subjects, directions=Directions(components=components, std=std, mean=mean))
+    moved = head.latents(Look(edits=(-1.0, 0.5))).w_plus - head.latents(Look()).w_plus
+    # Differences of float32 latents of order 10.
+    wanted = components[1] - 4.0 * components[0] + 0 * w_plus
+    np.testing.assert_allclose(moved, wanted, atol=1e-5)
 
 
 def test_edits_move_every_latent_along_their_directions(subjects, directions, camera):

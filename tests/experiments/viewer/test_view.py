@@ -110,7 +110,7 @@ def test_another_address_is_warned_of(capsys):
         ({"mesh_resolution": 4}, "--mesh-resolution 4"),
         ({"moving_side": 9}, "from 1 to 8"),
         ({"seed": 1}, "add --generator"),
-        ({"directions": Path("nowhere.npy")}, "cannot read directions from nowhere.npy"),
+        ({"directions": Path("nowhere.npy")}, "cannot read nowhere.npy: there is no such file"),
         ({"run": "nowhere", "frames": None}, "nowhere is no folder"),
         ({"frames": "nowhere"}, "nowhere does not exist"),
     ],
