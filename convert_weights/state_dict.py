@@ -25,8 +25,17 @@ from convert_weights.storages import (
     resolve_element_type,
     storage_header,
 )
-from eg3d_jax.safe_pickle import MAX_BYTES, CheckpointError, loads, printable, read_bytes
+from eg3d_jax.safe_pickle import (
+    ARRAY_GLOBALS,
+    MAX_BYTES,
+    ArrayStub,
+    CheckpointError,
+    loads,
+    printable,
+    read_bytes,
+)
 
+_MAX_INTEGER = (1 << 63) - 1
 _REBUILD: dict[str, Callable[..., object]] = {
     "_rebuild_tensor": rebuild_tensor,
     "_rebuild_tensor_v2": rebuild_tensor,
@@ -48,8 +57,7 @@ def read_state_dict(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str
       CheckpointError: one sentence naming the file and what is wrong with it.
     """
     try:
-        data = read_bytes(path, max_bytes=max_bytes)
-        tree = _read_zip(data) if bytes(data[:2]) == b"PK" else _read_legacy(data)
+        tree = _read_tree(path, max_bytes)
         if type(tree) is not dict or not tree:
             raise CheckpointError("it holds no state dict")
         strange = [name for name, value in tree.items() if not isinstance(value, Tensor)]
@@ -61,6 +69,59 @@ def read_state_dict(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str
         return {str(name): tensor.numpy() for name, tensor in tree.items()}
     except CheckpointError as error:
         raise CheckpointError(f"cannot read {path}: {error}") from None
+
+
+def read_tensors(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
+    """The arrays of any file of `torch.save` by name: a tensor, or tensors in lists and dicts.
+
+    Args:
+      path: the file, in either format.
+      max_bytes: largest size accepted.
+
+    Returns:
+      Read-only arrays. A tensor alone has the name "", those of a list or tuple are named "0", "1",
+      and so on, and those of a container in another OUTER.INNER, one level deep. Numbers become
+      arrays without axes, bfloat16 becomes float32; text and None beside them are left out.
+
+    Raises:
+      CheckpointError: one sentence naming the file and what is wrong with it.
+    """
+    try:
+        found: dict[str, np.ndarray] = {}
+        _collect(_read_tree(path, max_bytes), "", found, set())
+        if not found:
+            raise CheckpointError("it holds no tensor")
+        return found
+    except CheckpointError as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from None
+
+
+def _collect(
+    value: Any, name: str, found: dict[str, np.ndarray], holders: set[int], depth: int = 0
+) -> None:
+    """Add the arrays below a value to `found`; `holders` are the containers met so far."""
+    if type(value) in (dict, list, tuple):
+        # Each container once: under ever new names, shared ones have no end.
+        if depth > 1 or (value and id(value) in holders):
+            raise CheckpointError("its tensors are nested too deeply, or in a container held twice")
+        holders.add(id(value))
+        for key, item in value.items() if type(value) is dict else enumerate(value):
+            _collect(item, f"{name}.{key}" if depth else str(key), found, holders, depth + 1)
+    elif isinstance(value, Tensor | ArrayStub) or type(value) in (bool, int, float):
+        if name in found:
+            raise CheckpointError(f"it holds {printable(name)} twice")
+        found[name] = value.numpy() if isinstance(value, Tensor | ArrayStub) else _number(value)
+    elif value is not None and type(value) is not str:
+        raise CheckpointError(f"its {printable(name) or 'content'} is no tensor and no number")
+
+
+def _number(value: float) -> np.ndarray:
+    return np.asarray(value, np.float64 if abs(value) > _MAX_INTEGER else None)
+
+
+def _read_tree(path: str | Path, max_bytes: int) -> Any:
+    data = read_bytes(path, max_bytes=max_bytes)
+    return _read_zip(data) if bytes(data[:2]) == b"PK" else _read_legacy(data)
 
 
 def _read_legacy(data: memoryview) -> Any:
@@ -147,7 +208,7 @@ def _look_up_sized(find: Callable[[Any, str], Storage]) -> Callable[[object], St
 def _resolve(module: str, name: str) -> Callable[..., object] | None:
     if module == "torch._utils":
         return _REBUILD.get(name)
-    return resolve_element_type(module, name)
+    return resolve_element_type(module, name) or ARRAY_GLOBALS.get((module, name))
 
 
 def _skip_tensors(module: str, name: str) -> Callable[..., object] | None:

@@ -18,7 +18,7 @@ from eg3d_jax.pickle_values import CheckpointError, Global, Stub, printable, sca
 MAX_STEPS = 2_000_000  # a full training snapshot takes about 150 000
 _READINGS = 4  # of the whole file; an honest one reads each storage once
 _MAX_NAME = 512  # characters of a global's name
-_SIZED = (list, tuple, dict, set, frozenset, memoryview)
+_SIZED = (str, list, tuple, dict, set, frozenset, memoryview)
 _DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, MemoryError, AttributeError)
 
 Resolve = Callable[[str, str], Callable[..., object] | None]

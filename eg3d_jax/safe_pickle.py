@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from eg3d_jax.pickle_machine import loads
-from eg3d_jax.pickle_values import CheckpointError, Global, Stub, printable, update
+from eg3d_jax.pickle_values import CheckpointError, Global, Stub, printable, scalar_key, update
 
 __all__ = [
     "ARRAY_GLOBALS",
     "MAX_BYTES",
+    "ArrayStub",
     "CheckpointError",
     "Global",
     "Stub",
@@ -121,24 +122,31 @@ def array_view(raw: memoryview, dtype: np.dtype, shape: Any, *, fortran: bool = 
     return np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-class _Array(Stub):
-    """Filled by its state: version, shape, type, order, bytes."""
+class ArrayStub(Stub):
+    """An array of the file, filled by its state: version, shape, type, order, bytes."""
 
     value: np.ndarray | None = None
 
     def build(self, state: Any) -> None:
+        """Receive the array's state."""
         _, shape, dtype, fortran, raw = state
         if not isinstance(dtype, _DType) or not isinstance(raw, memoryview):
             raise CheckpointError("it is damaged: an array's state is incomplete")
         self.value = array_view(raw, dtype.dtype, shape, fortran=bool(fortran))
+
+    def numpy(self) -> np.ndarray:
+        """The array, a view of the file's bytes."""
+        if self.value is None:
+            raise CheckpointError("it is damaged: an array has no data")
+        return self.value
 
 
 def _ndarray(*_: object) -> object:
     raise CheckpointError("it is malformed: it makes an array without data")
 
 
-def _frombuffer(raw: memoryview, dtype: _DType, shape: tuple[int, ...], order: str) -> _Array:
-    array = _Array()
+def _frombuffer(raw: memoryview, dtype: _DType, shape: tuple[int, ...], order: str) -> ArrayStub:
+    array = ArrayStub()
     array.build((1, shape, dtype, order == "F", raw))
     return array
 
@@ -153,15 +161,32 @@ def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
     return result
 
 
+def _set(items: Any = ()) -> set[Any]:
+    """A set as protocols 2 and 3 write it."""
+    if type(items) is not list and items != ():
+        raise CheckpointError("it is malformed: a set that is made of no list")
+    return set(map(scalar_key, items))
+
+
+def _encode(text: str, encoding: str) -> memoryview:
+    """A byte string as protocol 2 writes it."""
+    if encoding not in ("latin1", "latin-1"):
+        raise CheckpointError("it is damaged: a byte string in a strange encoding")
+    return memoryview(text.encode("latin-1"))
+
+
 ARRAY_GLOBALS: dict[tuple[str, str], Callable[..., object]] = {
+    ("_codecs", "encode"): _encode,
     ("collections", "OrderedDict"): _ordered_dict,
+    ("builtins", "set"): _set,
+    ("__builtin__", "set"): _set,
     ("numpy", "dtype"): _DType,
     ("numpy", "ndarray"): _ndarray,
     **{
         (f"numpy.{core}.{module}", name): function
         for core in ("core", "_core")
         for module, name, function in (
-            ("multiarray", "_reconstruct", lambda *_: _Array()),
+            ("multiarray", "_reconstruct", lambda *_: ArrayStub()),
             ("multiarray", "scalar", _scalar),
             ("numeric", "_frombuffer", _frombuffer),
         )
@@ -194,10 +219,8 @@ def read_array_pickle(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[s
 
 def _unwrap(value: Any, seen: set[int], depth: int) -> Any:
     """Replace array stubs; a container held twice could make the tree exponentially large."""
-    if isinstance(value, _Array):
-        if value.value is None:
-            raise CheckpointError("it is damaged: an array has no data")
-        return value.value
+    if isinstance(value, ArrayStub):
+        return value.numpy()
     if isinstance(value, Stub | memoryview):
         raise CheckpointError("it holds something other than arrays, numbers and strings")
     if not value or not isinstance(value, dict | list | tuple):

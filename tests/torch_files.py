@@ -44,6 +44,46 @@ class _Pickler(pickle._Pickler):
             super().save(obj, save_persistent_id)
 
 
+def saved(value, *, legacy) -> bytes:
+    """What `torch.save` writes for containers of arrays; float32 and int64 ones are tensors."""
+    storages = {}
+
+    def converted(value):
+        match value:
+            case np.ndarray():
+                key = str(len(storages))
+                kind = {"f": "FloatStorage", "i": "LongStorage"}[value.dtype.kind]
+                identifier = ("storage", Named("torch", kind), key, "cpu", value.size)
+                identifier = _Identifier(identifier + ((None,) if legacy else ()))
+                strides = tuple(step // value.itemsize for step in value.strides)
+                function = Named("torch._utils", "_rebuild_tensor_v2")
+                storages[key] = struct.pack("<q", value.size) * legacy + value.tobytes()
+                return Call(function, identifier, 0, value.shape, strides, False, OrderedDict())
+            case dict():
+                return type(value)((name, converted(item)) for name, item in value.items())
+            case list() | tuple():
+                return type(value)(map(converted, value))
+            case _:
+                return value
+
+    tree = pickled(converted(value))
+    if legacy:
+        system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}}
+        head = pickled(MAGIC) + pickled(1001) + pickled(system)
+        return head + tree + pickled(list(storages)) + b"".join(storages.values())
+    members = {"data.pkl": tree, "byteorder": b"little", "version": b"3\n"}
+    members |= {f"data/{key}": raw for key, raw in storages.items()}
+    return archive(members)
+
+
+def archive(members, compression=zipfile.ZIP_STORED) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", compression) as file:
+        for name, raw in members.items():
+            file.writestr(f"model/{name}", raw)
+    return out.getvalue()
+
+
 def pickled(value) -> bytes:
     out = io.BytesIO()
     _Pickler(out, protocol=2).dump(value)

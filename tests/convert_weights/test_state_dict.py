@@ -6,9 +6,9 @@ import zipfile
 
 import numpy as np
 import pytest
-from torch_files import MAGIC, Call, Named, legacy_file, pickled, zip_file
+from torch_files import MAGIC, Call, Named, legacy_file, pickled, saved, zip_file
 
-from convert_weights.state_dict import read_state_dict
+from convert_weights.state_dict import read_state_dict, read_tensors
 from eg3d_jax.safe_pickle import CheckpointError
 
 ARRAYS = {
@@ -52,6 +52,72 @@ def test_files_of_torch_itself_are_read_bit_by_bit(tmp_path, zipped):
     for name, tensor in state.items():
         wanted = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
         np.testing.assert_array_equal(found[name], wanted.numpy())
+
+
+VALUES = {
+    "a tensor": (np.float32([[1, 2]]), {"": np.float32([[1, 2]])}),
+    "a list": ([np.float32([1]), np.int64([2, 3])], {"0": np.float32([1]), "1": np.int64([2, 3])}),
+    "a tuple": ((np.float32([1]),), {"0": np.float32([1])}),
+    "names with dots": ({"a.b.c": np.float32([4]), "n": 3}, {"a.b.c": [4], "n": 3}),
+    "containers within": (
+        {"w": {"mean": np.float32([4]), "std": 0.5}, "l": [np.float32([1]), True], "text": "no"},
+        {"w.mean": [4], "w.std": 0.5, "l.0": [1], "l.1": True},
+    ),
+    "a large number": ({"n": 2**80}, {"n": 2.0**80}),
+}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(("value", "wanted"), VALUES.values(), ids=VALUES.keys())
+def test_tensors_are_read_in_any_container(tmp_path, value, wanted, legacy):
+    (tmp_path / "x.pt").write_bytes(saved(value, legacy=legacy))
+    found = read_tensors(tmp_path / "x.pt")
+    assert list(found) == list(wanted)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert not isinstance(array, np.ndarray) or found[name].dtype == array.dtype
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({}, "no tensor"),
+        ([None, "text"], "no tensor"),
+        ({"a": {"b": {"c": 1}}}, "nested too deeply"),
+        ({"a": {1, 2}}, "a is no tensor"),
+        ({"a": {"b": 1.0}, "a.b": 2.0}, "a.b twice"),
+    ],
+)
+def test_containers_of_something_else_are_refused(tmp_path, value, message, legacy):
+    (tmp_path / "x.pt").write_bytes(saved(value, legacy=legacy))
+    with pytest.raises(CheckpointError, match=message) as caught:
+        read_tensors(tmp_path / "x.pt")
+    assert "x.pt" in str(caught.value)
+
+
+def test_a_container_held_twice_is_refused(tmp_path):
+    inner = {"a": 1.0}
+    (tmp_path / "x.pt").write_bytes(
+        saved({}, legacy=True).replace(pickled({}), pickled([inner] * 2))
+    )
+    with pytest.raises(CheckpointError, match="held twice"):
+        read_tensors(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_arrays_and_parameters_that_torch_saved_are_read(tmp_path, zipped):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle of this test")
+    value = {
+        "w": torch.nn.Parameter(torch.randn(1, 14, 8)),
+        "array": np.arange(6.0).reshape(2, 3),
+        "scalar": np.float64(2.5),
+    }
+    torch.save(value, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
+    found = read_tensors(tmp_path / "x.pt")
+    np.testing.assert_array_equal(found["w"], value["w"].detach().numpy())
+    np.testing.assert_array_equal(found["array"], value["array"])
+    assert found["scalar"] == 2.5
 
 
 @pytest.mark.parametrize(
