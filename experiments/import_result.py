@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from convert_weights.conversion import LICENSE
 from convert_weights.pickle_reader import sha256
 from eg3d_jax.cameras import azimuth, from_label
 from eg3d_jax.config import GeneratorConfig
@@ -50,15 +51,20 @@ class Args:
 def main(args: Args) -> None:
     """Read both files, check that they fit, and write the run's result."""
     w_plus, labels = read_latents(args.latents)
-    generator, metadata = convert_pickle(args.pickle)
+    conversion = convert_pickle(args.pickle)
+    generator = conversion.generator
     check(args.latents, w_plus, labels, generator.config)
     latents, labels = sort_latents(w_plus, labels)
     settings = {
-        "imported_generator": metadata["source"],
+        "imported_generator": conversion.source,
         "imported_latents": {"file": args.latents.name, "sha256": sha256(args.latents)},
     }
+    metadata = {"source": conversion.source, "license": LICENSE}
     with RunFolder.create(args.run, settings, overwrite=args.overwrite) as run:
         save_result(run.result, generator, latents, labels, metadata)
+    print(conversion.described())
+    if rest := conversion.described_rest():
+        print(rest)
     print(f"{run.result}: a generator and {len(latents)} latent{'s' if len(latents) > 1 else ''}")
 
 

@@ -71,9 +71,10 @@ def main(args: Args) -> int:
     check(args)
     progress = Progress()
     with progress.task("converting the checkpoint"):
-        generator, metadata = convert_pickle(args.pickle)
+        conversion = convert_pickle(args.pickle)
+    generator = conversion.generator
     side = choose_side(args, generator.config)
-    settings = vars(args) | {"neural_side": side, "source": metadata["source"]}
+    settings = vars(args) | {"neural_side": side, "source": conversion.source}
     with RunFolder.create(args.run, settings, overwrite=args.overwrite) as run:
         inputs = make_inputs(
             generator, latents=args.latents, cameras=args.cameras, side=side, seed=args.seed

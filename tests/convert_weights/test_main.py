@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from convert_weights.__main__ import LICENSE, Args, main
+from convert_weights.__main__ import Args, main
+from convert_weights.conversion import LICENSE
 from convert_weights.generator import to_torch_state
 from eg3d_jax import checkpoint
 from eg3d_jax.config import tiny
@@ -49,9 +50,9 @@ def bad_files(writer):
         "empty": (b"", "empty"),
         "truncated": (good[: len(good) // 2], "truncated"),
         "truncated gzip": (b"\x1f\x8b\x08\x00", "gzip stream does not end"),
-        "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(100), "not a pickle"),
-        "text": (b"<html>404 not found</html>", "not a pickle"),
-        "zip": (b"PK\x03\x04" + bytes(100), "not a pickle"),
+        "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(100), "it is a picture (PNG)"),
+        "text": (b"<html>404 not found</html>", "it is a web page"),
+        "zip": (b"PK\x03\x04" + bytes(100), "truncated or damaged ZIP archive"),
         "another global": (system(), "posix.system"),
         "no generator": (pickle.dumps({"G": None}), "no generator under the name G_ema"),
         "a list": (pickle.dumps([1]), "no generator"),
