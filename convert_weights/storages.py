@@ -30,6 +30,7 @@ _ELEMENT_TYPES = {
     "BoolStorage": "?",
 }
 _UNTYPED = ("UntypedStorage", "_UntypedStorage")  # 1.11 and 1.12 named it with an underscore
+_MAX_EMPTY = 1 << 16  # an axis of a tensor that is empty because another axis is
 _DTYPES = {
     "float32": "f4",
     "float64": "f8",
@@ -182,7 +183,7 @@ def _check_inside(offset: int, shape: tuple, strides: tuple, num_elements: int) 
         or offset > num_elements
     ):
         raise CheckpointError("it is damaged: a tensor reaches beyond its storage")
-    if count > num_elements or max(shape, default=0) > num_elements + 1:
+    if count > num_elements or max(shape, default=0) > max(num_elements, _MAX_EMPTY):
         raise CheckpointError("it is damaged: a tensor has more elements than its storage")
 
 

@@ -166,7 +166,7 @@ def test_the_same_seed_gives_the_same_inputs(pickle):
         ({"python": ROOT / "none"}, "cannot be run"),
         ({"neural_side": 1}, "--neural-side 1 must be at least 2"),
         ({"rays_at_once": 7}, "must divide the 64 rays"),
-        ({"pickle": ROOT / "README.md"}, "README.md: it is not a pickle"),
+        ({"pickle": ROOT / "README.md"}, "README.md: it is a text file"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(arguments, change, cause, monkeypatch):
