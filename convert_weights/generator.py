@@ -231,7 +231,7 @@ def read_generator(
     config = config_from_pickle(record.unwrapped(), focal=focal)
     check_tensors(config, tensors)
     check_layers(record, config)
-    _check_sharing(tensors.values())
+    check_sharing(tensors.values())
     return config, {name: _floats(name, tensor) for name, tensor in tensors.items()}
 
 
@@ -241,8 +241,12 @@ def left_out(tree: Mapping[str, Any]) -> list[str]:
     return [f"{printable(name)} {list(tensor.shape)}" for name, tensor in found.items()]
 
 
-def _check_sharing(tensors: Collection[Tensor]) -> None:
-    """Tensors may see one storage, but written out they must stay in proportion to the file."""
+def check_sharing(tensors: Collection[Tensor]) -> None:
+    """Let tensors see one storage, but stay in proportion to the file when they are written out.
+
+    Raises:
+      CheckpointError: if together they are several times as large as their storages.
+    """
     stored = {id(tensor.storage): tensor.storage.num_elements for tensor in tensors}
     # A generator's filters, 16 numbers each, may all be one.
     if sum(tensor.size for tensor in tensors) > _SHARING * sum(stored.values()) + (1 << 16):

@@ -67,7 +67,7 @@ class Record(Stub):
     def wrapped(self) -> Record | None:
         """The module that a wrapper (data-parallel, compiled, averaged) holds; None for others."""
         name = _WRAPPERS.get(self.class_name)
-        child = self.modules.get(name) if name else None
+        child = self.children.get(name) if name else None
         if name and child is None:
             raise CheckpointError(f"it is malformed: a {self.class_name} without its {name}")
         return child
@@ -84,7 +84,12 @@ class Record(Stub):
 
     @property
     def modules(self) -> dict[str, Record]:
-        """The sub-modules that are there."""
+        """The sub-modules that are there, without wrappers around them."""
+        return {name: child.unwrapped() for name, child in self.children.items()}
+
+    @property
+    def children(self) -> dict[str, Record]:
+        """The sub-modules that are there, wrappers included."""
         found = {str(k): v for k, v in self._entries("_modules") if v is not None}
         if not all(isinstance(module, Record) for module in found.values()):
             raise CheckpointError(f"it is malformed: a {self.class_name} holds a strange module")
@@ -98,10 +103,9 @@ class Record(Stub):
         """
         record = self.unwrapped()
         for part in path.split("."):
-            child = record.modules.get(part)
-            if child is None:
+            record = record.modules.get(part)
+            if record is None:
                 raise CheckpointError(f"its generator has no part {path}, so it is not EG3D's")
-            record = child.unwrapped()
         return record
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -147,9 +151,9 @@ def state_tensors(record: Record) -> dict[str, Tensor]:
                 raise CheckpointError(f"it holds {printable(full)} twice")
             found[full] = tensor
         wrapped = module.wrapped
-        if wrapped is not None and len(module.modules) > 1:
+        if wrapped is not None and len(module.children) > 1:
             raise CheckpointError(f"it is malformed: a {module.class_name} of several modules")
-        for name, child in module.modules.items():
+        for name, child in module.children.items():
             inner = prefix if wrapped is not None else _joined(prefix, name) + "."
             visit(child, inner, depth + 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from convert_weights.torch_archives import read_archive
 from eg3d_jax.file_kinds import TORCH_ARCHIVE, refuse_other_kinds
 from eg3d_jax.safe_pickle import MAX_BYTES, ArrayStub, CheckpointError, printable, read_bytes
 
+# What wrappers (data-parallel, averaging, compiled) put before every name, and a counter of theirs.
+_PREFIXES = ("module.", "_orig_mod.")
+_COUNTER = "n_averaged"
 _MAX_INTEGER = (1 << 63) - 1
 
 
@@ -23,7 +27,8 @@ def read_state_dict(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str
       max_bytes: largest size accepted.
 
     Returns:
-      Read-only views of the file's bytes; bfloat16 becomes float32.
+      Read-only views of the file's bytes; bfloat16 becomes float32. Names are without the `module.`
+      and `_orig_mod.` that wrappers of a whole network put before them.
 
     Raises:
       CheckpointError: one sentence naming the file and what is wrong with it.
@@ -38,9 +43,19 @@ def read_state_dict(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str
                 f"it holds {printable(str(strange[0]))}, which is no tensor, so it is no plain "
                 "state dict; save module.state_dict() alone"
             )
-        return {str(name): tensor.numpy() for name, tensor in tree.items()}
+        state = {str(name): tensor.numpy() for name, tensor in tree.items()}
+        while prefix := _common_prefix(state):
+            state = {k.removeprefix(prefix): v for k, v in state.items() if k != _COUNTER}
+        return state
     except CheckpointError as error:
         raise CheckpointError(f"cannot read {path}: {error}") from None
+
+
+def _common_prefix(names: Iterable[str]) -> str:
+    """The prefix of a wrapper that all names have; empty if there is none."""
+    names = [name for name in names if name != _COUNTER]
+    shared = (p for p in _PREFIXES if names and all(name.startswith(p) for name in names))
+    return next(shared, "")
 
 
 def read_tensors(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What torch 1.7 to 2.13 have written is read alike; how the files were made is told beside them."""
+"""What torch 1.7 to 2.13 have written is read alike; a README beside the files tells of them."""
 
 from pathlib import Path
 
