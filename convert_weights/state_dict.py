@@ -10,7 +10,7 @@ import numpy as np
 
 from convert_weights.storages import Tensor
 from convert_weights.torch_archives import read_archive
-from eg3d_jax.file_kinds import TORCH_ARCHIVE, refuse_other_kinds
+from eg3d_jax.file_kinds import TORCH_ARCHIVE, recognize
 from eg3d_jax.safe_pickle import MAX_BYTES, ArrayStub, CheckpointError, printable, read_bytes
 
 # What wrappers (data-parallel, averaging, compiled) put before every name, and a counter of theirs.
@@ -109,5 +109,10 @@ def _number(value: float) -> np.ndarray:
 def _read(path: str | Path, max_bytes: int) -> Any:
     data = read_bytes(path, max_bytes=max_bytes)
     way_on = "save the tensors alone in PyTorch with torch.save"
-    refuse_other_kinds(data, way_on, accepted=TORCH_ARCHIVE)
+    kind = recognize(data)
+    if kind is None:
+        name = "a pickle, but not one" if data[:1] == b"\x80" else "no file"
+        raise CheckpointError(f"it is {name} of torch.save; {way_on}")
+    if not kind.name.startswith(TORCH_ARCHIVE):
+        raise CheckpointError(f"it is {kind.name}; {kind.way_on or way_on}")
     return read_archive(data)

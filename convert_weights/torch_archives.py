@@ -88,10 +88,6 @@ def _check_header(data: memoryview) -> int:
         values.append(value)
     magic, protocol, system = values
     little_endian = type(system) is dict and system.get("little_endian") is True
-    if type(magic) is not int:
-        raise CheckpointError(
-            "it is a pickle, but not one of torch.save; save the tensors alone in PyTorch with that"
-        )
     if magic != MAGIC or protocol != _PROTOCOL or not little_endian:
         raise CheckpointError("it is, or holds, no little-endian legacy torch file")
     return position

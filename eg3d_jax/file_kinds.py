@@ -41,12 +41,10 @@ _SIGNATURES: tuple[tuple[int, bytes, str, str | None], ...] = (
     (0, b"%PDF", "a PDF document", None),
     (0, b"\x7fELF", "a program", None),
     (0, b"SQLite format 3", "an SQLite database", None),
-    (
-        0,
-        b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.",
-        f"{TORCH_ARCHIVE} (old format)",
-        None,
-    ),
+)
+# A pickle of one number, by whatever protocol.
+_TORCH_MAGIC = re.compile(
+    rb"\x80[\x02-\x05](\x95.{8})?\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\.", re.DOTALL
 )
 _OLDEST_TORCH = ("sys_info", "pickle", "storages", "tensors")  # members of its tar archives
 
@@ -69,9 +67,9 @@ def recognize(data: memoryview) -> Kind | None:
     for position, signature, name, way_on in _SIGNATURES:
         if data[position : position + len(signature)] == signature:
             return Kind(name, way_on)
-    if data[:1] == b"\x80":
-        return None
     head = bytes(data[:_LOOKED_AT])
+    if head[:1] == b"\x80":
+        return Kind(f"{TORCH_ARCHIVE} (old format)") if _TORCH_MAGIC.match(head) else None
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return _zip(data)
     if head[257:262] == b"ustar":
@@ -81,19 +79,17 @@ def recognize(data: memoryview) -> Kind | None:
     return _model(data, head) or _old_pickle(head) or _text(data, head)
 
 
-def refuse_other_kinds(data: memoryview, way_on: str, *, accepted: str | None = None) -> None:
+def refuse_other_kinds(data: memoryview, way_on: str) -> None:
     """Refuse a file that is known to be something else than a pickle.
 
     Args:
       data: the file.
       way_on: what is wanted in its place, for kinds that hold what may be of use.
-      accepted: how the name of a kind begins that is wanted all the same.
 
     Raises:
       CheckpointError: naming the kind, and what to do.
     """
-    kind = recognize(data)
-    if kind and not (accepted and kind.name.startswith(accepted)):
+    if kind := recognize(data):
         raise CheckpointError(f"it is {kind.name}; {kind.way_on or way_on}")
 
 
