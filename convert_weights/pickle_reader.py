@@ -245,11 +245,8 @@ def _resolve(module: str, name: str) -> Callable[..., object] | None:
     if (module, name) in _GLOBALS:
         return _GLOBALS[module, name]
     dotted = f"{module}.{name}"
-    if (
-        module.startswith(_RECORD_PACKAGES)
-        or (module in _RECORD_MODULES and name.isidentifier())
-        or dotted in _RECORDS
-    ):
+    inert = module.startswith(_RECORD_PACKAGES) or module in _RECORD_MODULES or dotted in _RECORDS
+    if inert and name.isidentifier():  # a dotted name would lead out of its module
         return partial(_empty_record, printable(dotted))
     if module.startswith("torch._dynamo"):
         raise CheckpointError(

@@ -130,6 +130,8 @@ def resolve_element_type(module: str, name: str) -> Callable[..., object] | None
 
 def storage_header(identifier: Any) -> tuple[ElementType, str, int]:
     """A persistent id's type of element, key and number of elements."""
+    if type(identifier) is tuple and identifier[:1] == ("module",):
+        raise CheckpointError("it holds a module, not tensors alone; save its state_dict()")
     tag, kind, key, _, num_elements, *view = identifier
     if tag != "storage" or not is_element_type(kind):
         raise CheckpointError("it is damaged: a storage without a type")
