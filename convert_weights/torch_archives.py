@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from convert_weights.storages import (
     resolve_element_type,
     storage_header,
 )
+from eg3d_jax.file_kinds import ZIP_DAMAGE
 from eg3d_jax.safe_pickle import ARRAY_GLOBALS, CheckpointError, loads, loads_all, printable
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -173,14 +173,14 @@ def read_zip(data: memoryview, resolve: Resolve, **limits: int) -> Any:
             return loads_all(
                 member("data.pkl"), resolve=resolve, persistent=_look_up(storage), **limits
             )
-    except zipfile.BadZipFile as error:
+    except CheckpointError:
+        raise
+    except ZIP_DAMAGE as error:
         if "Bad CRC-32" in str(error):
             raise CheckpointError(
                 "a checksum in it is wrong: it is damaged, or was written without checksums; save "
                 "it again with torch.serialization.set_crc32_options(True)"
             ) from None
-        raise CheckpointError("it is a damaged or truncated zip archive") from None
-    except (zlib.error, NotImplementedError, RuntimeError, OSError, EOFError):
         raise CheckpointError("it is a damaged, encrypted or truncated zip archive") from None
 
 
