@@ -9,7 +9,7 @@ import pytest
 
 from convert_weights.__main__ import Args, main
 from convert_weights.conversion import LICENSE
-from convert_weights.generator import to_torch_state
+from convert_weights.generator import count_parameters, to_torch_state
 from eg3d_jax import checkpoint
 from eg3d_jax.config import tiny
 
@@ -108,6 +108,19 @@ def test_a_conversion_writes_generator_source_and_licence(run, writer, tmp_path)
     assert run(content, overwrite=True, license="mine", dtype="float16")[0] == 0
     _, metadata = checkpoint.load(tmp_path / "out" / "generator")
     assert (metadata["license"], metadata["dtype"]) == ("mine", "float16")
+
+
+def test_what_training_left_behind_is_told_with_the_number_of_parameters(run, writer, tmp_path):
+    state = writer.state_dict(tiny())
+    spread = {"dataset_label_std": np.full(25, 0.5, np.float32)}
+    status, out, err = run(writer.checkpoint_bytes(tiny(), state | spread))
+    assert (status, err) == (0, "")
+    trained, numbers = count_parameters(tiny())
+    assert f"{numbers:,} parameters in {trained} tensors, and {len(state) - trained} buffers" in out
+    assert "left out, as no picture depends on it: dataset_label_std [25]" in out
+    generator, _ = checkpoint.load(tmp_path / "out" / "generator")
+    for name, array in to_torch_state(generator).items():
+        np.testing.assert_array_equal(array, state[name])
 
 
 @pytest.mark.slow
