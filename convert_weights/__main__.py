@@ -13,16 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from convert_weights.generator import load_torch_state, read_generator
-from convert_weights.pickle_reader import read_pickle, sha256
+from convert_weights.conversion import LICENSE, convert_checkpoint
 from convert_weights.self_check import check
 from eg3d_jax import checkpoint
 from eg3d_jax.safe_pickle import CheckpointError
-
-LICENSE = (
-    "Weights keep the licence of their source. NVIDIA's released EG3D checkpoints: NVIDIA Source "
-    "Code License, non-commercial."
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +60,20 @@ def convert(args: Args, console: Console) -> None:
       CheckpointError: one sentence naming the file and what is wrong with it.
       ValueError: if the output cannot be written.
     """
-    tree = read_pickle(args.pickle)
+    conversion = convert_checkpoint(args.pickle, focal=args.focal)
+    generator = conversion.generator
     try:
-        config, state = read_generator(tree, focal=args.focal)
-        generator = load_torch_state(config, state)
         statistics = check(generator, seed=args.seed)
     except CheckpointError as error:
         raise CheckpointError(f"cannot convert {args.pickle}: {error}") from None
-    source = {"file": args.pickle.name, "sha256": sha256(args.pickle)}
-    count = sum(array.size for array in state.values())
-    _show(console, f"{args.pickle.name}: {len(state)} tensors, {count:,} numbers", config)
+    _show(console, conversion.described(), generator.config)
+    if rest := conversion.described_rest():
+        console.print(rest, markup=False)
     _show(console, "self-check: one picture from the front", statistics)
     metadata = checkpoint.save(
         args.output,
         generator,
-        source=source,
+        source=conversion.source,
         license=args.license,
         dtype=args.dtype,
         overwrite=args.overwrite,

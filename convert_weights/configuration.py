@@ -44,8 +44,10 @@ def config_from_pickle(generator: Record, *, focal: float | None = None) -> Gene
     options = generator.get("rendering_kwargs")
     if type(options) is not dict:
         raise CheckpointError(
-            f"its G_ema is a {generator.class_name} without rendering options, not EG3D's generator"
+            f"its G_ema is {_other_generator(generator)}, not EG3D's generator; give a checkpoint "
+            "of EG3D, such as ffhq512-128.pkl"
         )
+    _refuse_tri_grids(generator, options)
     axes = _plane_axes(generator.module("renderer"))
     render = _render(options)
     radius = _number(options.get("avg_camera_radius", 2.7), "avg_camera_radius", 1e-3, 1e3)
@@ -71,6 +73,38 @@ def config_from_pickle(generator: Record, *, focal: float | None = None) -> Gene
         raise
     except ValueError as error:
         raise CheckpointError(f"its configuration is impossible: {error}") from None
+
+
+def _other_generator(generator: Record) -> str:
+    """A generator without rendering options, by what it is made of."""
+    synthesis = generator.modules.get("synthesis")
+    parts = list(synthesis.modules) if synthesis else []
+    if synthesis and "mapping" in generator.modules:
+        if "b4" in parts:
+            return "a StyleGAN2 generator of flat pictures"
+        if "input" in parts or any(re.match(r"L\d+_", part) for part in parts):
+            return "a StyleGAN3 generator of flat pictures"
+    return f"a {generator.class_name} without rendering options"
+
+
+def _refuse_tri_grids(generator: Record, options: dict[str, Any]) -> None:
+    """PanoHead and its kin have several planes along each axis, and mostly a background."""
+    depth = generator.get("triplane_depth", options.get("triplane_depth"))
+    depth = depth if type(depth) is int and depth > 0 else 1
+    background = [name for name in generator.modules if name.startswith(("bcg", "background"))]
+    decoder = dict(generator.module("decoder.net.0").tensors()).get("weight")
+    painted = generator.module("backbone.synthesis").get("img_channels")
+    axes = generator.module("renderer").get("plane_axes")
+    if isinstance(axes, Tensor) and decoder is not None and type(painted) is int:
+        wanted = axes.shape[0] * decoder.shape[-1] if axes.shape and decoder.shape else 0
+        if wanted and painted > wanted and painted % wanted == 0:
+            depth = painted // wanted
+    if background or depth != 1:
+        raise CheckpointError(
+            f"its G_ema is a generator with tri-grids ({depth} planes along each axis) or a "
+            "background, such as PanoHead's, not EG3D's, which has tri-planes alone; give a "
+            "checkpoint of EG3D, such as ffhq512-128.pkl"
+        )
 
 
 def _mapping(generator: Record, options: dict[str, Any]) -> dict[str, Any]:

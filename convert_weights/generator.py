@@ -7,7 +7,7 @@ Whatever is missing, unexpected or of another shape is an error that lists all o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from convert_weights.bookkeeping import split
 from convert_weights.configuration import config_from_pickle
 from convert_weights.layer_semantics import check_layers
 from convert_weights.pickle_reader import Record, state_tensors
@@ -24,6 +25,8 @@ from eg3d_jax.generator import TriPlaneGenerator
 from eg3d_jax.safe_pickle import CheckpointError, printable
 
 FILTER = np.outer([1, 3, 3, 1], [1, 3, 3, 1]).astype(np.float32) / 64
+_BUFFERS = ("noise_map", "w_avg")  # that training does not change by gradients
+_SHARING = 4  # numbers that tensors may see in all, for each that is stored
 _OPTIONAL = frozenset({"superresolution.resample_filter"})  # 8XDC has none; nobody uses it
 _LISTED = 12  # names of a kind in an error message
 _LINEAR, _CONV, _CONST = (1, 0), (2, 3, 1, 0), (1, 2, 0)
@@ -119,6 +122,16 @@ def _superresolution(config: GeneratorConfig) -> list[Entry]:
     return table
 
 
+def count_parameters(config: GeneratorConfig) -> tuple[int, int]:
+    """How many tensors of the state dict are trained, and how many numbers these have."""
+    sizes = [
+        math.prod(entry.shape)
+        for entry in name_table(config)
+        if entry.path is not None and entry.path[-1] not in _BUFFERS
+    ]
+    return len(sizes), sum(sizes)
+
+
 def expected_tensors(config: GeneratorConfig) -> dict[str, tuple[int, ...]]:
     """Names and shapes of EG3D's state dict for a configuration (spec eg3d 1.3)."""
     return {entry.name: entry.shape for entry in name_table(config)}
@@ -207,19 +220,37 @@ def read_generator(
       focal: see `config_from_pickle`.
 
     Returns:
-      The configuration, and every array of the state dict, in its order, as read-only views.
+      The configuration, and every array of the state dict, in its order, as read-only views; what
+      training left beside them (see `left_out`) is missing.
 
     Raises:
       CheckpointError: if the configuration is unknown or the tensors do not fit it.
     """
     record: Record = tree["G_ema"]
-    tensors: dict[str, Tensor] = state_tensors(record)  # first: it refuses modules that are shared
-    config = config_from_pickle(record, focal=focal)
+    tensors, _ = split(state_tensors(record))  # first: it refuses modules that are shared
+    config = config_from_pickle(record.unwrapped(), focal=focal)
     check_tensors(config, tensors)
     check_layers(record, config)
-    if len({id(tensor.storage) for tensor in tensors.values()}) < len(tensors):
-        raise CheckpointError("it is malformed: two of its tensors share one storage")
+    check_sharing(tensors.values())
     return config, {name: _floats(name, tensor) for name, tensor in tensors.items()}
+
+
+def left_out(tree: Mapping[str, Any]) -> list[str]:
+    """Names and shapes of the tensors that `read_generator` leaves out of such a tree."""
+    _, found = split(state_tensors(tree["G_ema"]))
+    return [f"{printable(name)} {list(tensor.shape)}" for name, tensor in found.items()]
+
+
+def check_sharing(tensors: Collection[Tensor]) -> None:
+    """Let tensors see one storage, but stay in proportion to the file when they are written out.
+
+    Raises:
+      CheckpointError: if together they are several times as large as their storages.
+    """
+    stored = {id(tensor.storage): tensor.storage.num_elements for tensor in tensors}
+    # A generator's filters, 16 numbers each, may all be one.
+    if sum(tensor.size for tensor in tensors) > _SHARING * sum(stored.values()) + (1 << 16):
+        raise CheckpointError("it is malformed: its tensors share storages again and again")
 
 
 def _floats(name: str, tensor: Tensor) -> np.ndarray:

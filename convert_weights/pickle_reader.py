@@ -13,25 +13,37 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from convert_weights.storages import (
-    Tensor,
-    rebuild_parameter,
-    rebuild_tensor,
-    storage_from_bytes,
-)
+from convert_weights.storages import TENSOR_GLOBALS, Tensor, resolve_element_type
+from convert_weights.torch_archives import read_archive, storage_from_bytes
+from eg3d_jax.file_kinds import SAFETENSORS, TORCH_ARCHIVE, recognize
 from eg3d_jax.safe_pickle import (
     ARRAY_GLOBALS,
     MAX_BYTES,
     CheckpointError,
     Stub,
-    loads,
+    loads_all,
     printable,
     read_bytes,
+    refused_global,
     update,
 )
 
 _MAX_DEPTH, _MAX_NAME = 16, 256
 _GROUPS = ("_parameters", "_buffers", "_modules")
+# Modules that pass everything on to the one that they hold, and its name there.
+_WRAPPERS = {
+    "torch.nn.parallel.data_parallel.DataParallel": "module",
+    "torch.nn.parallel.distributed.DistributedDataParallel": "module",
+    "apex.parallel.distributed.DistributedDataParallel": "module",
+    "torch.optim.swa_utils.AveragedModel": "module",
+    "timm.utils.model_ema.ModelEma": "ema",
+    "timm.utils.model_ema.ModelEmaV2": "module",
+    "timm.utils.model_ema.ModelEmaV3": "module",
+    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
+}
+_WANTED = 'a pickle of {"G_ema": generator} is wanted, as EG3D writes it'
+_WRITE = 'write pickle.dump({"G_ema": generator}, file) as EG3D does'
+_LOAD_AND_WRITE = f"in PyTorch, load it into EG3D's generator and {_WRITE}"
 
 
 class Record(Stub):
@@ -52,20 +64,44 @@ class Record(Stub):
         return self.state.get(name, default)
 
     @property
+    def wrapped(self) -> Record | None:
+        """The module that a wrapper (data-parallel, compiled, averaged) holds; None for others."""
+        name = _WRAPPERS.get(self.class_name)
+        child = self.children.get(name) if name else None
+        if name and child is None:
+            raise CheckpointError(f"it is malformed: a {self.class_name} without its {name}")
+        return child
+
+    def unwrapped(self) -> Record:
+        """The module itself, without wrappers around it."""
+        record = self
+        for _ in range(_MAX_DEPTH):
+            inner = record.wrapped
+            if inner is None:
+                return record
+            record = inner
+        raise CheckpointError("it is malformed: its wrappers have no end")
+
+    @property
     def modules(self) -> dict[str, Record]:
-        """The sub-modules that are there."""
+        """The sub-modules that are there, without wrappers around them."""
+        return {name: child.unwrapped() for name, child in self.children.items()}
+
+    @property
+    def children(self) -> dict[str, Record]:
+        """The sub-modules that are there, wrappers included."""
         found = {str(k): v for k, v in self._entries("_modules") if v is not None}
         if not all(isinstance(module, Record) for module in found.values()):
             raise CheckpointError(f"it is malformed: a {self.class_name} holds a strange module")
         return found
 
     def module(self, path: str) -> Record:
-        """The sub-module at a dotted path.
+        """The sub-module at a dotted path, without wrappers.
 
         Raises:
           CheckpointError: if there is none.
         """
-        record = self
+        record = self.unwrapped()
         for part in path.split("."):
             record = record.modules.get(part)
             if record is None:
@@ -95,6 +131,8 @@ class Record(Stub):
 def state_tensors(record: Record) -> dict[str, Tensor]:
     """All tensors by their dotted names, in the order of PyTorch's state dict.
 
+    The names are those without wrappers, which add `module` or `_orig_mod` to each in PyTorch.
+
     Raises:
       CheckpointError: if modules contain each other or share what they hold, or two tensors have
         one name.
@@ -112,8 +150,12 @@ def state_tensors(record: Record) -> dict[str, Tensor]:
             if (full := _joined(prefix, name)) in found:
                 raise CheckpointError(f"it holds {printable(full)} twice")
             found[full] = tensor
-        for name, child in module.modules.items():
-            visit(child, _joined(prefix, name) + ".", depth + 1)
+        wrapped = module.wrapped
+        if wrapped is not None and len(module.children) > 1:
+            raise CheckpointError(f"it is malformed: a {module.class_name} of several modules")
+        for name, child in module.children.items():
+            inner = prefix if wrapped is not None else _joined(prefix, name) + "."
+            visit(child, inner, depth + 1)
 
     visit(record, "", 0)
     return found
@@ -134,8 +176,22 @@ def _persistent(meta: Any) -> Record:
     return record
 
 
-def _empty_record(class_name: str) -> Record:
+def _empty_record(class_name: str, *_: object) -> Record:
     return Record(class_name)
+
+
+def _compiled(module: Any, *_: object) -> Record:
+    """What `torch.compile` makes of a module; how it compiles is left out."""
+    if not isinstance(module, Record):
+        raise CheckpointError("it is malformed: a compiled module without the module")
+    return Record("torch._dynamo.eval_frame.OptimizedModule", {"_modules": {"_orig_mod": module}})
+
+
+def _compiler_setting(owner: Any, name: Any) -> Record:
+    """The one bound method in a compiled module's pickle; nothing is looked up for it."""
+    if not isinstance(owner, Record) or owner.class_name != _COMPILER:
+        raise refused_global("builtins.getattr")
+    return Record(printable(str(name)) if type(name) is str else "method")
 
 
 def _easy_dict(*pairs: Any) -> dict[Any, Any]:
@@ -155,14 +211,29 @@ _GLOBALS: dict[tuple[str, str], Callable[..., object]] = {
     **ARRAY_GLOBALS,
     ("torch_utils.persistence", "_reconstruct_persistent_obj"): _persistent,
     ("dnnlib.util", "EasyDict"): _easy_dict,
-    ("torch._utils", "_rebuild_tensor"): rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
+    **TENSOR_GLOBALS,
     ("torch.storage", "_load_from_bytes"): storage_from_bytes,
     ("torch", "Size"): _size,
     ("torch", "device"): lambda *_: None,
+    ("torch.serialization", "_get_layout"): lambda *_: None,
+    ("torch._dynamo.eval_frame", "OptimizedModule"): _compiled,
+    ("builtins", "getattr"): _compiler_setting,
 }
-_RECORD_MODULES = ("training.", "torch.nn.")  # their classes become records of the same name
+_COMPILER = "torch._TorchCompileInductorWrapper"
+# Classes that become records of the same name: all of some modules, and single ones.
+_RECORD_PACKAGES = ("training.", "torch.nn.")
+_RECORD_MODULES = (
+    "torch._dynamo.convert_frame",
+    "torch._dynamo.eval_frame",
+    "torch._dynamo.hooks",
+    "torch._dynamo.repro.after_dynamo",
+)
+_RECORDS = {
+    *_WRAPPERS,
+    _COMPILER,
+    "contextlib.nullcontext",
+    "torch.distributed.algorithms.join._JoinConfig",
+}
 
 
 def _resolve(module: str, name: str) -> Callable[..., object] | None:
@@ -171,9 +242,18 @@ def _resolve(module: str, name: str) -> Callable[..., object] | None:
             f"it is a TensorFlow-era pickle (it names {printable(f'{module}.{name}')}), and only "
             "those of PyTorch's EG3D can be read"
         )
-    if module.startswith(_RECORD_MODULES):
-        return partial(_empty_record, printable(f"{module}.{name}"))
-    return _GLOBALS.get((module, name))
+    if (module, name) in _GLOBALS:
+        return _GLOBALS[module, name]
+    dotted = f"{module}.{name}"
+    inert = module.startswith(_RECORD_PACKAGES) or module in _RECORD_MODULES or dotted in _RECORDS
+    if inert and name.isidentifier():  # a dotted name would lead out of its module
+        return partial(_empty_record, printable(dotted))
+    if module.startswith("torch._dynamo"):
+        raise CheckpointError(
+            f"it names the global {printable(dotted)}; if its generator went through "
+            "torch.compile, pickle generator._orig_mod in its place"
+        )
+    return resolve_element_type(module, name)
 
 
 def read_pickle(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
@@ -191,14 +271,50 @@ def read_pickle(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, An
       CheckpointError: one sentence naming the file and what is wrong with it.
     """
     try:
-        tree, _ = loads(read_bytes(path, max_bytes=max_bytes), resolve=_resolve)
+        data = read_bytes(path, max_bytes=max_bytes)
+        if kind := recognize(data):
+            held = _held(data) if kind.name.startswith(TORCH_ARCHIVE) else ""
+            weights = kind.name.startswith((TORCH_ARCHIVE, SAFETENSORS))
+            way_on = kind.way_on or (_LOAD_AND_WRITE if weights else _WANTED)
+            raise CheckpointError(f"it is {kind.name}{held}; {way_on}")
+        tree = loads_all(data, resolve=_resolve)
         if type(tree) is tuple and len(tree) == 3:
-            raise CheckpointError("it is a TensorFlow-era pickle of three networks")
+            raise CheckpointError(
+                "it is a TensorFlow-era pickle of three networks, and only those of PyTorch's EG3D "
+                "can be read"
+            )
         if type(tree) is not dict or not isinstance(tree.get("G_ema"), Record):
-            raise CheckpointError("it holds no generator under the name G_ema")
+            raise CheckpointError(f"it holds {_content(tree)}; in PyTorch, {_WRITE}")
         return tree
     except CheckpointError as error:
         raise CheckpointError(f"cannot read {path}: {error}") from None
+
+
+def _held(data: memoryview) -> str:
+    """What a file of `torch.save` holds, as far as it can be read, to follow its kind."""
+    try:
+        return f", holding {_content(read_archive(data, others=_resolve))}"
+    except CheckpointError:
+        return ""
+
+
+def _content(tree: Any) -> str:
+    """What is in a file that holds no generator under the name G_ema, in a few words."""
+    if isinstance(tree, Record):
+        return f"a {tree.class_name} alone, no generator under the name G_ema"
+    if isinstance(tree, Tensor):
+        return f"one tensor {list(tree.shape)}, no generator under the name G_ema"
+    if type(tree) is not dict:
+        return f"a {printable(type(tree).__name__)}, no generator under the name G_ema"
+    generator = tree.get("G_ema", tree.get("g_ema"))
+    if isinstance(generator, Record):
+        return f"a {generator.class_name} under the name G_ema"
+    if type(generator) is dict:
+        return "a state dict under the name G_ema, tensors without the generator that uses them"
+    if tree and all(isinstance(value, Tensor) for value in tree.values()):
+        return f"a state dict of {len(tree)} tensors without the generator that uses them"
+    names = printable(", ".join(str(name) for name in list(tree)[:6]))
+    return f"no generator under the name G_ema, but {names or 'nothing'}"
 
 
 def sha256(path: str | Path) -> str:

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 
 from eg3d_jax.pickle_values import CheckpointError, printable
 
 TORCH_ARCHIVE = "an archive of torch.save"
 SAFETENSORS = "a safetensors file"
+# What `zipfile` raises for damaged archives, or such as it does not know.
+ZIP_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    RuntimeError,
+    OSError,
+    EOFError,
+    LookupError,
+    ValueError,
+)
 _AGAIN = "download it again"
 _UNPACK = "unpack it and give the file in it"
 _SHOWN = 80  # characters of a text
@@ -97,7 +110,7 @@ def _zip(data: memoryview) -> Kind:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names, whole = archive.namelist(), True
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, ValueError):
+    except ZIP_DAMAGE:
         length = int.from_bytes(data[26:28], "little")
         names, whole = [bytes(data[30 : 30 + length]).decode("latin-1")], False
     leaves = {name.rpartition("/")[2] for name in names}

@@ -13,13 +13,14 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from eg3d_jax.pickle_values import CheckpointError, Global, Stub, printable, scalar_key, update
+from eg3d_jax.pickle_values import CheckpointError, Global, Stub, refused_global, scalar_key, update
 
 MAX_STEPS = 2_000_000  # a full training snapshot takes about 150 000
+_PROTOCOL = 5  # the newest
 _READINGS = 4  # of the whole file; an honest one reads each storage once
 _MAX_NAME = 512  # characters of a global's name
 _SIZED = (str, list, tuple, dict, set, frozenset, memoryview)
-_DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, MemoryError, AttributeError)
+_DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 
 Resolve = Callable[[str, str], Callable[..., object] | None]
 
@@ -40,7 +41,9 @@ class _Machine:
             start = self.position
             opcode = self.byte()
             if opcode == 0x2E:  # STOP
-                return self.stack[-1]
+                if len(self.stack) != 1 or self.marks:
+                    raise CheckpointError("it is malformed: it leaves values behind")
+                return self.stack[0]
             operation = _OPERATIONS.get(opcode)
             if operation is None:
                 raise CheckpointError(
@@ -53,7 +56,10 @@ class _Machine:
     def take(self, count: int) -> memoryview:
         end = self.position + count
         if end > len(self.data):
-            raise CheckpointError(f"it is truncated: it ends at byte {len(self.data)} in mid-value")
+            raise CheckpointError(
+                f"it is truncated: it ends at byte {len(self.data)} in mid-value; copy or download "
+                "it again"
+            )
         chunk = self.data[self.position : end]
         self.position = end
         return chunk
@@ -79,6 +85,14 @@ class _Machine:
         self.elements_read += sum(len(value) for value in values if isinstance(value, _SIZED))
         if self.elements_read > _READINGS * len(self.data):
             raise CheckpointError("it is malformed: it has the same values read again and again")
+
+    def protocol(self) -> None:
+        if (version := self.byte()) > _PROTOCOL:
+            raise CheckpointError(f"it is no pickle, or one of the unknown protocol {version}")
+
+    def frame(self) -> None:
+        if self.integer(8) > len(self.data) - self.position:
+            self.take(len(self.data))  # says that the file is truncated
 
     def put(self, index: int) -> None:
         if index == len(self.memo):  # without gaps, as a file's choice could collide in a dict
@@ -138,10 +152,7 @@ class _Machine:
             raise TypeError("a global's name is no string, or too long")
         function = self.resolve(module, name)
         if function is None:
-            raise CheckpointError(
-                f"it names the global {printable(f'{module}.{name}')}, which is not on the list "
-                "of what such a file may hold (nothing of it was executed)"
-            )
+            raise refused_global(f"{module}.{name}")
         self.stack.append(Global(function))
 
     def persist(self) -> None:
@@ -162,8 +173,8 @@ class _Machine:
 _OPERATIONS: dict[int, Callable[[_Machine], Any]] = {
     ord(opcode): operation
     for opcode, operation in {
-        "\x80": lambda m: m.take(1),  # PROTO
-        "\x95": lambda m: m.take(8),  # FRAME
+        "\x80": _Machine.protocol,
+        "\x95": _Machine.frame,
         "(": _Machine.mark,
         "0": _Machine.pop,
         "1": _Machine.items,
@@ -242,8 +253,31 @@ def loads(
         return machine.run(), machine.position
     except CheckpointError:
         raise
+    except MemoryError:  # what is taken is bounded by the file's size, which is sound then
+        raise CheckpointError("there is not enough memory to read it") from None
     except _DAMAGE as error:
         kind = type(error).__name__
         raise CheckpointError(
             f"it is not a pickle, or damaged around byte {machine.position} ({kind})"
         ) from None
+
+
+def loads_all(
+    data: bytes | memoryview,
+    *,
+    resolve: Resolve,
+    persistent: Callable[[object], object] | None = None,
+    max_steps: int = MAX_STEPS,
+) -> Any:
+    """Decode a pickle that is all of the data; see `loads`.
+
+    Raises:
+      CheckpointError: as `loads`, and if anything follows the pickle.
+    """
+    value, end = loads(data, resolve=resolve, persistent=persistent, max_steps=max_steps)
+    if end != len(data):
+        raise CheckpointError(
+            f"it has {len(data) - end} bytes behind its pickle, which belong to no checkpoint; "
+            "copy or download it again"
+        )
+    return value

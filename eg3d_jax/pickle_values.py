@@ -37,6 +37,14 @@ class Global:
     call: Callable[..., object]
 
 
+def refused_global(dotted: str) -> CheckpointError:
+    """The error for a global that is not on the list of its reader."""
+    return CheckpointError(
+        f"it names the global {printable(dotted)}, which is not on the list of what such a file "
+        "may hold (nothing of it was executed)"
+    )
+
+
 def scalar_key(key: Any) -> Any:
     """Return the key of a dict or set.
 

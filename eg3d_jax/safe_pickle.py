@@ -10,8 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from eg3d_jax.pickle_machine import loads
-from eg3d_jax.pickle_values import CheckpointError, Global, Stub, printable, scalar_key, update
+from eg3d_jax.file_kinds import refuse_other_kinds
+from eg3d_jax.pickle_machine import loads, loads_all
+from eg3d_jax.pickle_values import (
+    CheckpointError,
+    Global,
+    Stub,
+    printable,
+    refused_global,
+    scalar_key,
+    update,
+)
 
 __all__ = [
     "ARRAY_GLOBALS",
@@ -22,9 +31,11 @@ __all__ = [
     "Stub",
     "array_view",
     "loads",
+    "loads_all",
     "printable",
     "read_array_pickle",
     "read_bytes",
+    "refused_global",
     "update",
 ]
 
@@ -55,12 +66,14 @@ def read_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> memoryview:
         raise CheckpointError("there is no such file") from None
     except IsADirectoryError:
         raise CheckpointError("it is a folder, not a file") from None
-    except (OSError, MemoryError) as error:
+    except OSError as error:
         raise CheckpointError(f"it cannot be read ({printable(str(error))})") from None
+    except MemoryError:
+        raise CheckpointError("there is not enough memory to read it") from None
     if data[:2] == b"\x1f\x8b":
         return memoryview(_gunzip(data, max_bytes))
     if not data:
-        raise CheckpointError("it is empty")
+        raise CheckpointError("it is empty; copy or download it again")
     if len(data) > max_bytes:
         raise CheckpointError(f"it is larger than the {max_bytes} bytes allowed")
     return memoryview(data)
@@ -80,13 +93,17 @@ def _gunzip(data: bytes, max_bytes: int) -> bytes:
             if size > max_bytes:
                 raise CheckpointError(f"it unpacks to more than the {max_bytes} bytes allowed")
             if not piece and not fed and not stream.eof:
-                raise CheckpointError("it is truncated: its gzip stream does not end")
+                raise CheckpointError(
+                    "it is truncated: its gzip stream does not end; copy or download it again"
+                )
             pieces.append(piece)
+        if not size:
+            raise CheckpointError("it is empty; copy or download it again")
+        return b"".join(pieces)
     except zlib.error:
         raise CheckpointError("its gzip stream is damaged") from None
-    if not size:
-        raise CheckpointError("it is empty")
-    return b"".join(pieces)
+    except MemoryError:
+        raise CheckpointError("there is not enough memory to unpack it") from None
 
 
 class _DType(Stub):
@@ -209,7 +226,8 @@ def read_array_pickle(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[s
     """
     try:
         data = read_bytes(path, max_bytes=max_bytes)
-        tree, _ = loads(data, resolve=lambda module, name: ARRAY_GLOBALS.get((module, name)))
+        refuse_other_kinds(data, "a pickle of NumPy arrays is wanted")
+        tree = loads_all(data, resolve=lambda module, name: ARRAY_GLOBALS.get((module, name)))
         if type(tree) is not dict:
             raise CheckpointError("it holds no dictionary of arrays")
         return _unwrap(tree, set(), 0)

@@ -1,4 +1,8 @@
-"""JAX's persistent compilation cache, so that the second start of a command is quick."""
+"""JAX's persistent compilation cache, so that the second start of a command is quick.
+
+What lies in its folder is a trusted input: JAX loads compiled programs from it and runs them, and
+checks no signature. Point JAX_COMPILATION_CACHE_DIR only at folders that nobody else can write.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ def enable() -> Path | None:
 
     The folder is `eg3d_jax/xla` below XDG_CACHE_HOME or ~/.cache; JAX's own variable
     JAX_COMPILATION_CACHE_DIR goes before it. Programs that compile within a second are not kept.
+    Programs in the folder are trusted.
 
     Returns:
       The folder, or None if EG3D_JAX_NO_CACHE is set (to anything but 0 and the empty string) or

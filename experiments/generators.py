@@ -10,9 +10,7 @@ import jax
 from flax import nnx
 from jax import Array
 
-from convert_weights.__main__ import LICENSE
-from convert_weights.generator import load_torch_state, read_generator
-from convert_weights.pickle_reader import read_pickle, sha256
+from convert_weights.conversion import Conversion, convert_checkpoint
 from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label
 from eg3d_jax.generator import TriPlaneGenerator
@@ -54,16 +52,12 @@ def with_finer_rays(generator: TriPlaneGenerator, factor: int) -> TriPlaneGenera
     return copy
 
 
-def convert_pickle(path: Path) -> tuple[TriPlaneGenerator, dict]:
-    """A PyTorch checkpoint's generator, and its source and licence; nothing of it is executed."""
+def convert_pickle(path: Path) -> Conversion:
+    """A PyTorch checkpoint's generator, and its source; nothing of it is executed."""
     try:
-        generator = load_torch_state(*read_generator(read_pickle(path)))
+        return convert_checkpoint(path)
     except CheckpointError as error:
-        said = str(error)
-        text = said if str(path) in said else f"cannot convert {path}: {said}"
-        raise InputError(text) from None
-    source = {"file": path.name, "sha256": sha256(path)}
-    return generator, {"source": source, "license": LICENSE}
+        raise InputError(str(error)) from None
 
 
 def frontal_mapping(generator: TriPlaneGenerator) -> Callable[[Array], Array]:

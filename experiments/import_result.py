@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from convert_weights.conversion import LICENSE
 from convert_weights.pickle_reader import sha256
 from eg3d_jax.cameras import azimuth, from_label
 from eg3d_jax.config import GeneratorConfig
@@ -51,16 +52,21 @@ class Args:
 def main(args: Args) -> None:
     """Read both files, check that they fit, and write the run's result."""
     file = read_latents(args.latents)
-    generator, metadata = convert_pickle(args.pickle)
+    conversion = convert_pickle(args.pickle)
+    generator = conversion.generator
     w_plus = file.w_plus(generator.config)
     labels = cameras_of(args.latents, file.labels, generator.config)
     latents, labels = sort_latents(w_plus, labels)
     settings = {
-        "imported_generator": metadata["source"],
+        "imported_generator": conversion.source,
         "imported_latents": {"file": args.latents.name, "sha256": sha256(args.latents)},
     }
+    metadata = {"source": conversion.source, "license": LICENSE}
     with RunFolder.create(args.run, settings, overwrite=args.overwrite) as run:
         save_result(run.result, generator, latents, labels, metadata)
+    print(conversion.described())
+    if rest := conversion.described_rest():
+        print(rest)
     repeated = " of W, repeated for all layers" * (file.values.size < w_plus.size)
     counted = f"{len(latents)} latent{'s' * (len(latents) > 1)}{repeated}"
     print(f"{run.result}: a generator and {counted}")

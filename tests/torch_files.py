@@ -76,6 +76,12 @@ def saved(value, *, legacy) -> bytes:
     return archive(members)
 
 
+def zip_storage(array) -> bytes:
+    """One storage in the zip format."""
+    identifier = ("storage", Named("torch", "FloatStorage"), "0", "cpu", array.size)
+    return archive({"data.pkl": pickled(_Identifier(identifier)), "data/0": array.tobytes()})
+
+
 def archive(members, compression=zipfile.ZIP_STORED) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", compression) as file:

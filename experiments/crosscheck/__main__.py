@@ -37,8 +37,8 @@ class Args:
     Attributes:
       pickle: the checkpoint
       eg3d: folder of NVIDIA's code that holds legacy.py
-      execute_pickle: confirm that the code stored in the pickle, and the checkout's, may be run:
-        their loader executes it
+      execute_pickle: confirm that the pickle and the checkout are trusted: their loader executes
+        the code stored in the pickle, with all your rights, and nothing checks it before
       run: output folder
       python: interpreter of an environment with torch
       device: of the PyTorch side; auto takes a GPU if there is one
@@ -71,9 +71,10 @@ def main(args: Args) -> int:
     check(args)
     progress = Progress()
     with progress.task("converting the checkpoint"):
-        generator, metadata = convert_pickle(args.pickle)
+        conversion = convert_pickle(args.pickle)
+    generator = conversion.generator
     side = choose_side(args, generator.config)
-    settings = vars(args) | {"neural_side": side, "source": metadata["source"]}
+    settings = vars(args) | {"neural_side": side, "source": conversion.source}
     with RunFolder.create(args.run, settings, overwrite=args.overwrite) as run:
         inputs = make_inputs(
             generator, latents=args.latents, cameras=args.cameras, side=side, seed=args.seed

@@ -61,9 +61,12 @@ def dumps(value: Any) -> bytes:
     return b"\x80\x04" + emit(value) + b"."
 
 
-def storage_bytes(array: np.ndarray, kind: str = "FloatStorage", **changes: Any) -> bytes:
+def storage_bytes(
+    array: np.ndarray, kind: str | tuple[str, str] = "FloatStorage", **changes: Any
+) -> bytes:
     array = np.ascontiguousarray(array)
-    identifier = ("storage", Global("torch", kind), "94", "cpu", array.size, None)
+    named = Global("torch", kind) if isinstance(kind, str) else Global(*kind)
+    identifier = ("storage", named, "94", "cpu", array.size, None)
     sizes = {"short": 2, "int": 4, "long": 4}
     parts = {
         "magic": 0x1950A86A20F9469CFC6C,

@@ -14,7 +14,8 @@ from torch_files import MAGIC, legacy_file, pickled, zip_file
 from convert_weights.generator import read_generator
 from convert_weights.pickle_reader import Record, read_pickle, state_tensors
 from convert_weights.state_dict import read_state_dict
-from convert_weights.storages import rebuild_tensor, storage_from_bytes
+from convert_weights.storages import rebuild_tensor
+from convert_weights.torch_archives import storage_from_bytes
 from eg3d_jax import safe_pickle
 from eg3d_jax.safe_pickle import CheckpointError
 

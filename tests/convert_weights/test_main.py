@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from convert_weights.__main__ import LICENSE, Args, main
-from convert_weights.generator import to_torch_state
+from convert_weights.__main__ import Args, main
+from convert_weights.conversion import LICENSE
+from convert_weights.generator import count_parameters, to_torch_state
 from eg3d_jax import checkpoint
 from eg3d_jax.config import tiny
 
@@ -49,9 +50,9 @@ def bad_files(writer):
         "empty": (b"", "empty"),
         "truncated": (good[: len(good) // 2], "truncated"),
         "truncated gzip": (b"\x1f\x8b\x08\x00", "gzip stream does not end"),
-        "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(100), "not a pickle"),
-        "text": (b"<html>404 not found</html>", "not a pickle"),
-        "zip": (b"PK\x03\x04" + bytes(100), "not a pickle"),
+        "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(100), "it is a picture (PNG)"),
+        "text": (b"<html>404 not found</html>", "it is a web page"),
+        "zip": (b"PK\x03\x04" + bytes(100), "truncated or damaged ZIP archive"),
         "another global": (system(), "posix.system"),
         "no generator": (pickle.dumps({"G": None}), "no generator under the name G_ema"),
         "a list": (pickle.dumps([1]), "no generator"),
@@ -107,6 +108,19 @@ def test_a_conversion_writes_generator_source_and_licence(run, writer, tmp_path)
     assert run(content, overwrite=True, license="mine", dtype="float16")[0] == 0
     _, metadata = checkpoint.load(tmp_path / "out" / "generator")
     assert (metadata["license"], metadata["dtype"]) == ("mine", "float16")
+
+
+def test_what_training_left_behind_is_told_with_the_number_of_parameters(run, writer, tmp_path):
+    state = writer.state_dict(tiny())
+    spread = {"dataset_label_std": np.full(25, 0.5, np.float32)}
+    status, out, err = run(writer.checkpoint_bytes(tiny(), state | spread))
+    assert (status, err) == (0, "")
+    trained, numbers = count_parameters(tiny())
+    assert f"{numbers:,} parameters in {trained} tensors, and {len(state) - trained} buffers" in out
+    assert "left out, as no picture depends on it: dataset_label_std [25]" in out
+    generator, _ = checkpoint.load(tmp_path / "out" / "generator")
+    for name, array in to_torch_state(generator).items():
+        np.testing.assert_array_equal(array, state[name])
 
 
 @pytest.mark.slow

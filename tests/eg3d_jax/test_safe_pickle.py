@@ -202,7 +202,9 @@ def test_keys_that_could_be_chosen_to_collide_are_refused(key):
 
 
 def test_the_memo_has_no_gaps():
-    assert loads(b"\x80\x02Nq\x00K\x01r\x01\x00\x00\x00K\x02q\x00h\x00.", resolve=resolve)[0] == 2
+    assert (
+        loads(b"\x80\x02Nq\x000K\x01r\x01\x00\x00\x000K\x02q\x000h\x00.", resolve=resolve)[0] == 2
+    )
     with pytest.raises(CheckpointError, match="damaged"):
         loads(b"\x80\x02Nr\x01\x00\x00\x00.", resolve=resolve)
 

@@ -78,6 +78,20 @@ def test_several_latents_are_sorted_by_azimuth(import_, state):
         np.testing.assert_array_equal(array, state[name])
 
 
+def test_training_s_bookkeeping_is_left_out_and_told(writer, state, tmp_path, capsys):
+    path = tmp_path / "network-snapshot.pkl"
+    spread = np.full(25, 0.5, np.float32)
+    path.write_bytes(writer.checkpoint_bytes(CONFIG, {**state, "dataset_label_std": spread}))
+    np.savez(tmp_path / "w.npz", w=np.ones(SHAPE))
+    main(Args(pickle=path, latents=tmp_path / "w.npz", run=tmp_path / "run"))
+    told = capsys.readouterr().out
+    assert "network-snapshot.pkl: " in told
+    assert " parameters in " in told
+    assert "left out, as no picture depends on it: dataset_label_std [25]" in told
+    result = load_result(tmp_path / "run" / "result")
+    assert result.generator.config == CONFIG
+
+
 def test_one_latent_for_all_views_is_frontal_and_has_no_labels(import_):
     w = np.ones(SHAPE)  # float64 is taken too
     result = import_({"w": w})
