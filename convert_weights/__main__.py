@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +16,7 @@ from convert_weights.generator import load_torch_state, read_generator
 from convert_weights.pickle_reader import read_pickle, sha256
 from convert_weights.self_check import check
 from eg3d_jax import checkpoint
+from eg3d_jax.errors import run
 from eg3d_jax.safe_pickle import CheckpointError
 
 LICENSE = (
@@ -48,15 +48,10 @@ class Args:
     seed: int = 0
 
 
-def main(args: Args) -> int:
-    """Convert, check, write; 0, or 2 after one sentence on the standard error stream."""
-    try:
-        checkpoint.check_free(args.output, overwrite=args.overwrite)
-        convert(args, Console())
-    except (ValueError, OSError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return 2
-    return 0
+def main(args: Args) -> None:
+    """Convert, check, write."""
+    checkpoint.check_free(args.output, overwrite=args.overwrite)
+    convert(args, Console())
 
 
 def convert(args: Args, console: Console) -> None:
@@ -64,7 +59,7 @@ def convert(args: Args, console: Console) -> None:
 
     Raises:
       CheckpointError: one sentence naming the file and what is wrong with it.
-      ValueError: if the output cannot be written.
+      InputError: if the output cannot be written.
     """
     tree = read_pickle(args.pickle)
     try:
@@ -99,4 +94,4 @@ def _show(console: Console, title: str, values: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Args)))
+    run(main, lambda: tyro.cli(Args))

@@ -17,9 +17,9 @@ import tyro
 from convert_weights.pickle_reader import sha256
 from eg3d_jax.cameras import azimuth, from_label
 from eg3d_jax.config import GeneratorConfig
-from experiments import compilation_cache
+from experiments import compilation_cache, errors
 from experiments.camera_checks import check_camera
-from experiments.errors import InputError, explained
+from experiments.errors import InputError
 from experiments.generators import convert_pickle
 from experiments.results import save_result
 from experiments.runs import RunFolder
@@ -49,16 +49,18 @@ class Args:
 
 def main(args: Args) -> None:
     """Read both files, check that they fit, and write the run's result."""
-    w_plus, labels = read_latents(args.latents)
-    generator, metadata = convert_pickle(args.pickle)
-    check(args.latents, w_plus, labels, generator.config)
-    latents, labels = sort_latents(w_plus, labels)
-    settings = {
-        "imported_generator": metadata["source"],
-        "imported_latents": {"file": args.latents.name, "sha256": sha256(args.latents)},
-    }
-    with RunFolder.create(args.run, settings, overwrite=args.overwrite) as run:
-        save_result(run.result, generator, latents, labels, metadata)
+    with RunFolder.take(args.run, overwrite=args.overwrite) as run:
+        w_plus, labels = read_latents(args.latents)
+        generator, metadata = convert_pickle(args.pickle)
+        check(args.latents, w_plus, labels, generator.config)
+        latents, labels = sort_latents(w_plus, labels)
+        settings = {
+            "imported_generator": metadata["source"],
+            "imported_latents": {"file": args.latents.name, "sha256": sha256(args.latents)},
+        }
+        with run.beginning(settings) as staging:
+            (staging / run.result.name).mkdir()
+            save_result(staging / run.result.name, generator, latents, labels, metadata)
     print(f"{run.result}: a generator and {len(latents)} latent{'s' if len(latents) > 1 else ''}")
 
 
@@ -122,6 +124,5 @@ def sort_latents(w_plus: np.ndarray, labels: np.ndarray) -> tuple[Latents, np.nd
 
 
 if __name__ == "__main__":
-    with explained():
-        compilation_cache.enable()
-        main(tyro.cli(Args))
+    compilation_cache.enable()
+    errors.run(main, lambda: tyro.cli(Args))

@@ -9,16 +9,15 @@ Several folders, `--frames 'videos/*'` say, are inverted together, a run folder 
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import tyro
 
-from experiments import compilation_cache
-from experiments.disk import check_writable
-from experiments.errors import InputError, explained
+from eg3d_jax.folders import check_writable, made
+from experiments import compilation_cache, errors
+from experiments.errors import InputError
 from experiments.fitting import Fitter
 from experiments.generators import disk_bytes
 from experiments.inversion_args import DEMO, Args
@@ -85,7 +84,7 @@ def invert_several(args: Args, plan: Plan, progress: Progress) -> bool:
     """Several videos, batch by batch; those that an earlier run finished are left as they are."""
     check_writable(args.run)
     outcomes, number = Outcomes(args.run, plan.names), plan.share.number
-    with RunLock(args.run / (f"run{number}.lock" if number else "run.lock")):
+    with made(args.run), RunLock(args.run / (f"run{number}.lock" if number else "run.lock")):
         if not number:  # the first alone says what the folder is for
             outcomes.check(resume=args.resume, overwrite=args.overwrite)
         if choose_refinement(args):
@@ -183,6 +182,9 @@ def going_on() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    with explained(interrupted="give the same command again"):
-        compilation_cache.enable()
-        sys.exit(0 if main(tyro.cli(Args)) else 1)
+    compilation_cache.enable()
+    errors.run(
+        lambda args: 0 if main(args) else 1,
+        lambda: tyro.cli(Args),
+        interrupted="give the same command again",
+    )

@@ -19,7 +19,7 @@ from typing import Any
 import tyro
 
 from experiments.benchmark.promises import VIEWS
-from experiments.errors import InputError, explained
+from experiments.errors import InputError, run
 from experiments.tables import markdown
 
 _STAGES = ("latent", "tuning")
@@ -163,5 +163,4 @@ def _clock(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    with explained():
-        main(tyro.cli(Args))
+    run(main, lambda: tyro.cli(Args))
