@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import io
 import math
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import jax
@@ -49,10 +51,7 @@ def run(
       parse: reads the options, a dataclass.
       interrupted: what to do after Ctrl-C.
     """
-    # A terminal that cannot show a character shows another, rather than end the command.
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
+    _open_streams()
     with explained(interrupted):
         options = parse()
         check_numbers(options)
@@ -194,6 +193,16 @@ def check_numbers(options: Any, prefix: str = "--") -> None:
                 raise InputError(f"{name} {number} must be a finite number")
             if abs(number) > _LARGEST:
                 raise InputError(f"{name} {number:.6g} must be at most {_LARGEST}")
+
+
+def _open_streams() -> None:
+    """Let nothing that is printed end the command: no character, and no stream that is closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _end(words: str, status: int) -> NoReturn:

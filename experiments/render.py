@@ -142,7 +142,7 @@ def check(args: Args) -> None:
         (args.path == "walk" and (args.generator is None or len(args.seeds) < 2),
          "--path walk goes between two or more seeds of a generator; add --generator FOLDER (or "
          "embedded) and --seeds 0 1"),
-        (swings and not 2 <= args.num_frames <= _MOST_FRAMES,
+        (not 2 <= args.num_frames <= _MOST_FRAMES,
          f"--num-frames {args.num_frames} is no video; it must be from 2 to {_MOST_FRAMES}"),
         (not 0 <= max_yaw(args) <= 180,
          f"--max-yaw {args.max_yaw} must be from 0 to 180 degrees"),

@@ -113,8 +113,6 @@ def main(args: Args) -> None:
     shards.refresh()
     start = None if args.start is None else load_head_generator(args.start)[0]
     generator = new_generator(args.seed) if start is None else start
-    args.run.mkdir(parents=True, exist_ok=True)
-    write_json(args.run / SETTINGS_FILE, args)
     graph, trained = nnx.split(generator)
     optimizer = make_optimizer(trained, args.optimizer)
     state: dict[str, Any] = {"trained": trained, "adam": optimizer.init(trained)}
@@ -126,6 +124,8 @@ def main(args: Args) -> None:
         with_pictures: make_step(optimizer, networks, args, with_pictures)
         for with_pictures in (False, True)
     }
+    args.run.mkdir(parents=True, exist_ok=True)
+    write_json(args.run / SETTINGS_FILE, args)
     reader = ThreadPoolExecutor(1)
     pending = reader.submit(draw, shards, args, first)
     clock, told, terms = time.perf_counter(), first, {}

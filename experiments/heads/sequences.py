@@ -191,18 +191,21 @@ def film(
 def save(
     folder: Path, pictures: Pictures, cameras: Cameras, z: np.ndarray, extra: str = ""
 ) -> None:
-    """Write frames, labels, depth, mask, and the true parameters z [T, 37] with their names."""
+    """Write frames, labels, depth, mask and true parameters z [T, 37]: all, or none."""
     names = [frame_name(i) for i in range(len(cameras))]
-    part, name = np.array(PARTS), np.array(PARAMETERS)
     with replacing(folder) as staging:
         for frame, image in zip(names, pictures.image, strict=True):
             Image.fromarray(image).save(staging / frame, optimize=True)
         write_labels(staging, names, cameras)
         np.savez_compressed(staging / "depth.npz", depth=pictures.depth)
         np.savez_compressed(staging / "mask.npz", mask=pictures.opacity)
-        np.savez_compressed(
-            staging / "parameters.npz", z=z, part=part, name=name, extra=np.array(extra)
-        )
+        save_parameters(staging, z, extra)
+
+
+def save_parameters(folder: Path, z: np.ndarray, extra: str) -> None:
+    """Write the true parameters z [T, 37] with their names."""
+    part, name = np.array(PARTS), np.array(PARAMETERS)
+    np.savez_compressed(folder / "parameters.npz", z=z, part=part, name=name, extra=np.array(extra))
 
 
 def frame_name(index: int) -> str:
