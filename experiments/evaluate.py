@@ -117,13 +117,13 @@ def prepare(run: Path, args: Args) -> _Job:
             f"{folder} has changed since {run} was made of it: its {changed} are others; restore "
             "it, or name frames of the same head by --frames"
         )
-    networks = load_networks(generator.config.image_side, args.identity)
     if args.identity is not None and not args.same_network:
         if settings.get("identity") == sha256(args.identity):
             raise InputError(
                 f"--identity {args.identity} is the network that {run} was trained with, which "
                 "would mark its own work; give another, or allow it by --same-network"
             )
+    networks = load_networks(generator.config.image_side, args.identity)
     return _Job(run=run, result=result, frames=frames, networks=networks)
 
 

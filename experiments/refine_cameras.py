@@ -33,6 +33,7 @@ from experiments.generators import EMBEDDED, load_generator, mean_latent, ray_ra
 from experiments.inversion_args import DEMO
 from experiments.labels import read_labels
 from experiments.networks import load_networks
+from experiments.option_limits import check_limits
 from experiments.pictures import grid, save_png, to_uint8
 from experiments.progress import Progress
 from experiments.seeds import check_seed
@@ -136,9 +137,8 @@ def check(args: Args) -> None:
     for name in ("degrees", "percent", "focal_percent"):
         if not 0 < getattr(args, name) < math.inf:
             raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be positive")
-    for name in ("views", "joint_steps", "latent_steps", "coarse_steps", "fine_steps"):
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be 1 or more")
+    counts = ("views", "joint_steps", "latent_steps", "coarse_steps", "fine_steps")
+    check_limits(args, dict.fromkeys(counts, (1, 1_000_000)))
     check_seed(args.seed)
 
 

@@ -26,11 +26,17 @@ from experiments.disk import write_json
 from experiments.errors import InputError, run
 from experiments.generators import EMBEDDED, load_generator
 from experiments.networks import load_networks
+from experiments.option_limits import check_limits
 from experiments.progress import Progress
 from experiments.versions import versions
 from inversion.config import InversionConfig
 
 EXIT_SLOWER = 1
+_MOST = 1_000_000
+_LIMITS = {
+    "views": (1, 1_000), "views_at_once": (1, _MOST), "rays_at_once": (1, _MOST),
+    "repeats": (1, _MOST), "tolerance": (0, _MOST),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +71,7 @@ class Args:
 
 def main(args: Args) -> int:
     """Run the command; the exit status."""
-    if args.repeats < 1 or args.views < 1:
-        raise InputError(f"--repeats {args.repeats} and --views {args.views} must be at least 1")
-    if args.tolerance < 0:
-        raise InputError(f"--tolerance {args.tolerance} must be 0 or more")
+    check_limits(args, _LIMITS)
     if args.out is not None:
         check_file_writable(args.out, option="--out")
     settings = {

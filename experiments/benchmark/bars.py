@@ -35,8 +35,9 @@ from experiments.benchmark.promises import (
 )
 from experiments.benchmark.schedules import run_schedule, videos_speedup
 from experiments.disk import write_json
-from experiments.errors import InputError, run
+from experiments.errors import run
 from experiments.networks import load_networks
+from experiments.option_limits import check_limits
 from experiments.progress import Progress
 from experiments.tables import markdown
 from experiments.versions import versions
@@ -86,8 +87,7 @@ class Findings:
 
 def main(args: Args) -> int:
     """Run the command; the exit status."""
-    if args.repeats < 1:
-        raise InputError(f"--repeats {args.repeats} must be at least 1")
+    check_limits(args, {"repeats": (1, 1_000_000)})
     if args.out is not None:
         check_file_writable(args.out, option="--out")
     progress = Progress()

@@ -25,6 +25,7 @@ from experiments.generators import convert_pickle
 from experiments.pictures import save_png
 from experiments.progress import Progress
 from experiments.runs import RunFolder
+from experiments.seeds import check_seed
 
 EXIT_DISAGREE = 1
 
@@ -109,6 +110,7 @@ def check(args: Args) -> None:
         raise InputError(
             f"--latents {args.latents} and --cameras {args.cameras} must be at least 1"
         )
+    check_seed(args.seed)
     checkout.check(args.eg3d, args.python)
 
 

@@ -17,7 +17,9 @@ from eg3d_jax.folders import check_writable
 from experiments.errors import InputError, run
 from experiments.heads.scene import Pictures
 from experiments.heads.sequences import refuse_other_frames, save
-from experiments.heads.training_data import HELD_OUT, read_held_out
+from experiments.heads.training_data import HELD_OUT, read_heads
+
+_KEYS = ("z", "label", "image128", "opacity128", "depth128")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ def main(args: Args) -> None:
     Raises:
       InputError: if the file is not there or has fewer heads, or a folder has other frames.
     """
-    data = read_held_out(args.data)
+    data = read_heads(args.data, _KEYS)
     there = len(data["z"])
     if not 1 <= args.heads <= there:
         raise InputError(f"--heads is {args.heads}; {args.data} has {there}: give 1 to {there}")

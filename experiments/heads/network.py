@@ -11,14 +11,16 @@ from experiments.generators import load_generator
 from experiments.heads.anatomy import Z_DIM
 
 
-def load_head_generator(folder: Path) -> tuple[TriPlaneGenerator, dict]:
+def load_head_generator(
+    folder: Path, option: str = "--generator"
+) -> tuple[TriPlaneGenerator, dict]:
     """See `load_generator`; refused if it is none of the synthetic heads."""
     generator, metadata = load_generator(folder)
-    check_heads(generator)
+    check_heads(generator, option)
     return generator, metadata
 
 
-def check_heads(generator: TriPlaneGenerator) -> None:
+def check_heads(generator: TriPlaneGenerator, option: str = "--generator") -> None:
     """Refuse a generator whose z is not the parameters of the synthetic heads.
 
     Raises:
@@ -27,7 +29,7 @@ def check_heads(generator: TriPlaneGenerator) -> None:
     if generator.config.z_dim != Z_DIM:
         raise InputError(
             f"this generator's z has {generator.config.z_dim} numbers, not the {Z_DIM} parameters "
-            "of the synthetic heads; name the embedded one, or one made from it"
+            f"of the synthetic heads; leave {option} out to use the embedded one"
         )
 
 

@@ -42,7 +42,7 @@ from experiments.heads.training_data import (
     Shards,
     draw_pictures,
     draw_rays,
-    read_held_out,
+    read_heads,
 )
 from experiments.option_limits import check_limits
 from experiments.pictures import save_png
@@ -111,7 +111,7 @@ def main(args: Args) -> None:
     check_writable(args.run)
     shards = Shards(args.data)
     shards.refresh()
-    start = None if args.start is None else load_head_generator(args.start)[0]
+    start = None if args.start is None else load_head_generator(args.start, "--start")[0]
     generator = new_generator(args.seed) if start is None else start
     graph, trained = nnx.split(generator)
     optimizer = make_optimizer(trained, args.optimizer)
@@ -167,8 +167,8 @@ def sheet_maker(args: Args, graph) -> Callable[[nnx.State], np.ndarray] | None:
     if not path.exists():
         print(f"{path} is not there: no contact sheets", flush=True)
         return None
-    held_out = read_held_out(path)
-    heads = {name: held_out[name][:_SHEET_HEADS] for name in ("z", "label", "image128")}
+    held_out = read_heads(path, ("z", "label", "image128"))
+    heads = {name: array[:_SHEET_HEADS] for name, array in held_out.items()}
     (args.run / "sheets").mkdir(exist_ok=True)
     return lambda trained: held_out_sheet(nnx.merge(graph, trained), heads)
 

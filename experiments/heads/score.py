@@ -27,12 +27,13 @@ from experiments.errors import run
 from experiments.frame_scores import shrink_depth, shrink_mask
 from experiments.generators import EMBEDDED
 from experiments.heads.network import load_head_generator
-from experiments.heads.training_data import HELD_OUT, read_held_out
+from experiments.heads.training_data import HELD_OUT, read_heads
 from experiments.pictures import save_png, tiled, to_uint8
 from inversion import metrics
 from inversion.features.lpips import load_lpips
 
 _SHEET_HEADS = 6
+_KEYS = ("z", "yaw", "label", "image128", "opacity128", "depth128")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class Args:
 def main(args: Args) -> None:
     """Run the command; errors that a user can act on are `InputError`s."""
     check_writable(args.out, option="--out")
-    data = read_held_out(args.data)
+    data = read_heads(args.data, _KEYS)
     generator, _ = load_head_generator(args.generator)
     lpips = load_lpips("alexnet")
     rows, shown = [], []

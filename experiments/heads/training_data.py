@@ -13,7 +13,6 @@ from scipy import ndimage
 from experiments.errors import InputError
 
 HELD_OUT = "held_out.npz"  # heads that are not trained on, beside the shards
-_HELD_OUT_KEYS = ("z", "yaw", "label", "image128", "opacity128", "depth128")
 _KEYS = ("z", "label", "image64", "opacity64", "depth64", "image128", "opacity128")
 # The face, world units: rays that hit near it are drawn more often, since faces appear last, and so
 # are those beside an outline, where most of the error lies.
@@ -39,7 +38,7 @@ class Shards:
         """Read shards that are new, in order, at most `limit` in all -> number of heads."""
         for path in sorted(self.folder.glob("train_*.npz"))[:limit]:
             if path.name not in self.loaded:
-                shard = _read(path, _KEYS)
+                shard = read_heads(path, _KEYS)
                 shard["chance"], shard["importance"] = pixel_chances(shard)
                 self.arrays.append(shard)
                 self.loaded.append(path.name)
@@ -51,16 +50,12 @@ class Shards:
         return sum(len(shard["z"]) for shard in self.arrays)
 
 
-def read_held_out(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a held-out file.
+def read_heads(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of a held-out file, or of a shard.
 
     Raises:
-      InputError: if it is missing, or none.
+      InputError: if it is missing, or has not all of them.
     """
-    return _read(path, _HELD_OUT_KEYS)
-
-
-def _read(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
     made_by = "`python -m experiments.heads.dataset` writes such files"
     if not path.exists():
         raise InputError(f"{path} is not there; {made_by}")

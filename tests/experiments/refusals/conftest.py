@@ -1,4 +1,4 @@
-"""Every command with a call of it that is right, for tests to spoil, and an earlier result of it."""
+"""Every command with a call that is right, for tests to spoil, and an earlier result of it."""
 
 import contextlib
 import functools
@@ -33,7 +33,7 @@ class Command:
     Attributes:
       module: by which it is started.
       call: of the folder of inputs and an output: options that are right.
-      work: names in the module, of what takes long or writes; with `Class.method` too.
+      work: what takes long or writes: names in the module, or with their own.
       outputs: options that name what it writes.
       earlier: makes an earlier result of it, at the output.
       overwrite: whether it must be told to replace that.
@@ -47,6 +47,15 @@ class Command:
     earlier: Callable[[Path], None] = lambda output: None
     overwrite: bool = True
     ignored: tuple[str, ...] = ()
+
+    @property
+    def writes_a_file(self) -> bool:
+        return self.earlier in (one_file, one_picture)
+
+    @property
+    def takes_any_folder(self) -> bool:
+        """What is not its own in a folder, it leaves alone."""
+        return self.earlier not in (run_folder, checkpoint_folder)
 
     @property
     def args(self) -> type:
@@ -78,6 +87,10 @@ def one_file(output: Path) -> None:
     output.write_text("earlier")
 
 
+def one_picture(output: Path) -> None:
+    one_file(output.with_suffix(".png"))
+
+
 def checkpoint_folder(output: Path) -> None:
     output.mkdir()
     (output / "checkpoint.json").write_text("earlier")
@@ -107,9 +120,11 @@ COMMANDS = [
             call=lambda at, out: [at / "run", "--output", out, "--frames", at / "frames",
                                   "--directions", at / "directions.npy", "--port", 47111],
             earlier=files("view.json", "picture_001.png")),
-    Command(module="experiments.compare", work=("run_jobs",), overwrite=False,
+    Command(module="experiments.compare", overwrite=False,
+            work=("experiments.compare_jobs.invert_all", "experiments.compare_jobs.start_from"),
             call=lambda at, out: ["--frames", at / "frames", "--output", out, "--generator",
-                                  at / "generator", "--views", 3, "--latents", 2],
+                                  at / "generator", "--views", 3, "--latents", 2,
+                                  "--methods", "+ all"],
             earlier=files("comparison.json", "table.md")),
     Command(module="experiments.refine_cameras", work=("mean_latent",),
             call=lambda at, out: [at / "frames", "--output", out, "--generator", at / "generator",
@@ -146,7 +161,7 @@ COMMANDS = [
             earlier=files("scores.json"), overwrite=False),
     Command(module="experiments.heads.contact_sheet", work=("HeadMaker.load",), outputs=("path",),
             call=lambda at, out: [out.with_suffix(".png")],
-            earlier=lambda out: one_file(out.with_suffix(".png")), overwrite=False),
+            earlier=one_picture, overwrite=False),
     Command(module="experiments.heads.pretrain", work=("make_step",), outputs=("run",),
             call=lambda at, out: ["--data", at / "heads", "--run", out],
             earlier=files("settings.json"), overwrite=False),
@@ -162,7 +177,8 @@ COMMANDS = [
             call=lambda at, out: ["--folder", out], earlier=files("demo_a/frame0000.png"),
             overwrite=False),
     Command(module="convert_weights.__main__", work=("check",),
-            call=lambda at, out: [at / "tiny.pkl", out], earlier=checkpoint_folder),
+            call=lambda at, out: [at / "tiny.pkl", out], earlier=checkpoint_folder,
+            ignored=("seed",)),
 ]  # fmt: skip
 
 
@@ -221,7 +237,8 @@ def start(monkeypatch, capfd, read_once):
 
         with monkeypatch.context() as patch:
             for name in command.work:
-                patch.setattr(f"{command.module}.{name}", ready)
+                own = name if name.startswith("experiments.") else f"{command.module}.{name}"
+                patch.setattr(own, ready)
             patch.setattr("warnings.formatwarning", warnings.formatwarning)  # put back afterwards
             try:
                 with contextlib.redirect_stdout(io.StringIO()):
