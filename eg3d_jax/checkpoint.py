@@ -25,7 +25,7 @@ from jax.typing import DTypeLike
 
 from eg3d_jax.config import GeneratorConfig, RenderConfig, SuperResolutionConfig
 from eg3d_jax.errors import InputError, check_devices, check_float32, is_disk_full
-from eg3d_jax.folders import check_writable, made
+from eg3d_jax.folders import check_room, check_writable, made
 from eg3d_jax.generator import TriPlaneGenerator
 
 FORMAT = 1
@@ -128,6 +128,7 @@ def save(
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     with made(folder.parent), _removed_afterwards(partial):
         partial.mkdir()
+        check_room(partial, stored.values())
         # Else a save that fails at once would leave a thread that waits for minutes.
         options = ocp.AsyncOptions(create_directories_asynchronously=False)
         with ocp.StandardCheckpointer(async_options=options) as checkpointer:

@@ -97,7 +97,8 @@ def explanation(error: Exception) -> str | None:
     if isinstance(error, InputError | SetupError | DiskFullError):
         return str(error)
     if is_disk_full(error):
-        name = getattr(error, "filename", None)
+        # Of a copy, the second is what is written.
+        name = getattr(error, "filename2", None) or getattr(error, "filename", None)
         where = f" while writing {name}" if name else ""
         return f"the disk is full{where}; free some space and run again"
     if is_out_of_memory(error):

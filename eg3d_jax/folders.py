@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from eg3d_jax.errors import InputError
+
+_BESIDE_ARRAYS = 2**18  # bytes: names, shapes and digests
 
 
 def check_writable(folder: Path, *, option: str = "--run") -> None:
@@ -45,6 +50,27 @@ def check_file_writable(path: Path, *, option: str) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder; choose a file as {option}")
     check_writable(path.parent, option=option)
+
+
+def check_room(folder: Path, arrays: Iterable[np.ndarray]) -> None:
+    """Refuse arrays for which the disk, or a quota, has no room, by allotting it for a moment.
+
+    orbax and tensorstore, which then write them, tell of a full disk in the words of many threads.
+
+    Raises:
+      OSError: of errno ENOSPC or EDQUOT.
+    """
+    size = sum(array.nbytes for array in arrays)
+    path = folder / f".room.{os.getpid()}"
+    try:
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size + size // 50 + _BESIDE_ARRAYS)
+    except (OSError, AttributeError) as error:  # not every system can
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error.filename = str(folder)
+            raise
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def innermost_existing(path: Path) -> Path:
