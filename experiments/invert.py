@@ -17,7 +17,7 @@ import tyro
 
 from eg3d_jax.folders import check_writable, made
 from experiments import compilation_cache, errors
-from experiments.errors import InputError
+from experiments.errors import DiskFullError, InputError, is_disk_full
 from experiments.fitting import Fitter
 from experiments.generators import disk_bytes
 from experiments.inversion_args import DEMO, Args
@@ -173,9 +173,16 @@ def without_changed(args: Args, plan: Plan) -> Plan:
 
 @contextmanager
 def going_on() -> Iterator[None]:
-    """Once a run has begun, Ctrl-C says how it goes on."""
+    """Once a run has begun, Ctrl-C and a full disk say how it goes on."""
     try:
         yield
+    except OSError as error:
+        if not is_disk_full(error) or isinstance(error, DiskFullError):
+            raise
+        where = f" while writing {error.filename}" if error.filename else ""
+        raise DiskFullError(
+            f"the disk is full{where}; free some space and continue with --resume"
+        ) from error
     except KeyboardInterrupt as interrupt:
         advice = "--resume goes on from the last save, or from the start if there is none"
         raise KeyboardInterrupt(str(interrupt) or advice) from None
