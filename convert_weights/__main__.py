@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +15,7 @@ from rich.table import Table
 from convert_weights.conversion import LICENSE, convert_checkpoint
 from convert_weights.self_check import check
 from eg3d_jax import checkpoint
+from eg3d_jax.errors import run
 from eg3d_jax.safe_pickle import CheckpointError
 
 
@@ -42,15 +42,10 @@ class Args:
     seed: int = 0
 
 
-def main(args: Args) -> int:
-    """Convert, check, write; 0, or 2 after one sentence on the standard error stream."""
-    try:
-        checkpoint.check_free(args.output, overwrite=args.overwrite)
-        convert(args, Console())
-    except (ValueError, OSError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return 2
-    return 0
+def main(args: Args) -> None:
+    """Convert, check, write."""
+    checkpoint.check_free(args.output, overwrite=args.overwrite)
+    convert(args, Console())
 
 
 def convert(args: Args, console: Console) -> None:
@@ -58,7 +53,7 @@ def convert(args: Args, console: Console) -> None:
 
     Raises:
       CheckpointError: one sentence naming the file and what is wrong with it.
-      ValueError: if the output cannot be written.
+      InputError: if the output cannot be written.
     """
     conversion = convert_checkpoint(args.pickle, focal=args.focal)
     generator = conversion.generator
@@ -92,4 +87,4 @@ def _show(console: Console, title: str, values: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Args)))
+    run(main, lambda: tyro.cli(Args))

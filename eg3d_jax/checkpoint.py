@@ -11,6 +11,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from eg3d_jax.config import GeneratorConfig, RenderConfig, SuperResolutionConfig
+from eg3d_jax.errors import InputError, check_devices, check_float32, is_disk_full
+from eg3d_jax.folders import check_room, check_writable, made
 from eg3d_jax.generator import TriPlaneGenerator
 
 FORMAT = 1
@@ -39,7 +43,7 @@ def config_from_json(values: dict[str, Any]) -> GeneratorConfig:
     """Undo `config_to_json`.
 
     Raises:
-      ValueError: if a field is missing, unknown or impossible.
+      InputError: if a field is missing, unknown or impossible.
     """
     parts = {name: _build(kind, values.get(name)) for name, kind in _NESTED.items()}
     return _build(GeneratorConfig, {**values, **parts})
@@ -49,7 +53,7 @@ def _build(kind: Any, values: Any) -> Any:
     wanted = {field.name for field in dataclasses.fields(kind)}
     if not isinstance(values, dict) or values.keys() != wanted:
         found = values.keys() if isinstance(values, dict) else set()
-        raise ValueError(f"{kind.__name__}: fields {sorted(found ^ wanted)} are missing or unknown")
+        raise InputError(f"{kind.__name__}: fields {sorted(found ^ wanted)} are missing or unknown")
     return kind(**{name: _tuples(value) for name, value in values.items()})
 
 
@@ -99,18 +103,18 @@ def save(
       The metadata, as `load` returns them.
 
     Raises:
-      ValueError: if the folder is taken, or the numbers do not fit the type.
+      InputError: if the folder is taken, or the numbers do not fit the type.
     """
     folder = Path(folder).absolute()
     check_free(folder, overwrite=overwrite)
     if np.dtype(dtype).name not in _DTYPES:
-        raise ValueError(f"dtype {np.dtype(dtype).name} is none of {', '.join(_DTYPES)}")
+        raise InputError(f"dtype {np.dtype(dtype).name} is none of {', '.join(_DTYPES)}")
     arrays = _named_arrays(generator)
     with np.errstate(over="ignore"):
         stored = {name: array.astype(dtype) for name, array in arrays.items()}
     too_large = [name for name, array in stored.items() if not np.isfinite(array).all()]
     if too_large:
-        raise ValueError(f"{', '.join(too_large)} cannot be stored as {np.dtype(dtype).name}")
+        raise InputError(f"{', '.join(too_large)} cannot be stored as {np.dtype(dtype).name}")
     metadata = {
         "format": FORMAT,
         "config": config_to_json(generator.config),
@@ -122,8 +126,9 @@ def save(
         ),
     }
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    try:
-        partial.mkdir(parents=True)
+    with made(folder.parent), _removed_afterwards(partial):
+        partial.mkdir()
+        check_room(partial, stored.values())
         # Else a save that fails at once would leave a thread that waits for minutes.
         options = ocp.AsyncOptions(create_directories_asynchronously=False)
         with ocp.StandardCheckpointer(async_options=options) as checkpointer:
@@ -133,9 +138,15 @@ def save(
         metadata["files"] = digests(partial / _ARRAYS)
         (partial / _JSON).write_text(json.dumps(metadata, indent=1) + "\n")
         _replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return metadata
+
+
+@contextmanager
+def _removed_afterwards(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -153,26 +164,27 @@ def check_free(folder: str | Path, *, overwrite: bool = False) -> None:
     """Refuse a folder that `save` could not write.
 
     Raises:
-      ValueError: if it is a file, holds anything and is not to be overwritten, or holds anything
+      InputError: if it is a file, holds anything and is not to be overwritten, or holds anything
         else than a checkpoint.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; name a folder to write to")
+        raise InputError(f"{folder} is a file; name a folder to write to")
     held = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     if held and not overwrite:
-        raise ValueError(f"{folder} is not empty; name another folder, or allow to overwrite it")
+        raise InputError(f"{folder} is not empty; name another folder, or allow to overwrite it")
     others = [name for name in held if name not in (_JSON, _ARRAYS)]
     if others:
-        raise ValueError(
+        raise InputError(
             f"{folder} holds {others[0]}, which is no part of a checkpoint, so it is not "
             "overwritten; name another folder, or move that away"
         )
     if held and _JSON not in held:
-        raise ValueError(
+        raise InputError(
             f"{folder} holds no {_JSON}, so it is no checkpoint and not overwritten; name another "
             "folder"
         )
+    check_writable(folder, option="folder")
 
 
 def _replace(partial: Path, folder: Path) -> None:
@@ -197,8 +209,11 @@ def load(folder: str | Path) -> tuple[TriPlaneGenerator, dict[str, Any]]:
       'fingerprint' and 'files'.
 
     Raises:
-      ValueError: naming the folder, the file in it and what to do.
+      InputError: naming the folder, the file in it and what to do.
     """
+    # Else what JAX lacks would be told as what is wrong with the folder.
+    check_devices()
+    check_float32()
     folder = Path(folder).absolute()
     metadata = _read_metadata(folder)
     advice = "convert or copy the checkpoint again"
@@ -206,23 +221,25 @@ def load(folder: str | Path) -> tuple[TriPlaneGenerator, dict[str, Any]]:
         config = config_from_json(metadata["config"])
         model = nnx.eval_shape(lambda: TriPlaneGenerator(config, rngs=nnx.Rngs(0)))
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{folder}: {_JSON} holds no configuration ({error}); {advice}") from error
+        raise InputError(f"{folder}: {_JSON} holds no configuration ({error}); {advice}") from error
     graph, abstract = nnx.split(model)
     places = {"/".join(map(str, path)): (path, v) for path, v in nnx.to_flat_state(abstract)}
     target = {
         name: np.empty(variable.shape, metadata["dtype"]) for name, (_, variable) in places.items()
     }
     if digests(folder / _ARRAYS) != metadata["files"]:  # orbax would fail less legibly
-        raise ValueError(f"{folder}: files in {_ARRAYS} are missing or damaged; {advice}")
+        raise InputError(f"{folder}: files in {_ARRAYS} are missing or damaged; {advice}")
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             stored = checkpointer.restore(folder / _ARRAYS, target)
     except Exception as error:  # orbax and tensorstore raise many kinds
+        if isinstance(error, MemoryError) or is_disk_full(error):
+            raise
         cause = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise ValueError(f"{folder}: {_ARRAYS} cannot be read ({cause}); {advice}") from error
+        raise InputError(f"{folder}: {_ARRAYS} cannot be read ({cause}); {advice}") from error
     arrays = {name: np.asarray(array, np.float32) for name, array in stored.items()}
     if _fingerprint(config, arrays) != metadata["fingerprint"]:
-        raise ValueError(f"{folder}: {_ARRAYS} and {_JSON} do not belong together; {advice}")
+        raise InputError(f"{folder}: {_ARRAYS} and {_JSON} do not belong together; {advice}")
     filled = {path: v.replace(jnp.asarray(arrays[name])) for name, (path, v) in places.items()}
     return jax.block_until_ready(nnx.merge(graph, nnx.from_flat_state(filled))), metadata
 
@@ -230,17 +247,17 @@ def load(folder: str | Path) -> tuple[TriPlaneGenerator, dict[str, Any]]:
 def _read_metadata(folder: Path) -> dict[str, Any]:
     advice = "name a folder written by `python -m convert_weights`"
     if not (folder / _JSON).is_file():
-        raise ValueError(f"{folder} holds no {_JSON}, so it is no checkpoint; {advice}")
+        raise InputError(f"{folder} holds no {_JSON}, so it is no checkpoint; {advice}")
     try:
         metadata = json.loads((folder / _JSON).read_text())
         version = metadata["format"]
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{folder}: {_JSON} is damaged; {advice}") from error
+        raise InputError(f"{folder}: {_JSON} is damaged; {advice}") from error
     if version != FORMAT:
-        raise ValueError(f"{folder}: {_JSON} has format {version}, not {FORMAT}; convert it again")
+        raise InputError(f"{folder}: {_JSON} has format {version}, not {FORMAT}; convert it again")
     if (
         not metadata.keys() >= {"config", "dtype", "fingerprint", "files"}
         or metadata["dtype"] not in _DTYPES
     ):
-        raise ValueError(f"{folder}: {_JSON} is incomplete; {advice}")
+        raise InputError(f"{folder}: {_JSON} is incomplete; {advice}")
     return metadata

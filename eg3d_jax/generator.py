@@ -17,6 +17,7 @@ from jax import Array
 
 from eg3d_jax.cameras import Cameras, check_single, orbit, to_label
 from eg3d_jax.config import GeneratorConfig
+from eg3d_jax.errors import check_float32
 from eg3d_jax.field import Decoder, TriPlaneField
 from eg3d_jax.layers import NoiseMode
 from eg3d_jax.rays import RayDraws, cast_rays, random_draws
@@ -48,6 +49,7 @@ class TriPlaneGenerator(nnx.Module):
     """The whole network (spec eg3d section 1)."""
 
     def __init__(self, config: GeneratorConfig, *, rngs: nnx.Rngs):
+        check_float32()
         self.config = config
         self.mapping = MappingNetwork(config, rngs=rngs)
         self.backbone = Backbone(config, rngs=rngs)

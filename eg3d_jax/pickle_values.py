@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from eg3d_jax.errors import InputError
+
 # What may be a key: text, whose hashes a file cannot foresee, and small numbers. Large ones and
 # fractions can be chosen to collide, which takes quadratic time; tuples can hash exponentially.
 _KEY_TYPES = (str, int, type(None))
 _MAX_KEY = 1 << 16
 
 
-class CheckpointError(ValueError):
+class CheckpointError(InputError):
     """A file that cannot be used; the message is one sentence that says why."""
 
 

@@ -13,15 +13,16 @@ from pathlib import Path
 
 import tyro
 
-from experiments import compilation_cache, evaluate, invert, output_folder
+from experiments import compilation_cache, evaluate, invert
 from experiments.compare_claims import DEPTH, DISTANCE, INTERPOLATION, ONE_LATENT, SEVERAL
 from experiments.compare_files import FILES, MARK, Compared, write_comparison
 from experiments.compare_jobs import Job, run_jobs
-from experiments.disk import check_writable
-from experiments.errors import InputError, explained
+from experiments.errors import InputError, run
 from experiments.evaluation_files import Evaluated
-from experiments.generators import EMBEDDED
+from experiments.generators import EMBEDDED, load_generator
 from experiments.inversion_plan import Video, choose_preset
+from experiments.networks import load_networks
+from experiments.output_folder import OutputFolder
 from experiments.presets import Preset, inversion_config
 from experiments.progress import Progress
 from experiments.video_list import find_videos
@@ -86,8 +87,9 @@ def main(args: Args) -> None:
     progress = Progress()
     jobs = jobs_of(args)
     # Made of the runs alone, so that an earlier call's files may always be replaced.
-    output_folder.check(args.output, MARK, FILES, overwrite=True)
-    check_writable(args.output, option="--output")
+    output = OutputFolder(args.output, MARK, FILES, overwrite=True)
+    if args.identity is not None:  # looked through at the end, and refused now if it cannot be
+        load_networks(load_generator(args.generator)[0].config.image_side, args.identity)
     planned = run_jobs(jobs, ONE_LATENT, progress)
     heads = planned[next(iter(jobs))]
     videos = {(head, method): planned[method][head] for head in heads for method in jobs}
@@ -98,9 +100,8 @@ def main(args: Args) -> None:
         runs={key: video.run for key, video in videos.items()},
         frames={head: video.frames for head, video in heads.items()},
     )
-    output_folder.claim(args.output, MARK, FILES, overwrite=True)
-    with progress.task("tables, curves and pictures"):
-        write_comparison(args.output, compared)
+    with progress.task("tables, curves and pictures"), output.writing() as staging:
+        write_comparison(staging, compared)
     progress.say(compared.text())
     progress.say(f"{args.output}: {', '.join(FILES)}")
 
@@ -180,6 +181,5 @@ def _folder_name(method: str) -> str:
 
 
 if __name__ == "__main__":
-    with explained():
-        compilation_cache.enable()
-        main(tyro.cli(Args))
+    compilation_cache.enable()
+    run(main, lambda: tyro.cli(Args))

@@ -26,14 +26,14 @@ def enable() -> Path | None:
       The folder, or None if EG3D_JAX_NO_CACHE is set (to anything but 0 and the empty string) or
       the folder cannot be written.
     """
+    jax.config.update("jax_compilation_cache_dir", None)
     if os.environ.get(OFF_VARIABLE, "0") not in ("", "0"):
-        jax.config.update("jax_compilation_cache_dir", None)
         return None
     chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    folder = Path(chosen) if chosen else _user_cache() / "eg3d_jax" / "xla"
     try:
+        folder = Path(chosen) if chosen else _user_cache() / "eg3d_jax" / "xla"
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # of a user without a home
         return None
     if not os.access(folder, os.W_OK):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from eg3d_jax.folders import innermost_existing
 from experiments.errors import InputError
 from experiments.wording import beside
 
@@ -26,10 +28,19 @@ def write_atomically(path: Path, content: bytes) -> Path:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
-    except BaseException:
+    except BaseException as error:
         unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a full disk is told without saying of what file
+            error.filename, error.filename2 = str(path), None
         raise
     return path
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> Path:
+    """Write an npz file, whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return write_atomically(path, buffer.getvalue())
 
 
 def write_json(path: Path, content: Any) -> Path:
@@ -38,33 +49,13 @@ def write_json(path: Path, content: Any) -> Path:
     return write_atomically(path, (text + "\n").encode())
 
 
-def check_writable(folder: Path, *, option: str = "--run") -> None:
-    """Make a folder and try to write in it; `option` is what the user chose it with.
-
-    Raises:
-      InputError: if either fails.
-    """
-    probe = folder / f".probe.{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"probe")
-        probe.unlink()
-    except OSError as error:
-        raise InputError(
-            f"{folder} cannot be written ({error.strerror}); choose another {option}"
-        ) from None
-
-
 def check_space(path: Path, needed_bytes: int) -> None:
     """Refuse to start where the result will not fit.
 
     Raises:
       InputError: if the disk below `path`, which need not exist yet, has less free.
     """
-    existing = path.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(innermost_existing(path)).free
     if free < needed_bytes:
         there, needed = beside(free / 1e6, needed_bytes / 1e6, 0, "f")
         raise InputError(

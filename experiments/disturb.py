@@ -14,11 +14,10 @@ import numpy as np
 import tyro
 
 from eg3d_jax.cameras import Cameras
-from experiments.copied_frames import copy_frames
+from experiments.copied_frames import check_copy, copy_frames
 from experiments.disk import write_json
-from experiments.errors import InputError, explained
+from experiments.errors import InputError, run
 from experiments.frames_io import load_frames
-from experiments.labels import write_labels
 from experiments.seeds import check_seed
 from inversion.camera_motion import CameraMotion, CameraSpread, moved
 
@@ -55,10 +54,11 @@ def main(args: Args) -> None:
             raise InputError(f"--{name} {getattr(args, name)} must be from 0 to {most:.0f}")
     check_seed(args.seed)
     frames = load_frames(args.frames, image_side=64, crop=args.crop)
-    copy_frames(frames, args.output, MARK, overwrite=args.overwrite)
+    output = check_copy(frames, args.output, MARK, overwrite=args.overwrite)
     cameras = disturbed(frames.cameras, args.degrees, args.percent, args.seed)
-    write_labels(args.output, frames.names, cameras)
-    write_json(args.output / MARK, {"settings": args})
+    with output.writing() as staging:
+        copy_frames(frames, staging, cameras)
+        write_json(staging / MARK, {"settings": args})
     print(f"{args.output}: {len(frames)} frames, labels off by up to {args.degrees:g} degrees and "
           f"{args.percent:g} % of the distance")  # fmt: skip
 
@@ -75,5 +75,4 @@ def disturbed(cameras: Cameras, degrees: float, percent: float, seed: int) -> Ca
 
 
 if __name__ == "__main__":
-    with explained():
-        main(tyro.cli(Args))
+    run(main, lambda: tyro.cli(Args))

@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 
 from eg3d_jax.cameras import Cameras, yaw_pitch_camera
-from experiments import compilation_cache, output_folder
+from experiments import compilation_cache
 from experiments.batches import render_views
 from experiments.directions import (
     generator_directions,
@@ -26,7 +26,8 @@ from experiments.directions import (
     save_directions,
 )
 from experiments.disk import write_json
-from experiments.errors import InputError, explained
+from experiments.errors import InputError, run
+from experiments.output_folder import OutputFolder
 from experiments.pictures import grid, save_png, to_uint8
 from experiments.progress import Progress
 from experiments.results import save_result
@@ -37,7 +38,7 @@ from inversion.editing import Directions, shift
 from inversion.latents import Latents
 
 _MARK = "edit.json"
-_FILES = ("direction_*.png", "directions.npz", "result/latents.npz")
+_FILES = ("direction_*.png", "directions.npz", "result/latents.npz", "result/generator")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,8 @@ def main(args: Args) -> None:
     with progress.task("reading"):
         subjects = args.head(args.truncation)
         check_layers(args, subjects)
+    folder = subjects.home / "edit" if args.output is None else args.output
+    output = OutputFolder(folder, _MARK, _FILES, overwrite=args.overwrite)
     if args.directions is None:
         with progress.task("principal directions"):
             config = subjects.generator.config
@@ -88,21 +91,20 @@ def main(args: Args) -> None:
             args.directions, subjects.generator, subjects.metadata, progress.say
         )
     numbers = [number_of(directions, which) for which in args.which]
-    folder = subjects.home / "edit" if args.output is None else args.output
-    output_folder.claim(folder, _MARK, _FILES, overwrite=args.overwrite)
-    save_directions(folder / "directions.npz", directions, subjects.metadata)
-    with progress.stage("directions", len(numbers)) as stage:
-        for done, number in enumerate(numbers):
-            picture = strip(subjects, directions, number, args)
-            save_png(folder / f"direction_{label_of(directions, number)}.png", picture)
-            stage.update(done + 1)
-    if args.save:
-        latents = edited(subjects.latents[0], directions, numbers[0], args.strengths[0], args)
-        (folder / "result").mkdir(exist_ok=True)
-        save_result(
-            folder / "result", subjects.generator, latents, subjects.labels, subjects.metadata
-        )
-    write_numbers(folder / _MARK, args, subjects, directions)
+    with output.writing() as staging:
+        save_directions(staging / "directions.npz", directions, subjects.metadata)
+        with progress.stage("directions", len(numbers)) as stage:
+            for done, number in enumerate(numbers):
+                picture = strip(subjects, directions, number, args)
+                save_png(staging / f"direction_{label_of(directions, number)}.png", picture)
+                stage.update(done + 1)
+        if args.save:
+            latents = edited(subjects.latents[0], directions, numbers[0], args.strengths[0], args)
+            (staging / "result").mkdir()
+            save_result(
+                staging / "result", subjects.generator, latents, subjects.labels, subjects.metadata
+            )
+        write_numbers(staging / _MARK, args, subjects, directions)
     progress.say(f"{folder}: strips of {len(numbers)} direction{'s' * (len(numbers) > 1)}")
 
 
@@ -175,6 +177,5 @@ def write_numbers(path: Path, args: Args, subjects: Subjects, directions: Direct
 
 
 if __name__ == "__main__":
-    with explained():
-        compilation_cache.enable()
-        main(tyro.cli(Args))
+    compilation_cache.enable()
+    run(main, lambda: tyro.cli(Args))

@@ -16,18 +16,20 @@ import tyro
 
 from convert_weights.pickle_reader import sha256
 from eg3d_jax.cameras import from_label, to_label
-from experiments import compilation_cache, output_folder
+from experiments import compilation_cache, errors
 from experiments.batches import render_views
-from experiments.errors import InputError, explained
+from experiments.errors import InputError
 from experiments.evaluation_files import FILES, MARK, Evaluated, write_evaluation, write_overview
 from experiments.frames_io import Frames, load_frames
 from experiments.generators import ray_range
 from experiments.measures import measure_frames, measure_latents
 from experiments.networks import load_networks
+from experiments.output_folder import OutputFolder
 from experiments.progress import Progress
 from experiments.results import Result, load_result
 from experiments.settings import labels_fingerprint, pictures_fingerprint
 from experiments.subjects import DEMO_RUN
+from inversion.objectives import FeatureNetworks
 
 _EQUAL_LABELS = 1e-4  # labels pass through float32 and text
 
@@ -61,6 +63,7 @@ class _Job:
     run: Path
     result: Result
     frames: Frames
+    networks: FeatureNetworks
 
 
 def main(args: Args) -> None:
@@ -72,19 +75,18 @@ def main(args: Args) -> None:
         raise InputError(f"runs {', '.join(map(str, runs))} must differ in their folders' names")
     with progress.task("reading runs and frames"):
         jobs = [prepare(run, args) for run in runs]
-        folders = [run / "evaluation" for run in runs]
-        if len(runs) > 1:
-            folders.append(args.output)
-        for folder in folders:
-            output_folder.claim(folder, MARK, FILES, overwrite=args.overwrite)
+        folders = [run / "evaluation" for run in runs] + [args.output] * (len(runs) > 1)
+        outputs = [OutputFolder(f, MARK, FILES, overwrite=args.overwrite) for f in folders]
     evaluated = []
-    for job, folder in zip(jobs, folders, strict=False):
+    for job, output in zip(jobs, outputs, strict=False):
         with progress.task(f"measuring {job.run}"):
             evaluated.append(evaluate(job, args))
-            write_evaluation(folder, evaluated[-1])
-        progress.say(f"{folder}:\n{evaluated[-1].table()}")
+            with output.writing() as staging:
+                write_evaluation(staging, evaluated[-1])
+        progress.say(f"{output.path}:\n{evaluated[-1].table()}")
     if len(runs) > 1:
-        write_overview(args.output, evaluated)
+        with outputs[-1].writing() as staging:
+            write_overview(staging, evaluated)
         progress.say(f"{args.output}: overview of {len(runs)} runs")
 
 
@@ -121,7 +123,8 @@ def prepare(run: Path, args: Args) -> _Job:
                 f"--identity {args.identity} is the network that {run} was trained with, which "
                 "would mark its own work; give another, or allow it by --same-network"
             )
-    return _Job(run=run, result=result, frames=frames)
+    networks = load_networks(generator.config.image_side, args.identity)
+    return _Job(run=run, result=result, frames=frames, networks=networks)
 
 
 def changes(frames: Frames, settings: dict) -> str | None:
@@ -150,14 +153,13 @@ def read_config(run: Path) -> dict:
 def evaluate(job: _Job, args: Args) -> Evaluated:
     """Render every frame's view and measure it, and the latents."""
     generator, latents = job.result.generator, job.result.latents
-    networks = load_networks(generator.config.image_side, args.identity)
     renders = render_views(generator, latents, job.frames.cameras)
     return Evaluated(
         name=job.run.resolve().name,
         names=job.frames.names,
         yaw_degrees=job.frames.yaw_degrees,
         fitted=fitted_frames(job.frames, job.result.labels),
-        columns=measure_frames(networks, job.frames, renders),
+        columns=measure_frames(job.networks, job.frames, renders),
         latents=measure_latents(generator, latents, from_label(job.result.labels)),
         count=len(latents),
         identity_network=None if args.identity is None else args.identity.name,
@@ -173,6 +175,5 @@ def fitted_frames(frames: Frames, labels: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    with explained():
-        compilation_cache.enable()
-        main(tyro.cli(Args))
+    compilation_cache.enable()
+    errors.run(main, lambda: tyro.cli(Args))

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-import warnings
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import (
+    Event,  # pyright: ignore[reportAttributeAccessIssue]  # made as it is imported
+)
 
 from experiments.disk import write_atomically
 
 _FIXED = ("stage", "step")
+_FLUSH_SECONDS = 30.0
 
 
 class EventLog:
@@ -38,7 +44,7 @@ class EventLog:
         self.terms = tuple(terms)
         rows = self._rows() if keep and self.path.is_file() else []
         self._begin([row for row in rows if int(row["step"]) < (keep or {}).get(row["stage"], 0)])
-        self._events = _writer(folder / "tensorboard")
+        self._events = _Events(folder / "tensorboard")
 
     def __enter__(self) -> EventLog:
         return self
@@ -48,8 +54,10 @@ class EventLog:
 
     def close(self) -> None:
         """Write out what is held back."""
-        self._file.close()
-        self._events.close()
+        try:
+            self._file.close()
+        finally:
+            self._events.close()
 
     def go_back(self, stage: str, steps: int) -> None:
         """Remove what is logged of a stage beyond its first steps; they are done again."""
@@ -82,12 +90,12 @@ class EventLog:
                 {"stage": stage, "step": step} | {k: f"{v:.8g}" for k, v in row.items()}
             )
             for name, value in row.items():
-                self._events.add_scalar(f"{stage}/{name}", value, step)
+                self._events.add(summary.scalar(f"{stage}/{name}", value), step)
         self._file.flush()
 
     def image(self, name: str, step: int, picture: np.ndarray) -> None:
         """Show a picture, uint8 [H, W, 3], in TensorBoard."""
-        self._events.add_image(name, picture, step, dataformats="HWC")
+        self._events.add(summary.image(name, picture, dataformats="HWC"), step)
 
     def history(self, stage: str) -> dict[str, np.ndarray]:
         """All steps of a stage, also those of a run before it was resumed: [num_steps] by term."""
@@ -112,7 +120,22 @@ class EventLog:
         return [row for row in rows if row["step"].isdigit()]
 
 
-def _writer(folder: Path) -> SummaryWriter:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return SummaryWriter(logdir=str(folder))
+class _Events:
+    """An event file, written in the caller's thread, which then hears of a full disk.
+
+    tensorboardX's own writer has a thread for it, which dies of that; who closes it waits for ever.
+    """
+
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = EventsWriter(str(folder / "events"))
+        self._flushed = time.monotonic()
+
+    def add(self, content: Any, step: int) -> None:
+        self._writer.write_event(Event(summary=content, step=step, wall_time=time.time()))
+        if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            self._writer.flush()
+            self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        self._writer.close()

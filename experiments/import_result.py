@@ -17,9 +17,8 @@ from convert_weights.conversion import LICENSE
 from convert_weights.pickle_reader import sha256
 from eg3d_jax.cameras import azimuth, from_label
 from eg3d_jax.config import GeneratorConfig
-from experiments import compilation_cache
+from experiments import compilation_cache, errors
 from experiments.camera_checks import nearest_cameras
-from experiments.errors import explained
 from experiments.generators import convert_pickle
 from experiments.latent_files import read_latents
 from experiments.results import save_result
@@ -51,19 +50,21 @@ class Args:
 
 def main(args: Args) -> None:
     """Read both files, check that they fit, and write the run's result."""
-    file = read_latents(args.latents)
-    conversion = convert_pickle(args.pickle)
-    generator = conversion.generator
-    w_plus = file.w_plus(generator.config)
-    labels = cameras_of(args.latents, file.labels, generator.config)
-    latents, labels = sort_latents(w_plus, labels)
-    settings = {
-        "imported_generator": conversion.source,
-        "imported_latents": {"file": args.latents.name, "sha256": sha256(args.latents)},
-    }
-    metadata = {"source": conversion.source, "license": LICENSE}
-    with RunFolder.create(args.run, settings, overwrite=args.overwrite) as run:
-        save_result(run.result, generator, latents, labels, metadata)
+    with RunFolder.take(args.run, overwrite=args.overwrite) as run:
+        file = read_latents(args.latents)
+        conversion = convert_pickle(args.pickle)
+        generator = conversion.generator
+        w_plus = file.w_plus(generator.config)
+        labels = cameras_of(args.latents, file.labels, generator.config)
+        latents, labels = sort_latents(w_plus, labels)
+        settings = {
+            "imported_generator": conversion.source,
+            "imported_latents": {"file": args.latents.name, "sha256": sha256(args.latents)},
+        }
+        metadata = {"source": conversion.source, "license": LICENSE}
+        with run.beginning(settings) as staging:
+            (staging / run.result.name).mkdir()
+            save_result(staging / run.result.name, generator, latents, labels, metadata)
     print(conversion.described())
     if rest := conversion.described_rest():
         print(rest)
@@ -96,6 +97,5 @@ def sort_latents(w_plus: np.ndarray, labels: np.ndarray) -> tuple[Latents, np.nd
 
 
 if __name__ == "__main__":
-    with explained():
-        compilation_cache.enable()
-        main(tyro.cli(Args))
+    compilation_cache.enable()
+    errors.run(main, lambda: tyro.cli(Args))

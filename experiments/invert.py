@@ -9,16 +9,15 @@ Several folders, `--frames 'videos/*'` say, are inverted together, a run folder 
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import tyro
 
-from experiments import compilation_cache
-from experiments.disk import check_writable
-from experiments.errors import InputError, explained
+from eg3d_jax.folders import check_writable, made
+from experiments import compilation_cache, errors
+from experiments.errors import DiskFullError, InputError, is_disk_full
 from experiments.fitting import Fitter
 from experiments.generators import disk_bytes
 from experiments.inversion_args import DEMO, Args
@@ -85,7 +84,7 @@ def invert_several(args: Args, plan: Plan, progress: Progress) -> bool:
     """Several videos, batch by batch; those that an earlier run finished are left as they are."""
     check_writable(args.run)
     outcomes, number = Outcomes(args.run, plan.names), plan.share.number
-    with RunLock(args.run / (f"run{number}.lock" if number else "run.lock")):
+    with made(args.run), RunLock(args.run / (f"run{number}.lock" if number else "run.lock")):
         if not number:  # the first alone says what the folder is for
             outcomes.check(resume=args.resume, overwrite=args.overwrite)
         if choose_refinement(args):
@@ -174,15 +173,25 @@ def without_changed(args: Args, plan: Plan) -> Plan:
 
 @contextmanager
 def going_on() -> Iterator[None]:
-    """Once a run has begun, Ctrl-C says how it goes on."""
+    """Once a run has begun, Ctrl-C and a full disk say how it goes on."""
     try:
         yield
+    except OSError as error:
+        if not is_disk_full(error) or isinstance(error, DiskFullError):
+            raise
+        where = f" while writing {error.filename}" if error.filename else ""
+        raise DiskFullError(
+            f"the disk is full{where}; free some space and continue with --resume"
+        ) from error
     except KeyboardInterrupt as interrupt:
         advice = "--resume goes on from the last save, or from the start if there is none"
         raise KeyboardInterrupt(str(interrupt) or advice) from None
 
 
 if __name__ == "__main__":
-    with explained(interrupted="give the same command again"):
-        compilation_cache.enable()
-        sys.exit(0 if main(tyro.cli(Args)) else 1)
+    compilation_cache.enable()
+    errors.run(
+        lambda args: 0 if main(args) else 1,
+        lambda: tyro.cli(Args),
+        interrupted="give the same command again",
+    )

@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 import tyro
 
-from experiments import compilation_cache, output_folder
+from experiments import compilation_cache
 from experiments.disk import write_json
-from experiments.errors import InputError, explained
+from experiments.errors import InputError, run
+from experiments.output_folder import OutputFolder
 from experiments.progress import Progress
 from experiments.subjects import HeadArgs, Subjects
 from experiments.surfaces import FORMATS, check_libraries, iso_surface, paint, write_mesh
@@ -58,7 +59,7 @@ def main(args: Args) -> None:
     with progress.task("reading"):
         subjects = args.head(args.truncation)
     folder = subjects.home / "mesh" if args.output is None else args.output
-    output_folder.claim(folder, _MARK, _FILES, overwrite=args.overwrite)
+    output = OutputFolder(folder, _MARK, _FILES, overwrite=args.overwrite)
     ws = latents_at(subjects.latents[0], math.pi / 2 - math.radians(args.yaw))
     box_side = subjects.generator.config.render.box_warp
     query = field_of(subjects.generator, ws)
@@ -67,13 +68,13 @@ def main(args: Args) -> None:
     with progress.task("surface"):
         mesh = iso_surface(volume, args.level, box_side)
         paint(mesh, query)
-    with progress.task("files"):
+    with progress.task("files"), output.writing() as staging:
         for kind in args.formats:
             if kind == "mrc":
-                write_mrc(folder / "density.mrc", volume, box_side)
+                write_mrc(staging / "density.mrc", volume, box_side)
             else:
-                write_mesh(folder / f"mesh.{kind}", mesh)
-        write_numbers(folder / _MARK, args, subjects, mesh)
+                write_mesh(staging / f"mesh.{kind}", mesh)
+        write_numbers(staging / _MARK, args, subjects, mesh)
     progress.say(
         f"{folder}: {', '.join(args.formats)}; {len(mesh.vertices)} vertices, "
         f"{'closed' if mesh.is_watertight else 'not closed'}, {mesh.volume:.4f} cubic units"
@@ -111,6 +112,5 @@ def write_numbers(path: Path, args: Args, subjects: Subjects, mesh: Any) -> None
 
 
 if __name__ == "__main__":
-    with explained():
-        compilation_cache.enable()
-        main(tyro.cli(Args))
+    compilation_cache.enable()
+    run(main, lambda: tyro.cli(Args))

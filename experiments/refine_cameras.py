@@ -20,20 +20,22 @@ import numpy as np
 import tyro
 
 from eg3d_jax.cameras import Cameras, from_label
+from eg3d_jax.folders import check_file_writable
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments import compilation_cache
 from experiments.batches import render_views
 from experiments.camera_checks import check_cameras
 from experiments.camera_files import read_labels
 from experiments.camera_refinement import LEAST_SIDE, Refined, refine
-from experiments.copied_frames import copy_frames
+from experiments.copied_frames import check_copy, copy_frames
 from experiments.disk import write_json
-from experiments.errors import InputError, explained
+from experiments.errors import InputError, run
 from experiments.frames_io import Frames, load_frames, read_image
 from experiments.generators import EMBEDDED, load_generator, mean_latent, ray_range
 from experiments.inversion_args import DEMO
-from experiments.labels import LABELS_FILE, write_labels
+from experiments.labels import LABELS_FILE
 from experiments.networks import load_networks
+from experiments.option_limits import check_limits
 from experiments.pictures import grid, save_png, to_uint8
 from experiments.progress import Progress
 from experiments.seeds import check_seed
@@ -107,22 +109,22 @@ def main(args: Args) -> None:
         truth = None if args.truth is None else true_cameras(args.truth, frames)
         chosen = select_evenly(np.radians(90 - frames.yaw_degrees), args.views)
         shown = picture_path(args)
-        copy_frames(frames, args.output, MARK, overwrite=args.overwrite)
+        output = check_copy(frames, args.output, MARK, overwrite=args.overwrite)
     with progress.task("statistics of the latent space"):
         statistics = mean_latent(generator)
     refined = refine(
         generator, networks.lpips, statistics, frames, chosen, config, progress, seed=args.seed
     )
-    with progress.task("labels and picture"):
-        write_labels(args.output, frames.names, refined.cameras)
-        save_png(shown, picture(generator, frames, refined))
+    with progress.task("labels and picture"), output.writing() as staging:
+        copy_frames(frames, staging, refined.cameras)
         numbers = motion_numbers(refined, config.spread)
         if truth is not None:
             numbers["errors"] = {
                 "before": error_numbers(frames.cameras, truth),
                 "after": error_numbers(refined.cameras, truth),
             }
-        write_json(args.output / MARK, {**numbers, "frames": frames.names, "settings": args})
+        write_json(staging / MARK, {**numbers, "frames": frames.names, "settings": args})
+        save_png(shown, picture(generator, frames, refined))
     for sentence in sentences(numbers):
         progress.say(sentence)
     progress.say(f"{args.output}: the frames with refined labels, {MARK}; {shown} shows some")
@@ -137,9 +139,8 @@ def check(args: Args) -> None:
     for name in ("degrees", "percent", "focal_percent"):
         if not 0 < getattr(args, name) < math.inf:
             raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be positive")
-    for name in ("views", "joint_steps", "latent_steps", "coarse_steps", "fine_steps"):
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)} must be 1 or more")
+    counts = ("views", "joint_steps", "latent_steps", "coarse_steps", "fine_steps")
+    check_limits(args, dict.fromkeys(counts, (1, 1_000_000)))
     check_seed(args.seed)
 
 
@@ -150,6 +151,7 @@ def picture_path(args: Args) -> Path:
       InputError: if there is something that may not be replaced.
     """
     path = Path(f"{args.output}.png")
+    check_file_writable(path, option="--output")
     if path.exists() and not args.overwrite:
         raise InputError(f"{path} exists; replace it with --overwrite, or choose another --output")
     return path
@@ -235,6 +237,5 @@ def picture(generator: TriPlaneGenerator, frames: Frames, refined: Refined) -> n
 
 
 if __name__ == "__main__":
-    with explained():
-        compilation_cache.enable()
-        main(tyro.cli(Args))
+    compilation_cache.enable()
+    run(main, lambda: tyro.cli(Args))

@@ -21,15 +21,16 @@ import tyro
 
 from eg3d_jax.cameras import Cameras
 from eg3d_jax.generator import Renders
-from experiments import compilation_cache, output_folder
+from experiments import compilation_cache
 from experiments.batches import joined, render_batches, render_each_in_batches
 from experiments.camera_files import read_camera_path
 from experiments.disk import write_json
-from experiments.errors import InputError, explained
+from experiments.errors import InputError, run
 from experiments.films import Show, pictures
 from experiments.flicker import STEP_DEGREES, measure_flicker
 from experiments.frames_io import Frames, load_frames
 from experiments.generators import ray_range, with_finer_rays
+from experiments.output_folder import OutputFolder
 from experiments.pictures import save_png, to_uint8
 from experiments.progress import Progress
 from experiments.subjects import Subjects, load_subjects
@@ -39,6 +40,7 @@ from experiments.walks import closed_walk
 
 _MARK, _FILES = "render.json", ("video.mp4", "frames/*.png")
 _MAX_PITCH = 85.0
+_MOST_FRAMES = 100_000  # an hour; they are kept in memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,19 +111,19 @@ def main(args: Args) -> None:
         subjects = dataclasses.replace(subjects, generator=finer)
         shot = plan(args, subjects)
     folder = subjects.home / "render" / Path(args.path).stem if args.output is None else args.output
-    output_folder.claim(folder, _MARK, _FILES, overwrite=args.overwrite)
+    output = OutputFolder(folder, _MARK, _FILES, overwrite=args.overwrite)
     with progress.task("flicker on a slow path"):
         wobble = measure_flicker(subjects.generator, subjects.latents[0])
     films, rate = shoot(subjects, shot, progress)
     names = subjects.names if len(films) > 1 else ()
-    with progress.task("video"):
+    with progress.task("video"), output.writing() as staging:
         drawn = pictures(films, shot.cameras, args.show, names=names, frames=shot.frames)
         write_mp4(
-            folder / "video.mp4",
-            with_png(drawn, folder / "frames") if args.png else drawn,
+            staging / "video.mp4",
+            with_png(drawn, staging / "frames") if args.png else drawn,
             fps=args.fps,
         )
-    write_numbers(folder / _MARK, args, subjects, shot, flicker=wobble, rate=rate)
+        write_numbers(staging / _MARK, args, subjects, shot, flicker=wobble, rate=rate)
     progress.say(
         f"{folder / 'video.mp4'}: {len(shot.cameras)} frames, {rate:.2f} rendered a second, "
         f"flicker {wobble['image']:.3f}"
@@ -141,8 +143,8 @@ def check(args: Args) -> None:
         (args.path == "walk" and (args.generator is None or len(args.seeds) < 2),
          "--path walk goes between two or more seeds of a generator; add --generator FOLDER (or "
          "embedded) and --seeds 0 1"),
-        (swings and args.num_frames < 2,
-         f"--num-frames {args.num_frames} is no video; it must be 2 or more"),
+        (not 2 <= args.num_frames <= _MOST_FRAMES,
+         f"--num-frames {args.num_frames} is no video; it must be from 2 to {_MOST_FRAMES}"),
         (not 0 <= max_yaw(args) <= 180,
          f"--max-yaw {args.max_yaw} must be from 0 to 180 degrees"),
         (not abs(args.pitch) <= _MAX_PITCH,
@@ -244,6 +246,5 @@ def write_numbers(
 
 
 if __name__ == "__main__":
-    with explained():
-        compilation_cache.enable()
-        main(tyro.cli(Args))
+    compilation_cache.enable()
+    run(main, lambda: tyro.cli(Args))

@@ -12,6 +12,7 @@ import numpy as np
 
 from eg3d_jax import checkpoint
 from eg3d_jax.generator import TriPlaneGenerator
+from experiments.disk import save_arrays
 from experiments.errors import InputError
 from inversion.latents import Latents
 
@@ -59,13 +60,8 @@ def save_result(
         overwrite=True,
     )
     arrays = {"w_plus": latents.w_plus, "azimuth": latents.azimuth, "labels": labels}
-    with (folder / _LATENTS).open("wb") as file:
-        np.savez(
-            file,
-            allow_pickle=False,
-            fingerprint=np.array(saved["fingerprint"]),
-            **{name: np.asarray(array, np.float32) for name, array in arrays.items()},
-        )
+    kept = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+    save_arrays(folder / _LATENTS, {"fingerprint": np.array(saved["fingerprint"]), **kept})
 
 
 def load_result(folder: Path) -> Result:

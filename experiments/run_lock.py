@@ -19,8 +19,9 @@ class RunLock:
     killed run leaves behind locks nothing. Its content only tells who holds it.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, *, option: str = "--run"):
+        """`option` is what the user chose the folder with."""
+        self.path, self._option = path, option
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
@@ -37,7 +38,7 @@ class RunLock:
                 os.close(descriptor)
                 raise InputError(
                     f"{self.path.parent} is in use by {self._holder()}; wait for it to end, or "
-                    "choose another --run"
+                    f"choose another {self._option}"
                 ) from None
             if self._is_current(descriptor):
                 self._descriptor = descriptor

@@ -12,14 +12,17 @@ view/         of experiments.view
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from experiments.disk import check_space, check_writable, write_json
+from eg3d_jax.folders import check_writable, missing_folders, remove_empty
+from experiments.disk import check_space, write_json
 from experiments.errors import InputError
 from experiments.run_lock import RunLock
 from experiments.settings import check_same
@@ -43,6 +46,7 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
         self._lock = RunLock(path / _LOCK)
+        self._made = missing_folders(path)
 
     @classmethod
     def create(
@@ -111,11 +115,27 @@ class RunFolder:
             raise InputError(f"{run.path} holds no run to resume; start it without --resume")
         check_writable(run.path)
         check_space(run.path, needed_bytes)
-        run._lock.acquire()
         with _release_on_error(run):
+            run.path.mkdir(parents=True, exist_ok=True)
+            run._lock.acquire()
             if not resume:
                 run._check_new(overwrite)
         return run
+
+    @contextmanager
+    def beginning(self, settings: Mapping[str, Any]) -> Iterator[Path]:
+        """A folder to write all of a short run into; what the run's held goes when it ends well.
+
+        Args:
+          settings: see `begin`.
+        """
+        with tempfile.TemporaryDirectory(dir=self.path, prefix=".", suffix=f".{os.getpid()}") as at:
+            yield (staging := Path(at))
+            self.begin(settings)
+            for path in staging.iterdir():
+                if (self.path / path.name).is_dir():  # empty, and such cannot be replaced by files
+                    (self.path / path.name).rmdir()
+                path.replace(self.path / path.name)
 
     def begin(self, settings: Mapping[str, Any], frames_folder: Path | None = None) -> None:
         """Start a run in a folder taken for a new one, in place of what it held.
@@ -165,8 +185,10 @@ class RunFolder:
         self.close()
 
     def close(self) -> None:
-        """Let other processes have the folder."""
+        """Let other processes have the folder; one made for a run that did not begin goes again."""
         self._lock.release()
+        if not self.begun(self.path):
+            remove_empty(self._made)
 
     @property
     def result(self) -> Path:

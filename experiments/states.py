@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from eg3d_jax.folders import check_room
 from experiments.errors import DiskFullError, InputError, is_disk_full
 from experiments.fingerprints import description, entries
 from experiments.state_files import DigestedArrays, SaveArrays, are_whole
@@ -106,6 +107,7 @@ class Saver:
             **{_ARRAYS: SaveArrays(arrays), _MANIFEST: ocp.args.JsonSave(manifest)}
         )
         with _quiet(), self._explained():
+            check_room(self.folder, arrays.values())
             if step in self._manager.all_steps():
                 self._manager.delete(step)
             self._manager.save(step, args=args, force=True)

@@ -113,7 +113,9 @@ class _Encoder:
             self._said.seek(0)
             said = self._said.read().decode(errors="replace").strip()
             # ffmpeg's line on a full disk has the system's words, which `explained` knows.
-            raise OSError(f"ffmpeg could not write {self._path}: {said}")
+            error = OSError(f"ffmpeg could not write {self._path}: {said}")
+            error.filename = str(self._path)
+            raise error
 
     def stop(self) -> None:
         if self._process.poll() is None:

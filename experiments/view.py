@@ -19,9 +19,10 @@ from pathlib import Path
 
 import tyro
 
+from eg3d_jax.folders import check_writable
 from experiments import compilation_cache
 from experiments.directions import load_directions
-from experiments.errors import InputError, explained
+from experiments.errors import InputError, run
 from experiments.progress import Progress
 from experiments.subjects import HeadArgs, Subjects
 from experiments.viewer.exports import Exports
@@ -87,10 +88,11 @@ def start(args: Args) -> Server:
             raise InputError(f"--moving-side {args.moving_side} must be from 1 to {largest}")
         targets = load_targets(subjects, args.frames, crop=args.crop)
         directions = find_directions(args, subjects, progress)
+        folder = subjects.home / "view" if args.output is None else args.output
+        check_writable(folder, option="--output")
     head = Head(subjects, directions=directions, moving_side=args.moving_side)
     with progress.task("compiling"):
         moving, still = (pictures_a_second(head, moving=moving) for moving in (True, False))
-    folder = subjects.home / "view" if args.output is None else args.output
     exhibit = Exhibit(
         head=head,
         targets=targets,
@@ -140,6 +142,5 @@ def pictures_a_second(head: Head, *, moving: bool) -> float:
 
 
 if __name__ == "__main__":
-    with explained():
-        compilation_cache.enable()
-        main(tyro.cli(Args))
+    compilation_cache.enable()
+    run(main, lambda: tyro.cli(Args))

@@ -20,7 +20,9 @@ _SIZE = {"width": 640, "height": 320, "deviceScaleFactor": 1, "mobile": False}
 _FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
     "--disable-background-networking --disable-component-update --use-angle=swiftshader "
-    "--enable-unsafe-swiftshader --hide-scrollbars --remote-debugging-port=0"
+    "--enable-unsafe-swiftshader --hide-scrollbars --remote-debugging-port=0 "
+    # There is no network but this machine's own.
+    "--proxy-server=http://127.0.0.1:9 --proxy-bypass-list=127.0.0.1"
 )
 
 
@@ -89,6 +91,11 @@ class Page:
         self.evaluate(
             "document.querySelectorAll('[class*=Notification-closeButton]').forEach(b => b.click())"
         )
+
+    def loaded(self) -> list[str]:
+        """Addresses of all that the page asked for, got or not."""
+        entries = "performance.getEntriesByType('resource').map(entry => entry.name)"
+        return json.loads(self.evaluate(f"JSON.stringify({entries})"))
 
     def text(self) -> str:
         """All that can be read on the page."""

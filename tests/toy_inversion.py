@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -103,26 +104,27 @@ def invert(
     cameras = yaw_pitch_camera(np.linspace(0.5, -0.5, VIEWS), np.zeros(VIEWS))
     methods = choose_methods(np.linspace(-0.5, 0.5, VIEWS), views=VIEWS, latents=2)
     logs, fits = {}, dict.fromkeys(names)
+    stack = ExitStack()
     for name in names:
         (folder / name).mkdir(parents=True, exist_ok=True)
         keep = steps_done(folder / name / "state", methods)
-        logs[name] = EventLog(folder / name, TERMS, keep=keep)
+        logs[name] = stack.enter_context(EventLog(folder / name, TERMS, keep=keep))
     shown = {name: 0.1 * int(name) or np.nan for name in names}
-    for method in methods:
-        jobs = [
-            Job(
-                method=method,
-                views=Views(images=jnp.full((VIEWS, 4, 4, 3), shown[name]), cameras=cameras),
-                start=fits[name],
-                folder=folder / name / "state",
-                log=logs[name],
-                prefix=f"{name}: ",
-            )
-            for name in names
-        ]
-        fits = dict(zip(names, fitter.fit(jobs), strict=True))
+    with stack:
+        for method in methods:
+            jobs = [
+                Job(
+                    method=method,
+                    views=Views(images=jnp.full((VIEWS, 4, 4, 3), shown[name]), cameras=cameras),
+                    start=fits[name],
+                    folder=folder / name / "state",
+                    log=logs[name],
+                    prefix=f"{name}: ",
+                )
+                for name in names
+            ]
+            fits = dict(zip(names, fitter.fit(jobs), strict=True))
     for name, fit in fits.items():
-        logs[name].close()
         found = {key: array for key, _, array in entries((fit.latents, fit.generator))}
         np.savez(folder / name / "result.npz", **found)
     return fits

@@ -8,7 +8,6 @@ run and ends with status 1 if something got slower. Let nothing else run on the 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,20 +17,27 @@ import tyro
 from flax import nnx
 
 from eg3d_jax.config import ffhq_512, tiny
+from eg3d_jax.folders import check_file_writable
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.benchmark.cases import make_cases
 from experiments.benchmark.measuring import Measurement, measure, measure_ceilings
 from experiments.benchmark.results import as_json, read_earlier, slower, table
 from experiments.disk import write_json
-from experiments.errors import InputError, explained
+from experiments.errors import InputError, run
 from experiments.generators import EMBEDDED, load_generator
 from experiments.networks import load_networks
+from experiments.option_limits import check_limits
 from experiments.progress import Progress
 from experiments.versions import versions
 from experiments.wording import beside
 from inversion.config import InversionConfig
 
 EXIT_SLOWER = 1
+_MOST = 1_000_000
+_LIMITS = {
+    "views": (1, 1_000), "views_at_once": (1, _MOST), "rays_at_once": (1, _MOST),
+    "repeats": (1, _MOST), "tolerance": (0, _MOST),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +72,9 @@ class Args:
 
 def main(args: Args) -> int:
     """Run the command; the exit status."""
-    if args.repeats < 1 or args.views < 1:
-        raise InputError(f"--repeats {args.repeats} and --views {args.views} must be at least 1")
+    check_limits(args, _LIMITS)
+    if args.out is not None:
+        check_file_writable(args.out, option="--out")
     settings = {
         name: getattr(args, name)
         for name in ("config", "views", "views_at_once", "rays_at_once", "precision")
@@ -117,5 +124,4 @@ def make_generator(config: str) -> TriPlaneGenerator:
 
 
 if __name__ == "__main__":
-    with explained():
-        sys.exit(main(tyro.cli(Args)))
+    run(main, lambda: tyro.cli(Args))

@@ -8,7 +8,6 @@ faces' size are enough; let nothing else run on the machine.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Literal, get_args
 import jax
 import tyro
 
+from eg3d_jax.folders import check_file_writable
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.benchmark.__main__ import make_generator
 from experiments.benchmark.cases import Case, make_cases, sampler_case
@@ -35,8 +35,9 @@ from experiments.benchmark.promises import (
 )
 from experiments.benchmark.schedules import run_schedule, videos_speedup
 from experiments.disk import write_json
-from experiments.errors import explained
+from experiments.errors import run
 from experiments.networks import load_networks
+from experiments.option_limits import check_limits
 from experiments.progress import Progress
 from experiments.tables import markdown
 from experiments.versions import versions
@@ -87,6 +88,9 @@ class Findings:
 
 def main(args: Args) -> int:
     """Run the command; the exit status."""
+    check_limits(args, {"repeats": (1, 1_000_000)})
+    if args.out is not None:
+        check_file_writable(args.out, option="--out")
     progress = Progress()
     on_cpu = jax.default_backend() == "cpu"
     parts = args.parts or (_ON_CPU if on_cpu else get_args(Part))
@@ -193,5 +197,4 @@ def write(path: Path, found: Findings, ceilings: Ceilings) -> None:
 
 
 if __name__ == "__main__":
-    with explained():
-        sys.exit(main(tyro.cli(Args)))
+    run(main, lambda: tyro.cli(Args))

@@ -19,7 +19,8 @@ from typing import Any
 import tyro
 
 from experiments.benchmark.promises import VIEWS
-from experiments.errors import InputError, explained
+from experiments.errors import InputError, run
+from experiments.option_limits import check_limits
 from experiments.tables import markdown
 
 _STAGES = ("latent", "tuning")
@@ -65,11 +66,16 @@ class Steps:
         return self.fixed + self.each * views
 
 
+_MOST = 1_000_000_000
+_LIMITS = {
+    "views": (1, _MOST), "videos": (1, _MOST), "devices": (1, _MOST),
+    "latent_steps": (0, _MOST), "tuning_steps": (0, _MOST),
+}  # fmt: skip
+
+
 def main(args: Args) -> None:
     """Run the command; errors that a user can act on are `InputError`s."""
-    for name in ("views", "videos", "devices"):
-        if min(getattr(args, name), default=0) < 1:
-            raise InputError(f"--{name} must be numbers from 1 up")
+    check_limits(args, _LIMITS)
     steps = read_steps(args.measured)
     print(views_table(steps, args))
     print(videos_table(steps, args))
@@ -163,5 +169,4 @@ def _clock(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    with explained():
-        main(tyro.cli(Args))
+    run(main, lambda: tyro.cli(Args))

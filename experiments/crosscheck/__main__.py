@@ -14,16 +14,18 @@ from typing import Literal
 import tyro
 
 from eg3d_jax.config import GeneratorConfig
-from experiments import compilation_cache
+from experiments import compilation_cache, errors
 from experiments.crosscheck import checkout, jax_side
 from experiments.crosscheck.comparison import Tolerances, compare, verdict
 from experiments.crosscheck.inputs import make_inputs
 from experiments.crosscheck.outputs import cost_table, difference_table, numbers, picture
-from experiments.errors import InputError, explained
+from experiments.disk import write_json
+from experiments.errors import InputError
 from experiments.generators import convert_pickle
 from experiments.pictures import save_png
 from experiments.progress import Progress
 from experiments.runs import RunFolder
+from experiments.seeds import check_seed
 
 EXIT_DISAGREE = 1
 
@@ -70,12 +72,12 @@ def main(args: Args) -> int:
     """Run both sides, write the comparison, and return the exit status."""
     check(args)
     progress = Progress()
-    with progress.task("converting the checkpoint"):
-        conversion = convert_pickle(args.pickle)
-    generator = conversion.generator
-    side = choose_side(args, generator.config)
-    settings = vars(args) | {"neural_side": side, "source": conversion.source}
-    with RunFolder.create(args.run, settings, overwrite=args.overwrite) as run:
+    with RunFolder.take(args.run, overwrite=args.overwrite) as run:
+        with progress.task("converting the checkpoint"):
+            conversion = convert_pickle(args.pickle)
+        generator = conversion.generator
+        side = choose_side(args, generator.config)
+        settings = vars(args) | {"neural_side": side, "source": conversion.source}
         inputs = make_inputs(
             generator, latents=args.latents, cameras=args.cameras, side=side, seed=args.seed
         )
@@ -86,8 +88,12 @@ def main(args: Args) -> int:
         with progress.task("JAX"):
             ours = jax_side.compute(generator, inputs, rays_at_once=args.rays_at_once)
         differences = compare(theirs, ours, args.tolerances)
-        shown = save_png(run.pictures / "crosscheck.png", picture(theirs, ours, args.tolerances))
-        figures = run.write_json("metrics.json", numbers(differences, theirs, ours))
+        shown, figures = run.pictures / "crosscheck.png", run.path / "metrics.json"
+        with run.beginning(settings) as staging:
+            (staging / run.pictures.name).mkdir()
+            drawn = picture(theirs, ours, args.tolerances)
+            save_png(staging / run.pictures.name / shown.name, drawn)
+            write_json(staging / figures.name, numbers(differences, theirs, ours))
     progress.console.print(difference_table(differences), cost_table(theirs, ours))
     progress.say(verdict(differences))
     progress.say(f"{shown} and {figures}")
@@ -105,6 +111,7 @@ def check(args: Args) -> None:
         raise InputError(
             f"--latents {args.latents} and --cameras {args.cameras} must be at least 1"
         )
+    check_seed(args.seed)
     checkout.check(args.eg3d, args.python)
 
 
@@ -121,8 +128,7 @@ def choose_side(args: Args, config: GeneratorConfig) -> int:
 
 
 if __name__ == "__main__":
-    with explained():
-        # What JAX reserves of a GPU for itself would be lost to PyTorch's process.
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-        compilation_cache.enable()
-        sys.exit(main(tyro.cli(Args)))
+    # What JAX reserves of a GPU for itself would be lost to PyTorch's process.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    compilation_cache.enable()
+    errors.run(main, lambda: tyro.cli(Args))

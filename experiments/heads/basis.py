@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.errors import InputError
+
 GENDERS = (0.0, 1.0)  # anchors of anny's piecewise linear interpolation, 0 male
 AGES = (1 / 3, 2 / 3, 1.0)  # child, young, old
 WEIGHTS = (0.0, 0.5, 1.0)
@@ -62,7 +64,7 @@ def load_basis() -> HeadBasis:
     """The basis from the user's cache, built from anny where it is not there yet.
 
     Raises:
-      ImportError: if it has to be built and the extra `heads` is not installed.
+      InputError: if it has to be built and the extra `heads` is not installed.
     """
     root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     path = root / "eg3d_jax" / f"head_basis_{_FORMAT}.npz"
@@ -107,7 +109,7 @@ def _load_anny():
     try:
         import anny
     except ImportError as error:
-        raise ImportError("the synthetic heads need anny: pip install 'eg3d-jax[heads]'") from error
+        raise InputError("the synthetic heads need anny: pip install 'eg3d-jax[heads]'") from error
     return anny.Anny(
         local_changes="all", facial_actions="all", phenotypes="all", skinning_method="lbs"
     )

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from PIL import Image
 
 from eg3d_jax.cameras import yaw_pitch_camera
+from eg3d_jax.folders import check_file_writable
+from experiments.errors import InputError, run
 from experiments.heads.anatomy import sample_latents
 from experiments.heads.heads import HeadMaker
 from experiments.heads.scene import render
-from experiments.pictures import tiled
+from experiments.option_limits import check_limits
+from experiments.pictures import save_png, tiled
+from experiments.seeds import MAX_SEED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +49,22 @@ def contact_sheet(maker: HeadMaker, latents: np.ndarray, yaws: np.ndarray, side:
     return tiled(rows)
 
 
+_LIMITS = {"heads": (1, 1_000), "yaws": (1, 1_000), "side": (1, 4_096), "seed": (0, MAX_SEED)}
+
+
 def main(args: Args) -> None:
+    """Run the command; errors that a user can act on are `InputError`s."""
+    check_limits(args, _LIMITS)
+    if args.path.suffix.lower() != ".png":
+        raise InputError(f"{args.path} is no name of a PNG file; give one that ends in .png")
+    check_file_writable(args.path, option="path")
     latents = sample_latents(np.random.default_rng(args.seed), args.heads)
     yaws = np.radians(np.linspace(-75, 75, args.yaws, dtype=np.float32))
     sheet = contact_sheet(HeadMaker.load(), latents, yaws, args.side)
     args.path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet).save(args.path)
+    save_png(args.path, sheet)
     print(f"{args.heads} heads x {args.yaws} yaws in {args.path}")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    run(main, lambda: tyro.cli(Args))

@@ -30,10 +30,15 @@ import numpy as np
 import tyro
 
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
+from eg3d_jax.folders import check_writable
+from experiments.disk import save_arrays
+from experiments.errors import InputError, run
 from experiments.heads.anatomy import sample_latents
 from experiments.heads.heads import HeadMaker
 from experiments.heads.scene import Scene, render, render_depth, shrink
 from experiments.heads.training_data import HELD_OUT
+from experiments.option_limits import check_limits
+from experiments.seeds import MAX_SEED
 
 MAX_YAW, MAX_PITCH = np.radians(85.0), np.radians(25.0)
 HELD_OUT_YAWS = np.radians(np.linspace(-75.0, 75.0, 9))
@@ -65,9 +70,25 @@ class Args:
     workers: int | None = None
 
 
+_LIMITS = {
+    "shards": (0, 10_000),  # as many have a name
+    "heads": (1, 10_000),
+    "views": (1, 1_000),
+    "large_views": (0, 1_000),
+    "held_out": (0, 10_000),
+    "seed": (0, MAX_SEED),
+    "workers": (1, 1_000),
+}
+
+
 def main(args: Args) -> None:
-    args.folder.mkdir(parents=True, exist_ok=True)
+    """Run the command; errors that a user can act on are `InputError`s."""
+    check_limits(args, _LIMITS)
+    if args.large_views > args.views:
+        raise InputError(f"--large-views {args.large_views} are more than --views {args.views}")
+    check_writable(args.folder, option="--folder")
     _maker()  # one process writes the cache of the basis, where there is none
+    args.folder.mkdir(parents=True, exist_ok=True)
     wanted: list[int | None] = [None] if args.held_out else []
     wanted += range(args.shards)
     missing = [shard for shard in wanted if not (args.folder / file_name(shard)).exists()]
@@ -88,7 +109,7 @@ def write(args: Args, shard: int | None) -> str:
         draws = training_draws(args.seed, shard, heads=args.heads, views=args.views)
         large_views = args.large_views
     arrays = render_shard(_maker(), *draws, large_views=large_views)
-    save_atomically(args.folder / file_name(shard), arrays)
+    save_arrays(args.folder / file_name(shard), arrays)
     return f"{file_name(shard)}: {(time.perf_counter() - start) / len(draws[0]):.3f} s a head"
 
 
@@ -150,12 +171,5 @@ def render_head(scene: Scene, poses, lens, large_views: int) -> dict[str, np.nda
     }
 
 
-def save_atomically(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write an npz that appears under its name only when it is complete."""
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    np.savez(partial, allow_pickle=False, **arrays)
-    partial.replace(path)
-
-
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    run(main, lambda: tyro.cli(Args))

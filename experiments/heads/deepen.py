@@ -18,12 +18,15 @@ import tyro
 from flax import nnx
 from jax import Array
 
+from eg3d_jax import checkpoint
 from eg3d_jax.generator import TriPlaneGenerator
 from eg3d_jax.stylegan2 import MappingNetwork
-from experiments.errors import explained
+from experiments.errors import InputError, run
 from experiments.generators import load_generator
 from experiments.heads.optimizers import make_optimizer
 from experiments.heads.pretrain import export
+from experiments.option_limits import check_limits
+from experiments.seeds import MAX_SEED
 
 _LATENTS = 1024  # a step
 _RATE = 1e-2
@@ -48,8 +51,16 @@ class Args:
     seed: int = 0
 
 
+_LIMITS = {"layers": (1, 64), "steps": (1, 10_000_000), "seed": (0, MAX_SEED)}
+
+
 def main(args: Args) -> None:
+    """Run the command; errors that a user can act on are `InputError`s."""
+    check_limits(args, _LIMITS)
+    checkpoint.check_free(args.output, overwrite=True)
     generator, _ = load_generator(args.start)
+    if generator.config.c_dim:
+        raise InputError(f"{args.start}: its mapping takes cameras; only others can be deepened")
     deeper, missed = deepen(generator, args.layers, steps=args.steps, seed=args.seed)
     export(*nnx.split(deeper), args.output)
     print(f"{args.output}: {args.layers} layers miss {missed:.3%} of the variance of w")
@@ -93,5 +104,4 @@ def deepen(
 
 
 if __name__ == "__main__":
-    with explained():
-        main(tyro.cli(Args))
+    run(main, lambda: tyro.cli(Args))

@@ -25,11 +25,12 @@ import jax
 import numpy as np
 import tyro
 
+from eg3d_jax.folders import check_file_writable
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments import compilation_cache
 from experiments.directions import save_directions
-from experiments.errors import InputError, explained
-from experiments.generators import EMBEDDED, frontal_mapping, load_generator
+from experiments.errors import InputError, run
+from experiments.generators import EMBEDDED, frontal_mapping
 from experiments.heads.anatomy import (
     APPEARANCE,
     EXPRESSION,
@@ -39,6 +40,9 @@ from experiments.heads.anatomy import (
     Z_DIM,
     sample_latents,
 )
+from experiments.heads.network import check_heads, load_head_generator
+from experiments.option_limits import check_limits
+from experiments.seeds import check_seed
 from inversion.editing import Directions, parameter_directions
 
 _BATCH = 10_000
@@ -69,11 +73,13 @@ class Args:
 
 
 def main(args: Args) -> None:
+    """Run the command; errors that a user can act on are `InputError`s."""
+    check_file_writable(args.output, option="--output")
     if args.output.exists() and not args.overwrite:
         raise InputError(f"{args.output} exists; choose another --output, or add --overwrite")
-    if args.samples <= Z_DIM:
-        raise InputError(f"--samples {args.samples} must be more than {Z_DIM}, usually 200000")
-    generator, metadata = load_generator(args.generator)
+    check_limits(args, {"samples": (Z_DIM + 1, 1_000_000_000)})
+    check_seed(args.seed)
+    generator, metadata = load_head_generator(args.generator)
     directions = head_directions(generator, num_samples=args.samples, seed=args.seed)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     save_directions(args.output, directions, metadata)
@@ -88,11 +94,7 @@ def head_directions(
     Raises:
       InputError: if the generator is none of the synthetic heads.
     """
-    if generator.config.z_dim != Z_DIM:
-        raise InputError(
-            f"this generator's z has {generator.config.z_dim} numbers, not the {Z_DIM} parameters "
-            "of the synthetic heads; leave --generator out to use the embedded one"
-        )
+    check_heads(generator)
     names = [PARAMETERS[i] for i in ORDER]
     return parameter_directions(_samples(generator, num_samples, seed), names)
 
@@ -108,6 +110,5 @@ def _samples(
 
 
 if __name__ == "__main__":
-    with explained():
-        compilation_cache.enable()
-        main(tyro.cli(Args))
+    compilation_cache.enable()
+    run(main, lambda: tyro.cli(Args))

@@ -13,10 +13,13 @@ import numpy as np
 import tyro
 
 from eg3d_jax.cameras import from_label
-from experiments.errors import InputError, explained
+from eg3d_jax.folders import check_writable
+from experiments.errors import InputError, run
 from experiments.heads.scene import Pictures
-from experiments.heads.sequences import refuse_other_frames, save, save_parameters
-from experiments.heads.training_data import HELD_OUT
+from experiments.heads.sequences import refuse_other_frames, save
+from experiments.heads.training_data import HELD_OUT, read_heads
+
+_KEYS = ("z", "label", "image128", "opacity128", "depth128")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,26 +43,23 @@ def main(args: Args) -> None:
     Raises:
       InputError: if the file is not there or has fewer heads, or a folder has other frames.
     """
-    if not args.data.exists():
-        raise InputError(f"{args.data} is not there; python -m experiments.heads.dataset writes it")
-    with np.load(args.data) as file:
-        data = dict(file)
+    data = read_heads(args.data, _KEYS)
     there = len(data["z"])
     if not 1 <= args.heads <= there:
         raise InputError(f"--heads is {args.heads}; {args.data} has {there}: give 1 to {there}")
     folders = [args.folder / f"head{i:03d}" for i in range(args.heads)]
     views = data["image128"].shape[1]
+    check_writable(args.folder, option="--folder")
     for folder in folders:
         refuse_other_frames(folder, views)
     for i, folder in enumerate(folders):
         pictures = Pictures(
             image=data["image128"][i], opacity=data["opacity128"][i], depth=data["depth128"][i]
         )
-        save(folder, pictures, from_label(data["label"][i]))
-        save_parameters(folder, np.repeat(data["z"][i : i + 1], views, axis=0), "")
+        z = np.repeat(data["z"][i : i + 1], views, axis=0)
+        save(folder, pictures, from_label(data["label"][i]), z)
     print(f"{args.folder}: {args.heads} heads of {views} frames")
 
 
 if __name__ == "__main__":
-    with explained():
-        main(tyro.cli(Args))
+    run(main, lambda: tyro.cli(Args))

@@ -1,6 +1,36 @@
-"""The configuration of the embedded generator."""
+"""Generators of synthetic heads: the configuration of the embedded one, and others like it."""
+
+from __future__ import annotations
+
+from pathlib import Path
 
 from eg3d_jax.config import FIXED_AXES, GeneratorConfig, RenderConfig, SuperResolutionConfig
+from eg3d_jax.generator import TriPlaneGenerator
+from experiments.errors import InputError
+from experiments.generators import load_generator
+from experiments.heads.anatomy import Z_DIM
+
+
+def load_head_generator(
+    folder: Path, option: str = "--generator"
+) -> tuple[TriPlaneGenerator, dict]:
+    """See `load_generator`; refused if it is none of the synthetic heads."""
+    generator, metadata = load_generator(folder)
+    check_heads(generator, option)
+    return generator, metadata
+
+
+def check_heads(generator: TriPlaneGenerator, option: str = "--generator") -> None:
+    """Refuse a generator whose z is not the parameters of the synthetic heads.
+
+    Raises:
+      InputError: if so.
+    """
+    if generator.config.z_dim != Z_DIM:
+        raise InputError(
+            f"this generator's z has {generator.config.z_dim} numbers, not the {Z_DIM} parameters "
+            f"of the synthetic heads; leave {option} out to use the embedded one"
+        )
 
 
 def embedded_config(z_dim: int) -> GeneratorConfig:

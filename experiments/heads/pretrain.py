@@ -25,19 +25,28 @@ import tyro
 from flax import nnx
 
 from eg3d_jax import checkpoint
+from eg3d_jax.folders import check_writable
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments import states
 from experiments.disk import write_json
+from experiments.errors import run
 from experiments.event_log import EventLog
-from experiments.generators import load_generator
 from experiments.heads.anatomy import Z_DIM
 from experiments.heads.latent_scale import with_unit_latents
-from experiments.heads.network import embedded_config
+from experiments.heads.network import embedded_config, load_head_generator
 from experiments.heads.optimizers import Optimizer, make_optimizer
 from experiments.heads.regression import RegressionWeights, picture_terms, ray_terms
 from experiments.heads.score import held_out_sheet
-from experiments.heads.training_data import HELD_OUT, Shards, draw_pictures, draw_rays
+from experiments.heads.training_data import (
+    HELD_OUT,
+    Shards,
+    draw_pictures,
+    draw_rays,
+    read_heads,
+)
+from experiments.option_limits import check_limits
 from experiments.pictures import save_png
+from experiments.seeds import MAX_SEED
 from inversion.features.lpips import load_lpips
 
 SETTINGS_FILE = "settings.json"
@@ -88,11 +97,22 @@ class Args:
     seed: int = 0
 
 
+_MANY = 10_000_000
+_LIMITS = {
+    "steps": (1, _MANY), "heads": (1, _MANY), "views": (1, _MANY), "rays": (0, _MANY),
+    "pictures": (0, _MANY), "pictures_from": (0, 1), "learning_rate": (0, 1),
+    "sheet_every": (0, _MANY), "save_every": (1, _MANY), "seed": (0, MAX_SEED),
+}  # fmt: skip
+
+
 def main(args: Args) -> None:
-    args.run.mkdir(parents=True, exist_ok=True)
-    write_json(args.run / SETTINGS_FILE, args)
+    """Run the command; errors that a user can act on are `InputError`s."""
+    check_limits(args, _LIMITS)
+    check_writable(args.run)
     shards = Shards(args.data)
-    generator = new_generator(args.seed) if args.start is None else load_generator(args.start)[0]
+    shards.refresh()
+    start = None if args.start is None else load_head_generator(args.start, "--start")[0]
+    generator = new_generator(args.seed) if start is None else start
     graph, trained = nnx.split(generator)
     optimizer = make_optimizer(trained, args.optimizer)
     state: dict[str, Any] = {"trained": trained, "adam": optimizer.init(trained)}
@@ -104,6 +124,8 @@ def main(args: Args) -> None:
         with_pictures: make_step(optimizer, networks, args, with_pictures)
         for with_pictures in (False, True)
     }
+    args.run.mkdir(parents=True, exist_ok=True)
+    write_json(args.run / SETTINGS_FILE, args)
     reader = ThreadPoolExecutor(1)
     pending = reader.submit(draw, shards, args, first)
     clock, told, terms = time.perf_counter(), first, {}
@@ -145,8 +167,8 @@ def sheet_maker(args: Args, graph) -> Callable[[nnx.State], np.ndarray] | None:
     if not path.exists():
         print(f"{path} is not there: no contact sheets", flush=True)
         return None
-    with np.load(path) as file:
-        heads = {name: file[name][:_SHEET_HEADS] for name in ("z", "label", "image128")}
+    held_out = read_heads(path, ("z", "label", "image128"))
+    heads = {name: array[:_SHEET_HEADS] for name, array in held_out.items()}
     (args.run / "sheets").mkdir(exist_ok=True)
     return lambda trained: held_out_sheet(nnx.merge(graph, trained), heads)
 
@@ -224,4 +246,4 @@ def export(graph, trained: nnx.State, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    run(main, lambda: tyro.cli(Args))

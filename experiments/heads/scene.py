@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from einops import rearrange
 
+from experiments.errors import InputError
+
 HALF_SIDE = 0.5  # the mesh is cut at the box [-0.5, 0.5]^3
 
 
@@ -77,13 +79,13 @@ def make_scene(vertices, faces, normals, shade: Callable[[Hits], np.ndarray] | N
     """A scene ready for casting.
 
     Raises:
-      ImportError: if embreex is not installed.
+      InputError: if embreex is not installed.
     """
     try:
         from embreex.mesh_construction import TriangleMesh
         from embreex.rtcore_scene import EmbreeScene
     except ImportError as error:
-        raise ImportError("ray casting needs embreex: pip install 'eg3d-jax[heads]'") from error
+        raise InputError("ray casting needs embreex: pip install 'eg3d-jax[heads]'") from error
     caster = EmbreeScene()
     vertices = np.ascontiguousarray(vertices, np.float32)
     TriangleMesh(caster, vertices, np.ascontiguousarray(faces, np.int32))

@@ -19,16 +19,21 @@ import tyro
 from jax import Array
 
 from eg3d_jax.cameras import Cameras, from_label
+from eg3d_jax.folders import check_writable
 from eg3d_jax.generator import Renders, TriPlaneGenerator
 from experiments import compilation_cache
+from experiments.disk import write_json
+from experiments.errors import run
 from experiments.frame_scores import shrink_depth, shrink_mask
-from experiments.generators import EMBEDDED, load_generator
-from experiments.heads.training_data import HELD_OUT
+from experiments.generators import EMBEDDED
+from experiments.heads.network import load_head_generator
+from experiments.heads.training_data import HELD_OUT, read_heads
 from experiments.pictures import save_png, tiled, to_uint8
 from inversion import metrics
 from inversion.features.lpips import load_lpips
 
 _SHEET_HEADS = 6
+_KEYS = ("z", "yaw", "label", "image128", "opacity128", "depth128")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +52,11 @@ class Args:
 
 
 def main(args: Args) -> None:
-    generator, _ = load_generator(args.generator)
+    """Run the command; errors that a user can act on are `InputError`s."""
+    check_writable(args.out, option="--out")
+    data = read_heads(args.data, _KEYS)
+    generator, _ = load_head_generator(args.generator)
     lpips = load_lpips("alexnet")
-    with np.load(args.data) as file:
-        data = dict(file)
     rows, shown = [], []
     for i in range(len(data["z"])):
         out = render_head(generator, data["z"][i], from_label(data["label"][i]))
@@ -72,7 +78,7 @@ def main(args: Args) -> None:
             for k, yaw in enumerate(yaws)
         },
     }
-    (args.out / "scores.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_json(args.out / "scores.json", result)
     print(json.dumps(result["mean"], indent=2))
 
 
@@ -117,4 +123,4 @@ def head_scores(lpips, out, target, opacity, depth) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     compilation_cache.enable()
-    main(tyro.cli(Args))
+    run(main, lambda: tyro.cli(Args))

@@ -30,7 +30,8 @@ import tyro
 from PIL import Image
 
 from eg3d_jax.cameras import Cameras, yaw_pitch_camera
-from experiments.errors import InputError, explained
+from eg3d_jax.folders import check_writable
+from experiments.errors import InputError, run
 from experiments.heads.anatomy import EXPRESSION, PARAMETERS, PARTS, sample_latents
 from experiments.heads.expressions import (
     grimaces,
@@ -43,6 +44,8 @@ from experiments.heads.extras import EXTRAS, Extra
 from experiments.heads.heads import HeadMaker
 from experiments.heads.scene import Pictures, render
 from experiments.labels import write_labels
+from experiments.option_limits import check_limits
+from experiments.output_folder import replacing
 
 SEED_STREAM = 2_000_000  # no training shard or held-out file draws from it
 
@@ -132,9 +135,8 @@ def check(args: Args) -> None:
     Raises:
       InputError: naming the option or the frame, and what to do.
     """
-    for option, value in (("--frames", args.frames), ("--side", args.side)):
-        if value < 1:
-            raise InputError(f"{option} is {value}; give 1 or more")
+    check_limits(args, {"frames": (1, 10_000), "side": (1, 4_096)})
+    check_writable(args.folder, option="--folder")
     for name in SETS[args.set]:
         refuse_other_frames(args.folder / name, args.frames)
 
@@ -159,8 +161,7 @@ def write(folder: Path, maker: HeadMaker, sequence: Sequence, *, frames: int, si
     z = latents(sequence.seed, sequence.expression(np.linspace(0, 1, frames)))
     cameras = sweep(frames, first_yaw=sequence.first_yaw, pitch_phase=sequence.pitch_phase)
     extra = EXTRAS[sequence.extra] if sequence.extra else None
-    save(folder, film(maker, z, cameras, side, extra), cameras)
-    save_parameters(folder, z, sequence.extra)
+    save(folder, film(maker, z, cameras, side, extra), cameras, z, sequence.extra)
 
 
 def latents(seed: int, expression: np.ndarray) -> np.ndarray:
@@ -187,20 +188,18 @@ def film(
     )
 
 
-def save(folder: Path, pictures: Pictures, cameras: Cameras) -> None:
-    """Write frames, labels, depth and mask."""
-    folder.mkdir(parents=True, exist_ok=True)
+def save(
+    folder: Path, pictures: Pictures, cameras: Cameras, z: np.ndarray, extra: str = ""
+) -> None:
+    """Write frames, labels, depth, mask and true parameters z [T, 37]: all, or none."""
     names = [frame_name(i) for i in range(len(cameras))]
-    for name, image in zip(names, pictures.image, strict=True):
-        Image.fromarray(image).save(folder / name, optimize=True)
-    write_labels(folder, names, cameras)
-    np.savez_compressed(folder / "depth.npz", depth=pictures.depth)
-    np.savez_compressed(folder / "mask.npz", mask=pictures.opacity)
-
-
-def frame_name(index: int) -> str:
-    """File name of a frame, counted from 0."""
-    return f"frame{index:04d}.png"
+    with replacing(folder) as staging:
+        for frame, image in zip(names, pictures.image, strict=True):
+            Image.fromarray(image).save(staging / frame, optimize=True)
+        write_labels(staging, names, cameras)
+        np.savez_compressed(staging / "depth.npz", depth=pictures.depth)
+        np.savez_compressed(staging / "mask.npz", mask=pictures.opacity)
+        save_parameters(staging, z, extra)
 
 
 def save_parameters(folder: Path, z: np.ndarray, extra: str) -> None:
@@ -209,6 +208,10 @@ def save_parameters(folder: Path, z: np.ndarray, extra: str) -> None:
     np.savez_compressed(folder / "parameters.npz", z=z, part=part, name=name, extra=np.array(extra))
 
 
+def frame_name(index: int) -> str:
+    """File name of a frame, counted from 0."""
+    return f"frame{index:04d}.png"
+
+
 if __name__ == "__main__":
-    with explained():
-        main(tyro.cli(Args))
+    run(main, lambda: tyro.cli(Args))

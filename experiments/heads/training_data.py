@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
+
+from experiments.errors import InputError
 
 HELD_OUT = "held_out.npz"  # heads that are not trained on, beside the shards
 _KEYS = ("z", "label", "image64", "opacity64", "depth64", "image128", "opacity128")
@@ -34,17 +38,32 @@ class Shards:
         """Read shards that are new, in order, at most `limit` in all -> number of heads."""
         for path in sorted(self.folder.glob("train_*.npz"))[:limit]:
             if path.name not in self.loaded:
-                with np.load(path) as file:
-                    shard = {key: file[key] for key in _KEYS}
+                shard = read_heads(path, _KEYS)
                 shard["chance"], shard["importance"] = pixel_chances(shard)
                 self.arrays.append(shard)
                 self.loaded.append(path.name)
         if not self.arrays:
-            raise FileNotFoundError(
+            raise InputError(
                 f"{self.folder}: no train_*.npz; make some with "
                 f"`python -m experiments.heads.dataset --folder {self.folder}`"
             )
         return sum(len(shard["z"]) for shard in self.arrays)
+
+
+def read_heads(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of a held-out file, or of a shard.
+
+    Raises:
+      InputError: if it is missing, or has not all of them.
+    """
+    made_by = "`python -m experiments.heads.dataset` writes such files"
+    if not path.exists():
+        raise InputError(f"{path} is not there; {made_by}")
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {key: file[key] for key in keys}
+    except (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
+        raise InputError(f"{path} holds no heads ({', '.join(keys)}); {made_by}") from None
 
 
 def pixel_chances(shard: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,8 @@ import numpy as np
 from jax import Array
 
 from eg3d_jax.cameras import Cameras
-from experiments.disk import check_writable, write_json
+from eg3d_jax.folders import check_writable
+from experiments.disk import write_json
 from experiments.errors import InputError
 from experiments.films import pictures
 from experiments.pictures import save_png
@@ -72,7 +73,8 @@ class Exports:
 
     def _next(self, stem: str, suffix: str) -> Path:
         """The path of the next file of a kind; the folder then exists and says its provenance."""
-        check_writable(self._folder, option="RUN")
+        check_writable(self._folder, option="--output")
+        self._folder.mkdir(parents=True, exist_ok=True)
         content = {
             "generator": self._subjects.provenance,
             "head": self._subjects.names[0],

@@ -10,7 +10,7 @@ import pytest
 from convert_weights.__main__ import Args, main
 from convert_weights.conversion import LICENSE
 from convert_weights.generator import count_parameters, to_torch_state
-from eg3d_jax import checkpoint
+from eg3d_jax import checkpoint, errors
 from eg3d_jax.config import tiny
 
 
@@ -22,9 +22,11 @@ def run(tmp_path, capsys):
         path = tmp_path / "network.pkl"
         if content is not None:
             path.write_bytes(content)
-        status = main(Args(pickle=path, output=tmp_path / "out" / "generator", **keywords))
+        args = Args(pickle=path, output=tmp_path / "out" / "generator", **keywords)
+        with pytest.raises(SystemExit) as ended:
+            errors.run(main, lambda: args)
         out, err = capsys.readouterr()
-        return status, out, err
+        return ended.value.code, out, err
 
     return run
 
@@ -142,5 +144,5 @@ def test_the_command_line_reports_bad_input_with_status_2(tmp_path):
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr == f"cannot read {tmp_path / 'none.pkl'}: there is no such file\n"
+    assert done.stderr == f"error: cannot read {tmp_path / 'none.pkl'}: there is no such file\n"
     assert not list(tmp_path.iterdir())

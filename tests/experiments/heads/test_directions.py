@@ -220,7 +220,7 @@ def test_the_command_writes_directions_that_edits_find_by_name(tmp_path, capsys)
     assert found.names[8] == "age"
     with pytest.raises(InputError, match="--overwrite"):
         main(Args(output=path, samples=1000))
-    with pytest.raises(InputError, match="more than 37"):
+    with pytest.raises(InputError, match="--samples 37 must be from 38"):
         main(Args(output=tmp_path / "few.npz", samples=37))
 
 

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from eg3d_jax.cameras import yaw_pitch_camera
+from experiments.disk import save_arrays
 from experiments.heads.anatomy import EXPRESSION, IDENTITY, Z_DIM, normalize, sample_latents
 from experiments.heads.appearance import Appearance
-from experiments.heads.dataset import Args, main, render_shard, save_atomically, training_draws
+from experiments.heads.dataset import Args, main, render_shard, training_draws
 from experiments.heads.scene import HALF_SIDE, camera_rays, render
 
 
@@ -99,7 +100,7 @@ def test_shard_is_the_same_when_made_again(maker, tmp_path):
     assert first["depth128"].shape == (1, 1, 128, 128)
     for key in first:
         np.testing.assert_array_equal(first[key], second[key])
-    save_atomically(tmp_path / "train_0000.npz", first)
+    save_arrays(tmp_path / "train_0000.npz", first)
     with np.load(tmp_path / "train_0000.npz") as saved:
         np.testing.assert_array_equal(saved["image64"], first["image64"])
     assert [path.name for path in tmp_path.iterdir()] == ["train_0000.npz"]

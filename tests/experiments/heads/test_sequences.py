@@ -69,7 +69,7 @@ def test_parameters_are_kept_exactly(tmp_path):
 
 @pytest.mark.parametrize("option", ["frames", "side"])
 def test_no_pictures_are_refused(tmp_path, option):
-    with pytest.raises(InputError, match=f"--{option} is 0; give 1 or more"):
+    with pytest.raises(InputError, match=f"--{option} 0 must be from 1 to"):
         main(Args(folder=tmp_path, **{option: 0}))
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.generator import TriPlaneGenerator
+from experiments.errors import InputError
 from experiments.heads.anatomy import Z_DIM
 from experiments.heads.network import embedded_config
 from experiments.heads.optimizers import make_optimizer
@@ -118,7 +119,7 @@ def test_pictures_come_with_what_is_enlarged(shards):
 
 
 def test_no_shards_are_told(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"experiments\.heads\.dataset"):
+    with pytest.raises(InputError, match=r"experiments\.heads\.dataset"):
         Shards(tmp_path).refresh()
 
 

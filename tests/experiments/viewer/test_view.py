@@ -134,7 +134,7 @@ def test_a_free_port_is_found_free():
     check_port("127.0.0.1", free_port())
 
 
-def test_in_a_browser_the_head_appears_turns_and_follows_sliders(
+def test_in_a_browser_without_network_the_head_appears_turns_and_follows_sliders(
     server, args, subjects, directions, tmp_path
 ):
     program = find_browser()
@@ -166,6 +166,8 @@ def test_in_a_browser_the_head_appears_turns_and_follows_sliders(
         wait_until(lambda: shows(page, edited), 10)
         page.click("Picture")
         wait_until(lambda: "picture_001.png" in page.text(), 10)
+        own = f"http://127.0.0.1:{args.port}/"
+        assert [url for url in page.loaded() if not url.startswith((own, "data:", "blob:"))] == []
     picture = np.asarray(Image.open(args.output / "picture_001.png"), int)
     assert np.abs(picture - edited).max() <= 1
 

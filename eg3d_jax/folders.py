@@ -1,0 +1,103 @@
+"""Folders to write into: refused before anything is changed, and gone again if all goes wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from eg3d_jax.errors import InputError
+
+_BESIDE_ARRAYS = 2**18  # bytes: names, shapes and digests
+
+
+def check_writable(folder: Path, *, option: str = "--run") -> None:
+    """Refuse a folder that is none, or cannot be made or written; nothing is changed.
+
+    Args:
+      folder: need not exist, nor those that it lies in.
+      option: what the user chose it with.
+
+    Raises:
+      InputError: if so.
+    """
+    existing = innermost_existing(folder)
+    if not existing.is_dir():
+        raise InputError(
+            f"{folder} cannot be written ({existing} is a file); choose another {option}"
+        )
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{folder} cannot be written ({existing} is read-only); choose another {option}"
+        )
+
+
+def check_file_writable(path: Path, *, option: str) -> None:
+    """Refuse a file that is a folder, or cannot be made or written; nothing is changed.
+
+    Args:
+      path: need not exist, nor the folders that it lies in.
+      option: what the user chose it with.
+
+    Raises:
+      InputError: if so.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; choose a file as {option}")
+    check_writable(path.parent, option=option)
+
+
+def check_room(folder: Path, arrays: Iterable[np.ndarray]) -> None:
+    """Refuse arrays for which the disk, or a quota, has no room, by allotting it for a moment.
+
+    orbax and tensorstore, which then write them, tell of a full disk in the words of many threads.
+
+    Raises:
+      OSError: of errno ENOSPC or EDQUOT.
+    """
+    size = sum(array.nbytes for array in arrays)
+    path = folder / f".room.{os.getpid()}"
+    try:
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size + size // 50 + _BESIDE_ARRAYS)
+    except (OSError, AttributeError) as error:  # not every system can
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error.filename = str(folder)
+            raise
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def innermost_existing(path: Path) -> Path:
+    """The path, absolute, or the innermost of those it lies in that exists."""
+    path = path.absolute()
+    return next(found for found in (path, *path.parents) if found.exists())
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """The folder and those it lies in, as far as they do not exist, the innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, in this order, up to the first that holds something."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+@contextmanager
+def made(folder: Path) -> Iterator[Path]:
+    """Make a folder; if what follows fails and has left nothing in it, it goes again."""
+    missing = missing_folders(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    except BaseException:
+        remove_empty(missing)
+        raise
