@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -112,10 +114,11 @@ class _Encoder:
         if self._process.wait():
             self._said.seek(0)
             said = self._said.read().decode(errors="replace").strip()
-            # ffmpeg's line on a full disk has the system's words, which `explained` knows.
-            error = OSError(f"ffmpeg could not write {self._path}: {said}")
-            error.filename = str(self._path)
-            raise error
+            full = os.strerror(errno.ENOSPC) in said
+            number, words = (
+                (errno.ENOSPC, said) if full else (errno.EIO, f"could not write: {said}")
+            )
+            raise OSError(number, f"ffmpeg {words}", str(self._path))
 
     def stop(self) -> None:
         if self._process.poll() is None:
