@@ -114,11 +114,8 @@ class _Encoder:
         if self._process.wait():
             self._said.seek(0)
             said = self._said.read().decode(errors="replace").strip()
-            full = os.strerror(errno.ENOSPC) in said
-            number, words = (
-                (errno.ENOSPC, said) if full else (errno.EIO, f"could not write: {said}")
-            )
-            raise OSError(number, f"ffmpeg {words}", str(self._path))
+            number = errno.ENOSPC if os.strerror(errno.ENOSPC) in said else errno.EIO
+            raise OSError(number, f"ffmpeg could not write it ({said})", str(self._path))
 
     def stop(self) -> None:
         if self._process.poll() is None:

@@ -56,7 +56,7 @@ def test_a_video_holds_every_picture(tmp_path):
 
 
 def test_what_ffmpeg_says_reaches_the_user(tmp_path):
-    with pytest.raises(OSError, match="could not write .*No such file"):
+    with pytest.raises(OSError, match="could not write it .*No such file"):
         write_mp4(tmp_path / "nowhere" / "a.mp4", [np.zeros((16, 16, 3), np.uint8)] * 200)
 
 
