@@ -10,10 +10,19 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import hypothesis
 import pytest
 
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
 _QUICK = "jax_disable_most_optimizations"
+
+
+# The same examples each time, so that a change fails for what it does; new ones are sought by the
+# long tests. No deadline: a machine may have other work.
+hypothesis.settings.register_profile(
+    "suite", derandomize=not os.environ.get("EG3D_JAX_LONG_TESTS"), deadline=None
+)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_configure(config):

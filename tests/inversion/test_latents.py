@@ -1,4 +1,5 @@
 import zlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -41,10 +42,12 @@ def test_the_reference_rule_agrees_for_regular_keys_only(golden):
         assert np.allclose(actual, two_nearest, atol=2e-5) == agrees
 
 
-KEYS = st.lists(st.floats(0.0, 3.0, width=32), min_size=4, max_size=4).map(sorted)
+# XLA takes subnormal numbers for zero, so that keys NumPy tells apart would be one.
+ANGLES = partial(st.floats, width=32, allow_subnormal=False)
+KEYS = st.lists(ANGLES(0.0, 3.0), min_size=4, max_size=4).map(sorted)
 
 
-@given(KEYS, st.floats(-1.0, 4.0, width=32))
+@given(KEYS, ANGLES(-1.0, 4.0))
 @example([0.0, 0.5, 0.75, 1.0], 4.0)
 @settings(deadline=None, max_examples=60)
 def test_each_entry_is_interpolated_as_numpy_does(keys, query):
