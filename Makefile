@@ -5,15 +5,18 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 # Inside the environment, so that they go with it.
 STAMPS := $(VENV)/stamps
-PIP := $(RUN) -m pip --disable-pip-version-check install --quiet -c constraints.txt
+CONSTRAINTS := -c constraints.txt
+PIP := $(RUN) -m pip --disable-pip-version-check install --quiet $(CONSTRAINTS)
 NEEDS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint torch clean
+.PHONY: help demo test test-newest lint torch clean
 
 help:
 	@echo "make demo   fit the embedded generator to several views of a head; see runs/demo/report.html"
 	@echo "make test   run the tests (TESTS=path or options for pytest)"
+	@echo "make test-newest PYTHON=python3.12"
+	@echo "            run them with the newest releases, without constraints.txt"
 	@echo "make lint   check style and types"
 	@echo "make torch  add PyTorch, the oracle of some tests"
 	@echo "make clean  remove the environment; runs are kept"
@@ -25,6 +28,19 @@ demo: $(STAMPS)/run
 test: $(STAMPS)/dev
 	$(RUN) -m pytest -q -n 2 --dist worksteal $(TESTS)
 
+# Without constraints, as `pip install -e .` has it; anew each time, since releases come out.
+NEWEST := .venv-newest
+
+test-newest:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 12))' || { \
+	  echo "The newest jax needs Python 3.12; '$(PYTHON)' is `$(PYTHON) --version 2>&1`." \
+	  "Name another: make test-newest PYTHON=python3.12"; exit 1; }
+	rm -rf $(NEWEST)
+	$(MAKE) $(NEWEST)/stamps/dev VENV=$(NEWEST) CONSTRAINTS=
+	@echo "Newest releases: `$(NEWEST)/bin/python --version`;" \
+	  `$(NEWEST)/bin/python -m pip freeze --exclude-editable`
+	$(MAKE) test VENV=$(NEWEST) CONSTRAINTS=
+
 lint: $(STAMPS)/dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -33,7 +49,7 @@ lint: $(STAMPS)/dev
 torch: $(STAMPS)/torch
 
 clean:
-	rm -rf $(VENV) *.egg-info
+	rm -rf $(VENV) $(NEWEST) *.egg-info
 
 $(STAMPS)/venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

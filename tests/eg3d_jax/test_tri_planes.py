@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,13 @@ import pytest
 from jax.test_util import check_grads
 
 from eg3d_jax.config import EG3D_AXES, FIXED_AXES
-from eg3d_jax.tri_planes import pack_planes, project, sample_packed, sample_tri_planes
+from eg3d_jax.tri_planes import (
+    mean_over_planes,
+    pack_planes,
+    project,
+    sample_packed,
+    sample_tri_planes,
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +61,25 @@ def test_planes_are_averaged(golden):
     mean = golden["planes/sampled_boxwarp1"][0].mean(axis=0)
     out = sample_tri_planes(planes, points, EG3D_AXES, box_warp=1.0)
     np.testing.assert_allclose(out, mean, atol=1e-5)
+
+
+def test_the_mean_over_planes_is_no_reduction_in_the_program():
+    """XLA gives reductions to a library on CPU, and then the lookup is no longer one loop."""
+    planes, points = jnp.ones((3, 8, 8, 32)), jnp.zeros((4096, 3))
+    sample = jax.jit(lambda planes, points: sample_tri_planes(planes, points, EG3D_AXES, box_warp=1))
+    program = sample.lower(planes, points).compile().as_text()
+    assert "gather(" in program
+    assert not re.findall(r"= f32\S* reduce\(", program)
+
+
+def test_the_gradient_of_the_mean_over_planes_is_shared_out():
+    sampled = jax.random.normal(jax.random.key(0), (3, 5, 2))
+    weights = jax.random.normal(jax.random.key(1), (5, 2))
+    ours, numpys = (
+        jax.grad(lambda x, mean=mean: jnp.sum(weights * mean(x)))(sampled)
+        for mean in (mean_over_planes, lambda x: jnp.mean(x, axis=0))
+    )
+    np.testing.assert_array_equal(ours, numpys)
 
 
 def test_decoding_matches_pytorch(golden, named_generator, close):
