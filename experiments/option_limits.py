@@ -23,4 +23,4 @@ def check_limits(args: Any, limits: Mapping[str, tuple[float, float]]) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             if number is not None and not least <= number <= largest:
                 shown = f"--{name.replace('_', '-')} {number}"
-                raise InputError(f"{shown} must be from {least:g} to {largest:g}")
+                raise InputError(f"{shown} must be from {least:.10g} to {largest:.10g}")

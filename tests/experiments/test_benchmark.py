@@ -144,7 +144,7 @@ def test_one_command_measures_all_promises(tmp_path):
     ("changes", "message"),
     [
         ({"cases": ("nonsense",)}, "names none of: mapping, backbone"),
-        ({"repeats": 0}, "at least 1"),
+        ({"repeats": 0}, "--repeats 0 must be from 1 to 1000000$"),
     ],
 )
 def test_bad_arguments_are_refused(changes, message):

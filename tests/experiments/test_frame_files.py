@@ -8,10 +8,9 @@ import pytest
 from PIL import Image
 
 from eg3d_jax.cameras import from_label
-from experiments.copied_frames import copy_frames
+from experiments.copied_frames import check_copy, copy_frames
 from experiments.errors import InputError
 from experiments.frames_io import load_frames
-from experiments.labels import write_labels
 
 LABEL = [1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 2.7, 0, 0, 0, 1, 4, 0, 0.5, 0, 4, 0.5, 0, 0, 1]
 
@@ -120,9 +119,10 @@ def test_labels_in_the_folder_above_or_below_are_named(make):
 def test_copies_lie_where_their_labels_say(make, tmp_path):
     frames = load_frames(make(["a.png", "x\\b.png"], ["512/a.png", "512/x/b.png"]), image_side=8)
     copy = tmp_path.parent / f"{tmp_path.name}_copy"
-    copy_frames(frames, copy, "mark.json", overwrite=False)
-    write_labels(copy, frames.names, from_label([LABEL, LABEL]))
+    check_copy(frames, copy, "mark.json", overwrite=False)
+    copy_frames(frames, copy, from_label([LABEL, LABEL]))
+    (copy / "mark.json").write_text("{}")
     again = load_frames(copy, image_side=8)
     assert again.paths == (copy / "a.png", copy / "x" / "b.png")
     assert [Path(p).read_bytes() for p in again.paths] == [p.read_bytes() for p in frames.paths]
-    copy_frames(frames, copy, "mark.json", overwrite=True)  # none of its pictures is strange
+    check_copy(frames, copy, "mark.json", overwrite=True)  # none of its pictures is strange

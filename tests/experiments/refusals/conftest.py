@@ -5,6 +5,7 @@ import functools
 import importlib
 import io
 import json
+import pkgutil
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -238,7 +239,10 @@ def start(monkeypatch, capfd, read_once):
         with monkeypatch.context() as patch:
             for name in command.work:
                 own = name if name.startswith("experiments.") else f"{command.module}.{name}"
-                patch.setattr(own, ready)
+                # Not by the whole name: a test that runs a command anew leaves its package another
+                # module than the one imported here.
+                owner, _, attribute = own.rpartition(".")
+                patch.setattr(pkgutil.resolve_name(owner), attribute, ready)
             patch.setattr("warnings.formatwarning", warnings.formatwarning)  # put back afterwards
             try:
                 with contextlib.redirect_stdout(io.StringIO()):
