@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from convert_weights.conversion import LICENSE, convert_checkpoint
+from convert_weights.array_pickle import CheckpointError
+from convert_weights.convert import LICENSE, convert_checkpoint
 from convert_weights.self_check import check
 from eg3d_jax import checkpoint
 from eg3d_jax.errors import run
-from eg3d_jax.safe_pickle import CheckpointError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from convert_weights.array_pickle import CheckpointError, printable
 from convert_weights.pickle_reader import Record
 from convert_weights.storages import Tensor
 from eg3d_jax.cameras import FFHQ_FOCAL, SHAPENET_FOCAL
@@ -23,7 +24,6 @@ from eg3d_jax.config import (
     RenderConfig,
     SuperResolutionConfig,
 )
-from eg3d_jax.safe_pickle import CheckpointError, printable
 
 _SR_PREFIX = "SuperresolutionHybrid"
 _MISSING = object()

@@ -1,7 +1,7 @@
-"""EG3D's state dict and the Flax generator, tensor by tensor, in both directions.
+"""Tensors that training leaves in a generator and that nothing reads when a picture is made.
 
-One explicit table names every tensor, its place in the Flax generator and the order of its axes.
-Whatever is missing, unexpected or of another shape is an error that lists all of them.
+They are left out by name, and only those: a tensor that is not known may be part of a layer that is
+not known, and leaving it out would change the pictures.
 """
 
 from __future__ import annotations
@@ -15,14 +15,41 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from convert_weights.bookkeeping import split
+from convert_weights.array_pickle import CheckpointError, printable
 from convert_weights.configuration import config_from_pickle
 from convert_weights.layer_semantics import check_layers
 from convert_weights.pickle_reader import Record, state_tensors
 from convert_weights.storages import Tensor
 from eg3d_jax.config import GeneratorConfig
 from eg3d_jax.generator import TriPlaneGenerator
-from eg3d_jax.safe_pickle import CheckpointError, printable
+
+# EG3D's training loop registers this on the generator: the spread of each of the label's numbers.
+_LABEL_SPREAD = "dataset_label_std"
+# Counters of torch: models averaged by an AveragedModel, batches seen by a batch normalisation
+# (whose other tensors are not left out, as they do take part).
+_COUNTERS = ("n_averaged", "num_batches_tracked")
+
+
+def split(
+    tensors: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Separate a generator's tensors from what its training left beside them.
+
+    Args:
+      tensors: all tensors by their dotted names.
+
+    Returns:
+      The tensors that belong to layers, and those that are left out.
+    """
+    left_out = {name: tensor for name, tensor in tensors.items() if _is_bookkeeping(name, tensor)}
+    return {k: v for k, v in tensors.items() if k not in left_out}, left_out
+
+
+def _is_bookkeeping(name: str, tensor: Tensor) -> bool:
+    if name == _LABEL_SPREAD:
+        return len(tensor.shape) == 1
+    return name.rpartition(".")[2] in _COUNTERS and tensor.size == 1
+
 
 FILTER = np.outer([1, 3, 3, 1], [1, 3, 3, 1]).astype(np.float32) / 64
 _BUFFERS = ("noise_map", "w_avg")  # that training does not change by gradients

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from convert_weights.array_pickle import CheckpointError, printable
 from convert_weights.pickle_reader import Record
 from eg3d_jax.config import GeneratorConfig
-from eg3d_jax.safe_pickle import CheckpointError, printable
 from eg3d_jax.stylegan2 import MAPPING_LR_MUL
 
 

@@ -13,10 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from convert_weights.storages import TENSOR_GLOBALS, Tensor, resolve_element_type
-from convert_weights.torch_archives import read_archive, storage_from_bytes
-from eg3d_jax.file_kinds import SAFETENSORS, TORCH_ARCHIVE, recognize
-from eg3d_jax.safe_pickle import (
+from convert_weights.array_pickle import (
     ARRAY_GLOBALS,
     MAX_BYTES,
     CheckpointError,
@@ -27,6 +24,9 @@ from eg3d_jax.safe_pickle import (
     refused_global,
     update,
 )
+from convert_weights.file_kinds import SAFETENSORS, TORCH_ARCHIVE, recognize
+from convert_weights.storages import TENSOR_GLOBALS, Tensor, resolve_element_type
+from convert_weights.torch_archives import read_archive, storage_from_bytes
 
 _MAX_DEPTH, _MAX_NAME = 16, 256
 _GROUPS = ("_parameters", "_buffers", "_modules")

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from convert_weights.array_pickle import CheckpointError
 from eg3d_jax.generator import TriPlaneGenerator
-from eg3d_jax.safe_pickle import CheckpointError
 
 _SIDE = 32
 _FLAT = 1e-3  # standard deviation of an image in [-1, 1] that shows nothing

@@ -8,10 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from convert_weights.array_pickle import (
+    MAX_BYTES,
+    ArrayStub,
+    CheckpointError,
+    printable,
+    read_bytes,
+)
+from convert_weights.file_kinds import TORCH_ARCHIVE, recognize
 from convert_weights.storages import Tensor
 from convert_weights.torch_archives import read_archive
-from eg3d_jax.file_kinds import TORCH_ARCHIVE, recognize
-from eg3d_jax.safe_pickle import MAX_BYTES, ArrayStub, CheckpointError, printable, read_bytes
 
 # What wrappers (data-parallel, averaging, compiled) put before every name, and a counter of theirs.
 _PREFIXES = ("module.", "_orig_mod.")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from eg3d_jax.safe_pickle import ARRAY_GLOBALS, MAX_BYTES, CheckpointError, Global
+from convert_weights.array_pickle import ARRAY_GLOBALS, MAX_BYTES, CheckpointError, Global
 
 _ELEMENT_TYPES = {
     "FloatStorage": "f4",

@@ -12,6 +12,8 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
+from convert_weights.array_pickle import ARRAY_GLOBALS, CheckpointError, loads, loads_all, printable
+from convert_weights.file_kinds import ZIP_DAMAGE
 from convert_weights.storages import (
     TENSOR_GLOBALS,
     ElementType,
@@ -19,8 +21,6 @@ from convert_weights.storages import (
     resolve_element_type,
     storage_header,
 )
-from eg3d_jax.file_kinds import ZIP_DAMAGE
-from eg3d_jax.safe_pickle import ARRAY_GLOBALS, CheckpointError, loads, loads_all, printable
 
 MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001

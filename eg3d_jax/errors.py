@@ -226,3 +226,13 @@ def _first_line(error: BaseException) -> str:
 def _one_line(message: Warning | str, *_: object, **__: object) -> str:
     """A warning without the place in the code, which is not its user's."""
     return f"warning: {message}\n"
+
+
+__all__ = [
+    "DiskFullError",
+    "InputError",
+    "explained",
+    "is_disk_full",
+    "is_out_of_memory",
+    "run",
+]

@@ -6,6 +6,7 @@ pytree: pass it through plain `jax.jit`, `jax.grad` and `jax.vmap`.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import get_args
 
@@ -231,3 +232,30 @@ class TriPlaneGenerator(nnx.Module):
             return self.superresolve(self.render(planes, camera, rays_at_once=rays_at_once), ws)
 
         return jax.lax.map(one, cameras, batch_size=views_at_once or len(cameras))
+
+
+def ray_range(generator: TriPlaneGenerator) -> tuple[float, float] | None:
+    """Distances between which the generator samples rays, or None if it takes them from its box."""
+    render = generator.config.render
+    if render.ray_start is None or render.ray_end is None:
+        return None
+    return render.ray_start, render.ray_end
+
+
+def with_finer_rays(generator: TriPlaneGenerator, factor: int) -> TriPlaneGenerator:
+    """The generator with `factor` times as many samples along each ray, both passes."""
+    render = generator.config.render
+    finer = dataclasses.replace(
+        render,
+        coarse_samples=factor * render.coarse_samples,
+        fine_samples=factor * render.fine_samples,
+    )
+    copy = nnx.merge(*nnx.split(generator))
+    copy.config = dataclasses.replace(generator.config, render=finer)
+    return copy
+
+
+@jax.jit
+def planes_of(generator: TriPlaneGenerator, ws: Array) -> Array:
+    """Feature planes of a latent [L, D]."""
+    return generator.tri_planes(ws)

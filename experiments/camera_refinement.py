@@ -17,19 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from eg3d_jax.cameras import Cameras
-from eg3d_jax.generator import TriPlaneGenerator
-from experiments.errors import InputError
-from experiments.frames_io import Frames, read_images
-from experiments.programs import chunk_steps
+from eg3d_jax.errors import InputError
+from eg3d_jax.generator import TriPlaneGenerator, planes_of
 from experiments.progress import Progress
-from experiments.volumes import planes_of
-from inversion.alignment import align
-from inversion.camera_motion import CameraMotion, moved, rigid_between, still
-from inversion.config import StageConfig
-from inversion.features.lpips import Lpips
-from inversion.latents import WStatistics
-from inversion.objectives import Terms
-from inversion.poses import (
+from inversion.camera_refinement.alignment import align
+from inversion.camera_refinement.joint import (
     PoseConfig,
     PoseTargets,
     advance_joint,
@@ -38,8 +30,15 @@ from inversion.poses import (
     start_joint,
     start_latent,
 )
-from inversion.state import StageState
-from inversion.steadiness import steadied
+from inversion.camera_refinement.motion import CameraMotion, moved, rigid_between, still
+from inversion.camera_refinement.smoothing import steadied
+from inversion.config import StageConfig
+from inversion.features.lpips import Lpips
+from inversion.fitting.adam import StageState
+from inversion.fitting.programs import chunk_steps
+from inversion.frames.folder import Frames, read_images
+from inversion.latents import WStatistics
+from inversion.objectives import Terms
 from inversion.views import Views
 
 LEAST_SIDE = 32  # pixels, below which LPIPS cannot see

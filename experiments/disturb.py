@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import jax.numpy as jnp
 import numpy as np
 import tyro
 
 from eg3d_jax.cameras import Cameras
-from experiments.copied_frames import check_copy, copy_frames
-from experiments.disk import write_json
-from experiments.errors import InputError, run
-from experiments.frames_io import load_frames
-from experiments.seeds import check_seed
-from inversion.camera_motion import CameraMotion, CameraSpread, moved
+from eg3d_jax.errors import InputError
+from experiments import command
+from experiments.command import check_seed
+from experiments.refine_cameras import check_copy, copy_frames
+from inversion.camera_refinement.motion import CameraMotion, CameraSpread, moved
+from inversion.files import write_json
+from inversion.frames.folder import load_frames
 
 MARK = "disturbance.json"
 
@@ -74,5 +76,10 @@ def disturbed(cameras: Cameras, degrees: float, percent: float, seed: int) -> Ca
     return moved(cameras, CameraMotion(rigid=rigid, focal=jnp.zeros(())), spread)
 
 
+def start(prog: str | None = None) -> NoReturn:
+    """Run the command; see `command.start`."""
+    command.start(main, Args, name="experiments.disturb", prog=prog, cached=False)
+
+
 if __name__ == "__main__":
-    run(main, lambda: tyro.cli(Args))
+    start()

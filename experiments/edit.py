@@ -11,31 +11,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
-import tyro
 
 from eg3d_jax.cameras import Cameras, yaw_pitch_camera
-from experiments import compilation_cache
-from experiments.batches import render_views
-from experiments.directions import (
+from eg3d_jax.errors import InputError
+from experiments import command
+from experiments.media.pictures import grid, save_png, to_uint8
+from experiments.progress import Progress
+from experiments.runs.output_folder import OutputFolder
+from experiments.runs.settings import versions
+from experiments.subjects import HeadArgs, Subjects
+from inversion.direction_files import (
     generator_directions,
     label_of,
     load_directions,
     number_of,
     save_directions,
 )
-from experiments.disk import write_json
-from experiments.errors import InputError, run
-from experiments.output_folder import OutputFolder
-from experiments.pictures import grid, save_png, to_uint8
-from experiments.progress import Progress
-from experiments.results import save_result
-from experiments.subjects import HeadArgs, Subjects
-from experiments.versions import versions
-from experiments.wording import degrees
 from inversion.editing import Directions, shift
+from inversion.files import write_json
 from inversion.latents import Latents
+from inversion.result import render_views, save_result
+from inversion.wording import degrees
 
 _MARK = "edit.json"
 _FILES = ("direction_*.png", "directions.npz", "result/latents.npz", "result/generator")
@@ -176,6 +175,10 @@ def write_numbers(path: Path, args: Args, subjects: Subjects, directions: Direct
     write_json(path, content)
 
 
+def start(prog: str | None = None) -> NoReturn:
+    """Run the command; see `command.start`."""
+    command.start(main, Args, name="experiments.edit", prog=prog)
+
+
 if __name__ == "__main__":
-    compilation_cache.enable()
-    run(main, lambda: tyro.cli(Args))
+    start()

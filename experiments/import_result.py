@@ -8,22 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
-from convert_weights.conversion import LICENSE
+from convert_weights.convert import LICENSE, convert_pickle
 from convert_weights.pickle_reader import sha256
 from eg3d_jax.cameras import azimuth, from_label
 from eg3d_jax.config import GeneratorConfig
-from experiments import compilation_cache, errors
-from experiments.camera_checks import nearest_cameras
-from experiments.generators import convert_pickle
-from experiments.latent_files import read_latents
-from experiments.results import save_result
-from experiments.runs import RunFolder
+from experiments import command
+from experiments.runs.folder import RunFolder
+from inversion.array_files import read_latents
+from inversion.frames.camera_checks import nearest_cameras
 from inversion.latents import Latents
+from inversion.result import save_result
 from inversion.views import continuous_azimuths
 
 _FRONTAL = np.pi / 2
@@ -96,6 +95,10 @@ def sort_latents(w_plus: np.ndarray, labels: np.ndarray) -> tuple[Latents, np.nd
     return latents, labels[order] if len(labels) == len(w_plus) else labels
 
 
+def start(prog: str | None = None) -> NoReturn:
+    """Run the command; see `command.start`."""
+    command.start(main, Args, name="experiments.import_result", prog=prog)
+
+
 if __name__ == "__main__":
-    compilation_cache.enable()
-    errors.run(main, lambda: tyro.cli(Args))
+    start()

@@ -10,19 +10,25 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
-import tyro
-
-from experiments import compilation_cache
-from experiments.disk import write_json
-from experiments.errors import InputError, run
-from experiments.output_folder import OutputFolder
+from eg3d_jax.errors import InputError
+from experiments import command
+from experiments.media.meshes import (
+    FORMATS,
+    check_libraries,
+    density_grid,
+    field_of,
+    iso_surface,
+    paint,
+    write_mesh,
+    write_mrc,
+)
 from experiments.progress import Progress
+from experiments.runs.output_folder import OutputFolder
+from experiments.runs.settings import versions
 from experiments.subjects import HeadArgs, Subjects
-from experiments.surfaces import FORMATS, check_libraries, iso_surface, paint, write_mesh
-from experiments.versions import versions
-from experiments.volumes import density_grid, field_of, write_mrc
+from inversion.files import write_json
 from inversion.latents import latents_at
 
 _MARK, _FILES = "mesh.json", (*(f"mesh.{kind}" for kind in FORMATS), "density.mrc")
@@ -111,6 +117,10 @@ def write_numbers(path: Path, args: Args, subjects: Subjects, mesh: Any) -> None
     write_json(path, content)
 
 
+def start(prog: str | None = None) -> NoReturn:
+    """Run the command; see `command.start`."""
+    command.start(main, Args, name="experiments.mesh", prog=prog)
+
+
 if __name__ == "__main__":
-    compilation_cache.enable()
-    run(main, lambda: tyro.cli(Args))
+    start()

@@ -11,38 +11,87 @@ labels given; of a video, what shakes from frame to frame is taken out.
 from __future__ import annotations
 
 import dataclasses
+import glob
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import jax.numpy as jnp
 import numpy as np
 import tyro
 
 from eg3d_jax.cameras import Cameras, from_label
+from eg3d_jax.errors import InputError
 from eg3d_jax.folders import check_file_writable
-from eg3d_jax.generator import TriPlaneGenerator
-from experiments import compilation_cache
-from experiments.batches import render_views
-from experiments.camera_checks import check_cameras
-from experiments.camera_files import read_labels
+from eg3d_jax.generator import TriPlaneGenerator, ray_range
+from experiments import command
 from experiments.camera_refinement import LEAST_SIDE, Refined, refine
-from experiments.copied_frames import check_copy, copy_frames
-from experiments.disk import write_json
-from experiments.errors import InputError, run
-from experiments.frames_io import Frames, load_frames, read_image
-from experiments.generators import EMBEDDED, load_generator, mean_latent, ray_range
-from experiments.inversion_args import DEMO
-from experiments.labels import LABELS_FILE
-from experiments.networks import load_networks
-from experiments.option_limits import check_limits
-from experiments.pictures import grid, save_png, to_uint8
+from experiments.command import check_limits, check_seed
+from experiments.media.pictures import grid, save_png, to_uint8
 from experiments.progress import Progress
-from experiments.seeds import check_seed
-from inversion.camera_motion import CameraSpread, pose_errors
-from inversion.latents import repeat_latents
-from inversion.poses import PoseConfig
+from experiments.runs.output_folder import OutputFolder
+from experiments.subjects import DEMO, EMBEDDED, load_generator
+from inversion.camera_refinement.joint import PoseConfig
+from inversion.camera_refinement.motion import CameraSpread, pose_errors
+from inversion.features.networks import load_networks
+from inversion.files import write_json
+from inversion.frames.camera_checks import check_cameras
+from inversion.frames.camera_files import read_labels
+from inversion.frames.folder import SUFFIXES, Frames, load_frames, read_image
+from inversion.frames.labels import LABELS_FILE, plain_name, write_labels
+from inversion.latents import mean_latent, repeat_latents
+from inversion.result import render_views
 from inversion.views import select_evenly
+
+# What may lie beside the frames and stays true of them.
+_BESIDE = ("depth.npz", "mask.npz", "parameters.npz")
+
+
+def check_copy(frames: Frames, folder: Path, mark: str, *, overwrite: bool) -> OutputFolder:
+    """Refuse a folder into which frames must not be copied; nothing is changed.
+
+    Args:
+      frames: to be copied.
+      folder: new, empty, or with an earlier copy of the same frames.
+      mark: the command's, see `OutputFolder`.
+      overwrite: whether an earlier copy may be replaced.
+
+    Raises:
+      InputError: if the folder is the frames' own, or holds other pictures or what may not be
+        replaced.
+    """
+    if folder.exists() and folder.samefile(frames.folder):
+        raise InputError(f"{folder} is the folder of the frames; choose another --output")
+    found = (path.relative_to(folder) for path in folder.rglob("*")
+             if path.suffix.lower() in SUFFIXES and path.is_file())  # fmt: skip
+    strange = [path for path in found if plain_name(path.as_posix()) not in frames.names
+               and not any(part.startswith(".") for part in path.parts)]  # fmt: skip
+    if strange:
+        raise InputError(
+            f"{folder / strange[0]} is none of the frames copied; choose another --output"
+        )
+    written = (LABELS_FILE, *_BESIDE, *map(glob.escape, frames.names))
+    return OutputFolder(folder, mark, written, overwrite=overwrite)
+
+
+def copy_frames(frames: Frames, folder: Path, cameras: Cameras) -> None:
+    """Copy the images of a folder of frames, and what is known of them, with labels of these.
+
+    Args:
+      frames: to be copied; each copy lies where its label says.
+      folder: empty.
+      cameras: [T], of their labels there.
+    """
+    files = dict(zip(frames.names, frames.paths, strict=True))
+    files |= {name: path for name in _BESIDE if (path := frames.folder / name).exists()}
+    for name, source in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    write_labels(folder, frames.names, cameras)
+
 
 MARK = "refinement.json"
 _ROWS = 5
@@ -236,6 +285,10 @@ def picture(generator: TriPlaneGenerator, frames: Frames, refined: Refined) -> n
     )
 
 
+def start(prog: str | None = None) -> NoReturn:
+    """Run the command; see `command.start`."""
+    command.start(main, Args, name="experiments.refine_cameras", prog=prog)
+
+
 if __name__ == "__main__":
-    compilation_cache.enable()
-    run(main, lambda: tyro.cli(Args))
+    start()

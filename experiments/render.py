@@ -2,41 +2,90 @@
 
 `python -m experiments.render` swings round what `python -m experiments.invert` found in runs/demo.
 `python -m experiments.render runs/video --path frames --frames video` shows it beside its target;
-`--path FILE` follows the cameras of a file (`experiments/camera_files.py` tells of which form);
+`--path FILE` follows the cameras of a file (of which form: `inversion/frames/camera_files.py`);
 `python -m experiments.render --generator embedded --seeds 0 1 2 --path walk` needs no run.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from jax.typing import ArrayLike
 
-from eg3d_jax.cameras import Cameras
-from eg3d_jax.generator import Renders
-from experiments import compilation_cache
-from experiments.batches import joined, render_batches, render_each_in_batches
-from experiments.camera_files import read_camera_path
-from experiments.disk import write_json
-from experiments.errors import InputError, run
-from experiments.films import Show, pictures
-from experiments.flicker import STEP_DEGREES, measure_flicker
-from experiments.frames_io import Frames, load_frames
-from experiments.generators import ray_range, with_finer_rays
-from experiments.output_folder import OutputFolder
-from experiments.pictures import save_png, to_uint8
+from eg3d_jax.cameras import Cameras, yaw_pitch_camera
+from eg3d_jax.errors import InputError
+from eg3d_jax.generator import Renders, TriPlaneGenerator, ray_range, with_finer_rays
+from experiments import command
+from experiments.media.camera_paths import closed_walk
+from experiments.media.films import Show, pictures
+from experiments.media.pictures import save_png, to_uint8
+from experiments.media.video import turntable, write_mp4
 from experiments.progress import Progress
+from experiments.runs.output_folder import OutputFolder
+from experiments.runs.settings import versions
 from experiments.subjects import Subjects, load_subjects
-from experiments.versions import versions
-from experiments.video import turntable, write_mp4
-from experiments.walks import closed_walk
+from inversion.files import write_json
+from inversion.frames.camera_files import read_camera_path
+from inversion.frames.folder import Frames, load_frames
+from inversion.latents import Latents
+from inversion.result import BATCH, joined, render_batches, render_each_in_batches, render_views
+
+STEP_DEGREES = 0.2
+
+
+def flicker(frames: ArrayLike) -> float:
+    """Mean absolute second difference of consecutive frames over their mean absolute difference.
+
+    With frames a, b, c in a row: mean |a - 2 b + c| / mean |b - a|, divided by sqrt(3), its value
+    for independent normal noise. So 0 is a picture in which every pixel changes evenly, 1 one in
+    which all that changes is new noise, and 2 / sqrt(3) one that jumps back and forth. It tells of
+    flicker if the path is slow, at most about a pixel a frame.
+
+    Args:
+      frames: [T, ...] at least 3, any unit.
+
+    Returns:
+      The ratio; 0 if nothing changes.
+    """
+    frames = np.asarray(frames, np.float64)
+    if len(frames) < 3:
+        raise ValueError(f"flicker needs 3 frames or more, not {len(frames)}")
+    bend = np.abs(frames[:-2] - 2 * frames[1:-1] + frames[2:]).mean()
+    motion = np.abs(np.diff(frames, axis=0)).mean()
+    return float(bend / (math.sqrt(3) * motion)) if motion else 0.0
+
+
+def slow_swing(radius: float, focal: float) -> Cameras:
+    """A batch of level cameras `STEP_DEGREES` apart, the middle of them frontal."""
+    yaw = np.radians(STEP_DEGREES) * (np.arange(BATCH) - (BATCH - 1) / 2)
+    return yaw_pitch_camera(yaw.astype(np.float32), 0.0, radius=radius, focal=focal)
+
+
+def measure_flicker(generator: TriPlaneGenerator, latents: Latents) -> dict[str, float]:
+    """Flicker of a head on `slow_swing`, the same whatever path is rendered; deterministic.
+
+    Returns:
+      `image`; `raw`, before super-resolution; `depth` of what is solid in all frames; and
+      `image_motion`, the mean absolute change of the image from one frame to the next in grey
+      levels of 255.
+    """
+    config = generator.config
+    out = render_views(generator, latents, slow_swing(config.camera_radius, config.focal))
+    motion = float(np.abs(np.diff(out.image, axis=0)).mean() * 127.5)
+    # Elsewhere depth is hidden, and the quotient of two numbers near zero.
+    solid = np.all(out.opacity > 0.5, axis=0)
+    seen = {"image": out.image, "raw": out.raw, "depth": out.depth[:, solid]}
+    return {**{name: flicker(frames) for name, frames in seen.items()}, "image_motion": motion}
+
 
 _MARK, _FILES = "render.json", ("video.mp4", "frames/*.png")
 _MAX_PITCH = 85.0
@@ -245,6 +294,10 @@ def write_numbers(
     write_json(path, content)
 
 
+def start(prog: str | None = None) -> NoReturn:
+    """Run the command; see `command.start`."""
+    command.start(main, Args, name="experiments.render", prog=prog)
+
+
 if __name__ == "__main__":
-    compilation_cache.enable()
-    run(main, lambda: tyro.cli(Args))
+    start()

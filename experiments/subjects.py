@@ -1,4 +1,4 @@
-"""The heads that a command renders or meshes: a run's, or those that a generator makes of seeds."""
+"""Generators as the commands load them, and what they need to know of one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,25 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from eg3d_jax import checkpoint
+from eg3d_jax.errors import InputError
 from eg3d_jax.generator import TriPlaneGenerator
-from experiments.errors import InputError
-from experiments.generators import load_generator
-from experiments.results import load_result
-from experiments.seeds import check_seed
+from experiments.command import check_seed
 from inversion.latents import Latents, repeat_latents
+from inversion.result import load_result
+
+# What the commands call the generator that comes along, in place of a folder.
+EMBEDDED = Path("embedded")
+_HEADS = Path(checkpoint.__file__).parent / "pretrained" / "heads128"
+
+
+def load_generator(folder: Path) -> tuple[TriPlaneGenerator, dict]:
+    """A checkpoint folder's generator and metadata; those that come along for `EMBEDDED`."""
+    try:
+        return checkpoint.load(_HEADS if folder == EMBEDDED else folder)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
 
 DEMO_RUN = Path("runs/demo")
 
@@ -131,3 +144,6 @@ def _of_generator(folder: Path, seeds: Sequence[int], truncation: float) -> Subj
         metadata=metadata,
         home=Path("runs") / folder.resolve().name,
     )
+
+
+DEMO = Path(__file__).parent / "demo" / "demo_a"

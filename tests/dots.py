@@ -8,8 +8,8 @@ import numpy as np
 from flax import nnx
 
 from eg3d_jax.cameras import yaw_pitch_camera
-from inversion.camera_motion import CameraMotion, CameraSpread
-from inversion.poses import PoseConfig, pose_targets
+from inversion.camera_refinement.joint import PoseConfig, pose_targets
+from inversion.camera_refinement.motion import CameraMotion, CameraSpread
 from inversion.views import Views
 
 SIDE = 24

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from experiments.inversion_plan import prepare
-from experiments.outcomes import Outcome, Outcomes
-from experiments.runs import RunFolder
+from experiments.invert.plan import prepare
+from experiments.invert.summary_page import Outcome, Outcomes
+from experiments.runs.folder import RunFolder
 
 
 class Ready(Exception):

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
-from experiments import outputs
+from experiments.invert import outputs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

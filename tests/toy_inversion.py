@@ -15,18 +15,17 @@ from one_number import Brightness
 
 from eg3d_jax.cameras import yaw_pitch_camera
 from eg3d_jax.layers import Buffer
-from experiments.event_log import EventLog
-from experiments.fingerprints import entries
-from experiments.fitting import TERMS, Fit, Fitter, Job, steps_done
-from experiments.methods import choose_methods
-from experiments.processes import join_processes
-from experiments.programs import Programs
+from experiments.invert.fitting import TERMS, Fit, Fitter, Job, steps_done
+from experiments.invert.processes import join_processes
+from experiments.invert.stage_runner import StageRunner
 from experiments.progress import Progress
-from experiments.stage_runner import StageRunner
+from experiments.runs.log import EventLog
 from inversion.config import InversionConfig, LossWeights, StageConfig
+from inversion.files import entries
+from inversion.fitting.programs import Programs, video_mesh
 from inversion.latents import WStatistics
+from inversion.methods import choose_methods
 from inversion.objectives import FeatureNetworks
-from inversion.videos import video_mesh
 from inversion.views import Views
 
 STEPS, SAVE_STEPS, STAGES = 24, 4, 4

@@ -56,7 +56,7 @@ def finish(process: subprocess.Popen, status: int = 0) -> str:
 def arrays(run: Path) -> dict[str, np.ndarray]:
     """All numbers of a run's result: latents and tuned generator."""
     from eg3d_jax import checkpoint
-    from experiments.fingerprints import entries
+    from inversion.files import entries
 
     generator, _ = checkpoint.load(run / "result" / "generator")
     with np.load(run / "result" / "latents.npz") as file:

@@ -11,15 +11,15 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import jax
-import tyro
 
 from eg3d_jax.folders import check_file_writable
 from eg3d_jax.generator import TriPlaneGenerator
-from experiments.benchmark.__main__ import make_generator
+from experiments import command
 from experiments.benchmark.cases import Case, make_cases, sampler_case
+from experiments.benchmark.main import make_generator
 from experiments.benchmark.measuring import Ceilings, Measurement, Pace, measure, measure_ceilings
 from experiments.benchmark.memory_table import memory_table
 from experiments.benchmark.precision import end_results, errors
@@ -34,16 +34,15 @@ from experiments.benchmark.promises import (
     sampler_share,
 )
 from experiments.benchmark.schedules import run_schedule, videos_speedup
-from experiments.disk import write_json
-from experiments.errors import run
-from experiments.networks import load_networks
-from experiments.option_limits import check_limits
+from experiments.command import check_limits
 from experiments.progress import Progress
-from experiments.tables import markdown
-from experiments.versions import versions
-from experiments.wording import beside
+from experiments.report.tables import markdown
+from experiments.runs.settings import versions
 from inversion.config import InversionConfig
+from inversion.features.networks import load_networks
+from inversion.files import write_json
 from inversion.objectives import FeatureNetworks
+from inversion.wording import beside
 
 Part = Literal["speed", "steps", "table", "quality", "schedule"]
 _ON_CPU: tuple[Part, ...] = ("speed", "steps", "table")
@@ -196,5 +195,10 @@ def write(path: Path, found: Findings, ceilings: Ceilings) -> None:
     write_json(path, content)
 
 
+def start(prog: str | None = None) -> NoReturn:
+    """Run the command; see `command.start`."""
+    command.start(main, Args, name="experiments.benchmark.bars", prog=prog, cached=False)
+
+
 if __name__ == "__main__":
-    run(main, lambda: tyro.cli(Args))
+    start()

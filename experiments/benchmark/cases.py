@@ -16,9 +16,9 @@ from eg3d_jax.generator import Renders, TriPlaneGenerator
 from eg3d_jax.rendering import RenderedRays
 from eg3d_jax.tri_planes import sample_tri_planes
 from inversion.config import InversionConfig
+from inversion.fitting.steps import advance_latent, advance_tuning, start_latent, start_tuning
 from inversion.latents import WStatistics
 from inversion.objectives import FeatureNetworks, Targets
-from inversion.optimize import advance_latent, advance_tuning, start_latent, start_tuning
 
 SAMPLER = "sampler's backward pass"
 

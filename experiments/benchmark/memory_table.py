@@ -10,7 +10,7 @@ import jax
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.benchmark.cases import step_cases
 from experiments.benchmark.measuring import peak_bytes
-from experiments.tables import markdown
+from experiments.report.tables import markdown
 from inversion.config import InversionConfig
 from inversion.objectives import FeatureNetworks
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from eg3d_jax.cameras import yaw_pitch_camera
 from eg3d_jax.generator import TriPlaneGenerator
-from experiments import invert
+from experiments.invert import main as invert
 from experiments.progress import Progress
 
 # Of `jax.default_matmul_precision`; on a CPU all are float32.

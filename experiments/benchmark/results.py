@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.table import Table
 
+from eg3d_jax.errors import InputError
 from experiments.benchmark.measuring import Ceilings, Measurement
-from experiments.errors import InputError
 
 _FORMAT = "eg3d_jax benchmark 1"
 

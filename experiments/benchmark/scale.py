@@ -14,14 +14,15 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import tyro
 
+from eg3d_jax.errors import InputError
+from experiments import command
 from experiments.benchmark.promises import VIEWS
-from experiments.errors import InputError, run
-from experiments.option_limits import check_limits
-from experiments.tables import markdown
+from experiments.command import check_limits
+from experiments.report.tables import markdown
 
 _STAGES = ("latent", "tuning")
 
@@ -168,5 +169,10 @@ def _clock(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def start(prog: str | None = None) -> NoReturn:
+    """Run the command; see `command.start`."""
+    command.start(main, Args, name="experiments.benchmark.scale", prog=prog, cached=False)
+
+
 if __name__ == "__main__":
-    run(main, lambda: tyro.cli(Args))
+    start()

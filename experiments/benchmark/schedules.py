@@ -9,8 +9,8 @@ from pathlib import Path
 import jax
 
 from eg3d_jax.generator import TriPlaneGenerator
-from experiments import invert
 from experiments.benchmark.cases import Case, step_cases
+from experiments.invert import main as invert
 from inversion.config import InversionConfig
 from inversion.objectives import FeatureNetworks
 

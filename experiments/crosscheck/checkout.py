@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from eg3d_jax.errors import InputError
 from experiments.crosscheck import torch_side
 from experiments.crosscheck.comparison import Side
 from experiments.crosscheck.inputs import Arrays
-from experiments.errors import InputError
 
 _TAIL = 4  # last lines of a failed process that are shown
 _FIND = "import importlib.util as u, sys; sys.exit(3 * any(u.find_spec(n) is None for n in {}))"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.errors import InputError
-from experiments.wording import beside
+from eg3d_jax.errors import InputError
+from inversion.wording import beside
 
 
 @dataclass(frozen=True, kw_only=True)

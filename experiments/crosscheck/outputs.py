@@ -11,8 +11,8 @@ from einops import rearrange
 from rich.table import Table
 
 from experiments.crosscheck.comparison import Difference, Side, Tolerances, verdict
-from experiments.pictures import colour_depth, grid, to_uint8
-from experiments.wording import beside
+from experiments.media.pictures import colour_depth, grid, to_uint8
+from inversion.wording import beside
 
 _ROWS = 6
 _COLUMNS = ("theirs", "ours", "difference", "their depth", "our depth")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.errors import InputError
+from eg3d_jax.errors import InputError
 
 GENDERS = (0.0, 1.0)  # anchors of anny's piecewise linear interpolation, 0 male
 AGES = (1 / 3, 2 / 3, 1.0)  # child, young, old

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import tyro
 
 from eg3d_jax.cameras import yaw_pitch_camera
+from eg3d_jax.errors import InputError
 from eg3d_jax.folders import check_file_writable
-from experiments.errors import InputError, run
+from experiments import command
+from experiments.command import MAX_SEED, check_limits
 from experiments.heads.anatomy import sample_latents
 from experiments.heads.heads import HeadMaker
 from experiments.heads.scene import render
-from experiments.option_limits import check_limits
-from experiments.pictures import save_png, tiled
-from experiments.seeds import MAX_SEED
+from experiments.media.pictures import save_png, tiled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,5 +67,10 @@ def main(args: Args) -> None:
     print(f"{args.heads} heads x {args.yaws} yaws in {args.path}")
 
 
+def start(prog: str | None = None) -> NoReturn:
+    """Run the command; see `command.start`."""
+    command.start(main, Args, name="experiments.heads.contact_sheet", prog=prog, cached=False)
+
+
 if __name__ == "__main__":
-    run(main, lambda: tyro.cli(Args))
+    start()

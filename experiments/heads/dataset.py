@@ -25,20 +25,20 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
-import tyro
 
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
+from eg3d_jax.errors import InputError
 from eg3d_jax.folders import check_writable
-from experiments.disk import save_arrays
-from experiments.errors import InputError, run
+from experiments import command
+from experiments.command import MAX_SEED, check_limits
 from experiments.heads.anatomy import sample_latents
 from experiments.heads.heads import HeadMaker
 from experiments.heads.scene import Scene, render, render_depth, shrink
 from experiments.heads.training_data import HELD_OUT
-from experiments.option_limits import check_limits
-from experiments.seeds import MAX_SEED
+from inversion.files import save_arrays
 
 MAX_YAW, MAX_PITCH = np.radians(85.0), np.radians(25.0)
 HELD_OUT_YAWS = np.radians(np.linspace(-75.0, 75.0, 9))
@@ -171,5 +171,10 @@ def render_head(scene: Scene, poses, lens, large_views: int) -> dict[str, np.nda
     }
 
 
+def start(prog: str | None = None) -> NoReturn:
+    """Run the command; see `command.start`."""
+    command.start(main, Args, name="experiments.heads.dataset", prog=prog, cached=False)
+
+
 if __name__ == "__main__":
-    run(main, lambda: tyro.cli(Args))
+    start()

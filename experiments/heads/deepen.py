@@ -10,23 +10,23 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
 import optax
-import tyro
 from flax import nnx
 from jax import Array
 
 from eg3d_jax import checkpoint
+from eg3d_jax.errors import InputError
 from eg3d_jax.generator import TriPlaneGenerator
 from eg3d_jax.stylegan2 import MappingNetwork
-from experiments.errors import InputError, run
-from experiments.generators import load_generator
+from experiments import command
+from experiments.command import MAX_SEED, check_limits
 from experiments.heads.optimizers import make_optimizer
 from experiments.heads.pretrain import export
-from experiments.option_limits import check_limits
-from experiments.seeds import MAX_SEED
+from experiments.subjects import load_generator
 
 _LATENTS = 1024  # a step
 _RATE = 1e-2
@@ -103,5 +103,10 @@ def deepen(
     return nnx.merge(graph, mapping, rest), float(jax.jit(missed)(mapping, key_test))
 
 
+def start(prog: str | None = None) -> NoReturn:
+    """Run the command; see `command.start`."""
+    command.start(main, Args, name="experiments.heads.deepen", prog=prog, cached=False)
+
+
 if __name__ == "__main__":
-    run(main, lambda: tyro.cli(Args))
+    start()

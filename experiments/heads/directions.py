@@ -20,17 +20,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 import numpy as np
-import tyro
 
+from eg3d_jax.errors import InputError
 from eg3d_jax.folders import check_file_writable
 from eg3d_jax.generator import TriPlaneGenerator
-from experiments import compilation_cache
-from experiments.directions import save_directions
-from experiments.errors import InputError, run
-from experiments.generators import EMBEDDED, frontal_mapping
+from experiments import command
+from experiments.command import check_limits, check_seed
 from experiments.heads.anatomy import (
     APPEARANCE,
     EXPRESSION,
@@ -41,9 +40,10 @@ from experiments.heads.anatomy import (
     sample_latents,
 )
 from experiments.heads.network import check_heads, load_head_generator
-from experiments.option_limits import check_limits
-from experiments.seeds import check_seed
+from experiments.subjects import EMBEDDED
+from inversion.direction_files import save_directions
 from inversion.editing import Directions, parameter_directions
+from inversion.latents import frontal_mapping
 
 _BATCH = 10_000
 # Expression first: the viewer has controls for the first few.
@@ -109,6 +109,10 @@ def _samples(
         yield z[:, ORDER], np.asarray(mapped(z))
 
 
+def start(prog: str | None = None) -> NoReturn:
+    """Run the command; see `command.start`."""
+    command.start(main, Args, name="experiments.heads.directions", prog=prog)
+
+
 if __name__ == "__main__":
-    compilation_cache.enable()
-    run(main, lambda: tyro.cli(Args))
+    start()

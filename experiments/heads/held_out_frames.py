@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
-import tyro
 
 from eg3d_jax.cameras import from_label
+from eg3d_jax.errors import InputError
 from eg3d_jax.folders import check_writable
-from experiments.errors import InputError, run
+from experiments import command
 from experiments.heads.scene import Pictures
 from experiments.heads.sequences import refuse_other_frames, save
 from experiments.heads.training_data import HELD_OUT, read_heads
@@ -61,5 +62,10 @@ def main(args: Args) -> None:
     print(f"{args.folder}: {args.heads} heads of {views} frames")
 
 
+def start(prog: str | None = None) -> NoReturn:
+    """Run the command; see `command.start`."""
+    command.start(main, Args, name="experiments.heads.held_out_frames", prog=prog, cached=False)
+
+
 if __name__ == "__main__":
-    run(main, lambda: tyro.cli(Args))
+    start()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from eg3d_jax.config import FIXED_AXES, GeneratorConfig, RenderConfig, SuperResolutionConfig
+from eg3d_jax.errors import InputError
 from eg3d_jax.generator import TriPlaneGenerator
-from experiments.errors import InputError
-from experiments.generators import load_generator
 from experiments.heads.anatomy import Z_DIM
+from experiments.subjects import load_generator
 
 
 def load_head_generator(

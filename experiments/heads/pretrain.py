@@ -15,22 +15,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from flax import nnx
 
 from eg3d_jax import checkpoint
 from eg3d_jax.folders import check_writable
 from eg3d_jax.generator import TriPlaneGenerator
-from experiments import states
-from experiments.disk import write_json
-from experiments.errors import run
-from experiments.event_log import EventLog
+from experiments import command
+from experiments.command import MAX_SEED, check_limits
 from experiments.heads.anatomy import Z_DIM
 from experiments.heads.latent_scale import with_unit_latents
 from experiments.heads.network import embedded_config, load_head_generator
@@ -44,10 +41,11 @@ from experiments.heads.training_data import (
     draw_rays,
     read_heads,
 )
-from experiments.option_limits import check_limits
-from experiments.pictures import save_png
-from experiments.seeds import MAX_SEED
+from experiments.media.pictures import save_png
+from experiments.runs.log import EventLog
 from inversion.features.lpips import load_lpips
+from inversion.files import write_json
+from inversion.fitting import states
 
 SETTINGS_FILE = "settings.json"
 _STAGE = "training"  # in the log
@@ -245,5 +243,10 @@ def export(graph, trained: nnx.State, folder: Path) -> None:
     )
 
 
+def start(prog: str | None = None) -> NoReturn:
+    """Run the command; see `command.start`."""
+    command.start(main, Args, name="experiments.heads.pretrain", prog=prog, cached=False)
+
+
 if __name__ == "__main__":
-    run(main, lambda: tyro.cli(Args))
+    start()

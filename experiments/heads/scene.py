@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from einops import rearrange
 
-from experiments.errors import InputError
+from eg3d_jax.errors import InputError
 
 HALF_SIDE = 0.5  # the mesh is cut at the box [-0.5, 0.5]^3
 

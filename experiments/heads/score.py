@@ -11,26 +11,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from jax import Array
 
 from eg3d_jax.cameras import Cameras, from_label
 from eg3d_jax.folders import check_writable
 from eg3d_jax.generator import Renders, TriPlaneGenerator
-from experiments import compilation_cache
-from experiments.disk import write_json
-from experiments.errors import run
-from experiments.frame_scores import shrink_depth, shrink_mask
-from experiments.generators import EMBEDDED
+from experiments import command
 from experiments.heads.network import load_head_generator
 from experiments.heads.training_data import HELD_OUT, read_heads
-from experiments.pictures import save_png, tiled, to_uint8
+from experiments.media.pictures import save_png, tiled, to_uint8
+from experiments.subjects import EMBEDDED
 from inversion import metrics
+from inversion.evaluation import shrink_depth, shrink_mask
 from inversion.features.lpips import load_lpips
+from inversion.files import write_json
 
 _SHEET_HEADS = 6
 _KEYS = ("z", "yaw", "label", "image128", "opacity128", "depth128")
@@ -121,6 +120,10 @@ def head_scores(lpips, out, target, opacity, depth) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in scores.items()}
 
 
+def start(prog: str | None = None) -> NoReturn:
+    """Run the command; see `command.start`."""
+    command.start(main, Args, name="experiments.heads.score", prog=prog)
+
+
 if __name__ == "__main__":
-    compilation_cache.enable()
-    run(main, lambda: tyro.cli(Args))
+    start()

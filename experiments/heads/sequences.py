@@ -23,15 +23,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import numpy as np
-import tyro
 from PIL import Image
 
 from eg3d_jax.cameras import Cameras, yaw_pitch_camera
+from eg3d_jax.errors import InputError
 from eg3d_jax.folders import check_writable
-from experiments.errors import InputError, run
+from experiments import command
+from experiments.command import check_limits
 from experiments.heads.anatomy import EXPRESSION, PARAMETERS, PARTS, sample_latents
 from experiments.heads.expressions import (
     grimaces,
@@ -43,9 +44,8 @@ from experiments.heads.expressions import (
 from experiments.heads.extras import EXTRAS, Extra
 from experiments.heads.heads import HeadMaker
 from experiments.heads.scene import Pictures, render
-from experiments.labels import write_labels
-from experiments.option_limits import check_limits
-from experiments.output_folder import replacing
+from experiments.runs.output_folder import replacing
+from inversion.frames.labels import write_labels
 
 SEED_STREAM = 2_000_000  # no training shard or held-out file draws from it
 
@@ -213,5 +213,10 @@ def frame_name(index: int) -> str:
     return f"frame{index:04d}.png"
 
 
+def start(prog: str | None = None) -> NoReturn:
+    """Run the command; see `command.start`."""
+    command.start(main, Args, name="experiments.heads.sequences", prog=prog, cached=False)
+
+
 if __name__ == "__main__":
-    run(main, lambda: tyro.cli(Args))
+    start()

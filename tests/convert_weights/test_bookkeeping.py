@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from torch_files import saved
 
+from convert_weights.array_pickle import CheckpointError
 from convert_weights.generator import check_sharing, count_parameters, left_out, read_generator
 from convert_weights.pickle_reader import read_pickle
 from convert_weights.state_dict import read_state_dict
 from convert_weights.storages import rebuild_tensor
 from convert_weights.torch_archives import storage_from_bytes
 from eg3d_jax.config import ffhq_512
-from eg3d_jax.safe_pickle import CheckpointError
 
 DATA_PARALLEL = "torch.nn.parallel.data_parallel", "DataParallel"
 DISTRIBUTED = "torch.nn.parallel.distributed", "DistributedDataParallel"

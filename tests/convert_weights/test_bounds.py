@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from torch_files import MAGIC, legacy_file, pickled, zip_file
 
+from convert_weights import array_pickle
+from convert_weights.array_pickle import CheckpointError
 from convert_weights.generator import read_generator
 from convert_weights.pickle_reader import Record, read_pickle, state_tensors
 from convert_weights.state_dict import read_state_dict
 from convert_weights.storages import rebuild_tensor
 from convert_weights.torch_archives import storage_from_bytes
-from eg3d_jax import safe_pickle
-from eg3d_jax.safe_pickle import CheckpointError
 
 
 @pytest.fixture
@@ -87,10 +87,10 @@ def test_members_of_gzip_cost_the_same_each(tmp_path, monkeypatch):
             handled += len(self.stream.unused_data) + len(self.stream.unconsumed_tail)
             return piece
 
-    monkeypatch.setattr(safe_pickle.zlib, "decompressobj", Counting)
+    monkeypatch.setattr(array_pickle.zlib, "decompressobj", Counting)
     content = bytes(range(256)) * 10
     (tmp_path / "x").write_bytes(gzip.compress(b"") * members + gzip.compress(content))
-    assert safe_pickle.read_bytes(tmp_path / "x") == content
+    assert array_pickle.read_bytes(tmp_path / "x") == content
     assert handled < 20_000 * members
 
 
@@ -98,7 +98,7 @@ def test_members_of_gzip_cost_the_same_each(tmp_path, monkeypatch):
 def test_gzip_gives_back_what_went_in(tmp_path, size):
     content = np.random.default_rng(0).integers(0, 4, size, np.uint8).tobytes() + b"end"
     (tmp_path / "x").write_bytes(gzip.compress(content[:size], 1) + gzip.compress(content[size:]))
-    assert safe_pickle.read_bytes(tmp_path / "x") == content
+    assert array_pickle.read_bytes(tmp_path / "x") == content
 
 
 def module(**parts):

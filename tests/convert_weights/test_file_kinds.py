@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from torch_files import MAGIC, archive, pickled, saved
 
+from convert_weights.array_pickle import CheckpointError, read_array_pickle
+from convert_weights.file_kinds import recognize
 from convert_weights.generator import read_generator
 from convert_weights.pickle_reader import read_pickle
 from convert_weights.state_dict import read_state_dict, read_tensors
 from eg3d_jax.config import tiny
-from eg3d_jax.file_kinds import recognize
-from eg3d_jax.safe_pickle import CheckpointError, read_array_pickle
 
 READERS = (read_pickle, read_state_dict, read_tensors, read_array_pickle)
 ONES = np.ones(4, np.float32)

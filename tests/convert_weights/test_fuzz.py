@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from torch_files import zip_storage
 
+from convert_weights.array_pickle import CheckpointError
 from convert_weights.generator import left_out, read_generator
 from convert_weights.pickle_reader import read_pickle, state_tensors
 from convert_weights.state_dict import read_tensors
-from eg3d_jax.safe_pickle import CheckpointError
 
 VERSIONS = Path(__file__).parent / "torch_versions"
 

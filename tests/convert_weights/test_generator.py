@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 
+from convert_weights.array_pickle import CheckpointError
 from convert_weights.generator import (
     expected_tensors,
     load_torch_state,
@@ -21,7 +22,6 @@ from eg3d_jax.config import (
     shapenet_128,
     tiny,
 )
-from eg3d_jax.safe_pickle import CheckpointError
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convert_weights.__main__ import Args, main
-from convert_weights.conversion import LICENSE
+from convert_weights.convert import LICENSE
 from convert_weights.generator import count_parameters, to_torch_state
 from eg3d_jax import checkpoint, errors
 from eg3d_jax.config import tiny

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convert_weights.array_pickle import CheckpointError
 from convert_weights.pickle_reader import Record, read_pickle, state_tensors
 from convert_weights.storages import Storage, rebuild_tensor
 from convert_weights.torch_archives import storage_from_bytes
 from eg3d_jax.config import tiny
-from eg3d_jax.safe_pickle import CheckpointError
 
 
 class Malicious:

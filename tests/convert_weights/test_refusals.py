@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
+from convert_weights.array_pickle import CheckpointError
 from convert_weights.generator import read_generator
 from convert_weights.pickle_reader import Record, read_pickle
 from eg3d_jax.config import tiny
-from eg3d_jax.safe_pickle import CheckpointError
 
 BAD = {
     "no super-resolution of that name": ({"variant": "SuperresolutionHybrid16X"}, "16X is unknown"),

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from torch_files import MAGIC, Call, Named, legacy_file, pickled, saved, zip_file
 
+from convert_weights.array_pickle import CheckpointError
 from convert_weights.state_dict import read_state_dict, read_tensors
-from eg3d_jax.safe_pickle import CheckpointError
 
 ARRAYS = {
     "weight": np.arange(12, dtype=np.float32).reshape(3, 4),

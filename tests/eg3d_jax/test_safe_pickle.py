@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eg3d_jax.safe_pickle import (
+from convert_weights.array_pickle import (
     ARRAY_GLOBALS,
     CheckpointError,
     Stub,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch_files
 
-from experiments.array_files import ALONE, as_numbers, listed_arrays, read_arrays
-from experiments.errors import InputError
+from eg3d_jax.errors import InputError
+from inversion.array_files import ALONE, as_numbers, listed_arrays, read_arrays
 
 ARRAYS = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "count": np.array([4, 5])}
 

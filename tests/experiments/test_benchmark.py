@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from eg3d_jax.errors import InputError
 from experiments.benchmark import bars
-from experiments.benchmark.__main__ import Args, main
 from experiments.benchmark.cases import Case
+from experiments.benchmark.main import Args, main
 from experiments.benchmark.measuring import Ceilings, Measurement, measure
 from experiments.benchmark.peak_memory import PeakMemory, tree_bytes
 from experiments.benchmark.promises import LATENT, TUNING, Bar, cpu_bars, memory_bars
 from experiments.benchmark.results import slower, table
-from experiments.errors import InputError
 
 LONG = bool(os.environ.get("EG3D_JAX_LONG_TESTS"))
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from eg3d_jax.cameras import nearest_rotation, to_label, yaw_pitch_camera
-from experiments.camera_checks import check_cameras, nearest_cameras
-from experiments.errors import InputError
+from eg3d_jax.errors import InputError
+from inversion.frames.camera_checks import check_cameras, nearest_cameras
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 Z_UP = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from eg3d_jax.cameras import mirror_image, to_label, yaw_pitch_camera
-from experiments.camera_files import read_camera_path
-from experiments.errors import InputError
-from experiments.transforms import FLIP_AXES
+from eg3d_jax.errors import InputError
+from inversion.frames.camera_files import FLIP_AXES, read_camera_path
 
 FOCAL = 4.2647
 CAMERAS = yaw_pitch_camera(np.float32([0.9, -0.3, 0.2]), np.float32([0.1, 0.0, -0.2]), focal=FOCAL)

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import compare
-from experiments.compare import Args, jobs_of, main
-from experiments.compare_claims import claims, claims_table
-from experiments.compare_files import FILES, Compared
-from experiments.compare_jobs import run_state
-from experiments.errors import InputError
-from experiments.evaluation_files import Evaluated
-from experiments.inversion_plan import choose_config
-from experiments.runs import RunFolder
-from experiments.tables import latex
+from eg3d_jax.errors import InputError
+from experiments.compare import main as compare
+from experiments.compare.claims import claims, claims_table
+from experiments.compare.files import FILES, Compared
+from experiments.compare.jobs import run_state
+from experiments.compare.main import Args, jobs_of, main
+from experiments.evaluate.files import Evaluated
+from experiments.invert.plan import choose_config
+from experiments.report.tables import latex
+from experiments.runs.folder import RunFolder
 
 
 def arguments(inputs, output, **changes) -> Args:

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from experiments import compilation_cache
+from experiments import command
 
 
 @pytest.fixture(autouse=True)
@@ -27,22 +27,22 @@ def _clean(monkeypatch):
 
 def test_the_cache_is_the_users(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert compilation_cache.enable() == tmp_path / ".cache" / "eg3d_jax" / "xla"
+    assert command.enable_compilation_cache() == tmp_path / ".cache" / "eg3d_jax" / "xla"
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / ".cache" / "eg3d_jax" / "xla")
     assert jax.config.jax_persistent_cache_min_compile_time_secs == 1.0
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert compilation_cache.enable() == tmp_path / "xdg" / "eg3d_jax" / "xla"
+    assert command.enable_compilation_cache() == tmp_path / "xdg" / "eg3d_jax" / "xla"
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "own"))
-    assert compilation_cache.enable() == tmp_path / "own"
+    assert command.enable_compilation_cache() == tmp_path / "own"
 
 
 def test_the_cache_can_be_switched_off(monkeypatch):
     monkeypatch.setenv("EG3D_JAX_NO_CACHE", "1")
-    assert compilation_cache.enable() is None
+    assert command.enable_compilation_cache() is None
     assert jax.config.jax_compilation_cache_dir is None
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert compilation_cache.enable() is None
+    assert command.enable_compilation_cache() is None

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convert_weights.convert import convert_pickle
 from eg3d_jax.config import EG3D_AXES, tiny
+from eg3d_jax.errors import InputError
 from experiments.crosscheck import checkout, jax_side
-from experiments.crosscheck.__main__ import Args, main
 from experiments.crosscheck.comparison import Tolerances, compare, verdict
 from experiments.crosscheck.inputs import make_inputs
+from experiments.crosscheck.main import Args, main
 from experiments.crosscheck.torch_side import peak_memory
-from experiments.errors import InputError
-from experiments.generators import convert_pickle
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = ROOT / "tests" / "crosscheck_stand_in"

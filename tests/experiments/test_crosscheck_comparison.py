@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from eg3d_jax.errors import InputError
 from experiments.crosscheck.comparison import Side, Tolerances, compare
 from experiments.crosscheck.torch_side import fixed_draws
-from experiments.errors import InputError
 
 
 def side(**arrays):

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch_files
 
-from experiments.directions import load_directions, save_directions
-from experiments.errors import InputError
-from experiments.generators import frontal_mapping, load_generator
+from eg3d_jax.errors import InputError
+from experiments.subjects import load_generator
+from inversion.direction_files import load_directions, save_directions
 from inversion.editing import sample_w
+from inversion.latents import frontal_mapping
 
 L, D = 6, 16
 RNG = np.random.default_rng(0)

@@ -8,12 +8,12 @@ import pytest
 import tyro
 from PIL import Image
 
-from experiments.directions import load_directions, save_directions
+from eg3d_jax.errors import InputError
 from experiments.edit import Args, main
-from experiments.errors import InputError
-from experiments.results import load_result
 from experiments.subjects import load_subjects
+from inversion.direction_files import load_directions, save_directions
 from inversion.editing import Directions
+from inversion.result import load_result
 
 
 def arguments(inputs, output, **changes) -> Args:

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from experiments.errors import DiskFullError, InputError, explained, is_disk_full
+from eg3d_jax.errors import DiskFullError, InputError, explained, is_disk_full
 
 
 @pytest.mark.parametrize(

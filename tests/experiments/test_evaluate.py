@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.errors import InputError
-from experiments.evaluate import Args, main, prepare
-from experiments.evaluation_files import Evaluated
-from experiments.fingerprints import fingerprint
-from experiments.results import load_result, save_result
+from eg3d_jax.errors import InputError
+from experiments.evaluate.files import Evaluated
+from experiments.evaluate.main import Args, main, prepare
+from inversion.files import fingerprint
+from inversion.result import load_result, save_result
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from experiments.event_log import EventLog
+from experiments.runs.log import EventLog
 
 _TERMS = ("pixel", "prior")
 

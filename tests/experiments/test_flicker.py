@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from eg3d_jax.cameras import Cameras, azimuth
-from eg3d_jax.generator import TriPlaneGenerator
-from experiments.batches import render_views
-from experiments.flicker import STEP_DEGREES, flicker, measure_flicker, slow_swing
-from experiments.generators import EMBEDDED, load_generator, with_finer_rays
+from eg3d_jax.generator import TriPlaneGenerator, with_finer_rays
+from experiments.render import STEP_DEGREES, flicker, measure_flicker, slow_swing
+from experiments.subjects import EMBEDDED, load_generator
 from inversion.latents import repeat_latents
+from inversion.result import render_views
 
 pytestmark = pytest.mark.computes_much
 

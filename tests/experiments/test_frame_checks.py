@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments.errors import InputError
-from experiments.frames_io import check_images, load_frames
+from eg3d_jax.errors import InputError
+from inversion.frames.folder import check_images, load_frames
 
 
 def _refusal(folder, **options):

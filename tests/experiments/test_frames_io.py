@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.errors import InputError
-from experiments.frames_io import load_frames, read_image, read_images
-from experiments.labels import natural_key
+from eg3d_jax.errors import InputError
+from inversion.frames.folder import load_frames, read_image, read_images
+from inversion.frames.labels import natural_key
 
 
 def test_frames_come_in_natural_order_with_their_own_cameras(frames_folder, labels):

@@ -15,13 +15,12 @@ from torch_files import zip_file
 from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.config import SuperResolutionConfig, tiny
+from eg3d_jax.errors import InputError
 from eg3d_jax.generator import TriPlaneGenerator
-from experiments import networks
-from experiments.errors import InputError
-from experiments.invert import Args, main
-from experiments.networks import load_networks
-from inversion.features import arcface
+from experiments.invert.main import Args, main
+from inversion.features import arcface, networks
 from inversion.features.arcface import ArcFaceConfig, load_arcface
+from inversion.features.networks import load_networks
 
 # The architecture of IR-SE-50 on its own crop, with two units.
 SMALL = ArcFaceConfig(groups=((16, 1), (16, 1)), embedding=8)

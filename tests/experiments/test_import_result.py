@@ -11,10 +11,10 @@ import torch_files
 from convert_weights.generator import to_torch_state
 from eg3d_jax.cameras import nearest_camera, to_label, yaw_pitch_camera
 from eg3d_jax.config import tiny
-from experiments.errors import InputError
+from eg3d_jax.errors import InputError
 from experiments.import_result import Args, main
-from experiments.latent_files import read_latents
-from experiments.results import load_result
+from inversion.array_files import read_latents
+from inversion.result import load_result
 
 CONFIG = dataclasses.replace(
     tiny(), render=dataclasses.replace(tiny().render, ray_start=2.35)

@@ -17,13 +17,13 @@ from PIL import Image
 from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.config import SuperResolutionConfig, tiny
+from eg3d_jax.errors import InputError
 from eg3d_jax.generator import TriPlaneGenerator
-from experiments.errors import InputError
-from experiments.inversion_plan import choose_config
-from experiments.invert import Args, main
-from experiments.pictures import to_uint8
-from experiments.presets import inversion_config
-from experiments.results import load_result
+from experiments.invert.main import Args, main
+from experiments.invert.plan import choose_config
+from experiments.media.pictures import to_uint8
+from inversion.config import inversion_config
+from inversion.result import load_result
 
 NUM_FRAMES = 6
 REGULARIZERS = ("distance", "interpolation", "depth")

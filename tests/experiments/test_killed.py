@@ -14,7 +14,7 @@ import toy_inversion
 from toy_inversion import STAGES, STEPS, result
 from video_runs import arrays, command, finish, make_videos, start
 
-from experiments import states
+from inversion.fitting import states
 
 LONG_ASKED = bool(os.environ.get("EG3D_JAX_LONG_TESTS"))
 # Twenty take a minute and a half.

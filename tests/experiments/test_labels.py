@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.camera_files import read_labels
-from experiments.errors import InputError
-from experiments.labels import as_number, parse_labels, plain_name
+from eg3d_jax.errors import InputError
+from inversion.frames.camera_files import read_labels
+from inversion.frames.labels import as_number, parse_labels, plain_name
 
 LABEL = [1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 2.7, 0, 0, 0, 1, 4, 0, 0.5, 0, 4, 0.5, 0, 0, 1]
 PAIRS = [["a.png", LABEL], ["b.png", LABEL]]

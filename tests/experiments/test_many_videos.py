@@ -13,12 +13,12 @@ import pytest
 import toy_inversion
 from video_runs import ROOT, STEPS, arrays, command, finish, make_videos, start
 
-from experiments.errors import InputError
-from experiments.invert import Args, main, prepare
-from experiments.outcomes import Outcome, Outcomes, table
-from experiments.processes import Share
-from experiments.run_lock import RunLock
-from experiments.video_list import find_videos, is_one_folder
+from eg3d_jax.errors import InputError
+from experiments.invert.main import Args, main, prepare
+from experiments.invert.processes import Share
+from experiments.invert.summary_page import Outcome, Outcomes, table
+from experiments.invert.videos import find_videos, is_one_folder
+from experiments.runs.folder import RunLock
 
 LONG = bool(os.environ.get("EG3D_JAX_LONG_TESTS"))
 

@@ -10,13 +10,12 @@ import pytest
 from eg3d_jax.cameras import from_label
 from eg3d_jax.generator import Renders
 from eg3d_jax.rays import cast_rays
-from experiments.frame_scores import score
-from experiments.frames_io import load_frames, read_images
-from experiments.measures import measure_frames, measure_latents
-from experiments.results import load_result
+from inversion.evaluation import measure_frames, measure_latents, score
 from inversion.features.lpips import load_lpips
+from inversion.frames.folder import load_frames, read_images
 from inversion.latents import Latents, repeat_latents
 from inversion.objectives import FeatureNetworks
+from inversion.result import load_result
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from experiments.errors import InputError, explained
-from experiments.memory import Spread, device_memory, fit_in_memory, narrower
+from eg3d_jax.errors import InputError, explained
+from experiments.invert.memory import Spread, device_memory, fit_in_memory, narrower
 from experiments.progress import Progress
 
 WIDE = Spread(videos=8, views=7, rays=4096)

@@ -11,12 +11,21 @@ import numpy as np
 import pytest
 import trimesh
 
-from experiments import volumes
-from experiments.errors import InputError
-from experiments.generators import EMBEDDED, load_generator
+from eg3d_jax.errors import InputError
+from experiments.media import meshes
+from experiments.media.meshes import (
+    density_grid,
+    field_of,
+    grid_axis,
+    iso_surface,
+    linear_light,
+    paint,
+    with_empty_faces,
+    write_mesh,
+    write_mrc,
+)
 from experiments.mesh import Args, main
-from experiments.surfaces import iso_surface, linear_light, paint, write_mesh
-from experiments.volumes import density_grid, field_of, grid_axis, with_empty_faces, write_mrc
+from experiments.subjects import EMBEDDED, load_generator
 
 RADIUS, CENTRE = 0.25, np.array([0.1, -0.05, 0.02])
 
@@ -35,7 +44,7 @@ def surface():
 
 
 def test_the_grid_spans_the_box_and_is_told_of(monkeypatch):
-    monkeypatch.setattr(volumes, "CHUNK", 100)
+    monkeypatch.setattr(meshes, "CHUNK", 100)
     told = []
     volume = density_grid(lambda p: (p, p[:, 0] + 10 * p[:, 1] + 100 * p[:, 2]), 6, 2.0,
                           tell=told.append)  # fmt: skip
@@ -177,7 +186,7 @@ def test_points_queried_in_chunks_are_those_queried_at_once(monkeypatch):
     query = field_of(generator, jax.random.normal(jax.random.key(0), (config.num_ws, config.w_dim)))
     points = np.random.default_rng(0).uniform(-0.5, 0.5, (50, 3))
     at_once = query(points)
-    monkeypatch.setattr(volumes, "CHUNK", 16)
+    monkeypatch.setattr(meshes, "CHUNK", 16)
     for part, whole in zip(query(points), at_once, strict=True):
         assert len(part) == 50
         np.testing.assert_allclose(part, whole, rtol=1e-4, atol=1e-3)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.errors import InputError
-from experiments.fitting import Fitter
-from experiments.methods import choose_methods
+from eg3d_jax.errors import InputError
+from experiments.invert.fitting import Fitter
 from inversion.config import InversionConfig
+from inversion.methods import choose_methods
 from inversion.views import Views
 
 AZIMUTHS = np.linspace(0.5, 2.6, 31)

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from eg3d_jax.cameras import mirror_image, to_label, yaw_pitch_camera
-from experiments.frames_io import load_frames
-from experiments.mirror_images import mirrored, unnamed_mirrors
+from inversion.frames.folder import load_frames
+from inversion.frames.mirror_images import mirrored, unnamed_mirrors
 
 YAW = (-37.2, -14.0, 11.3, 34.7, 50.1)
 

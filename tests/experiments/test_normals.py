@@ -6,7 +6,7 @@ import numpy as np
 
 from eg3d_jax.cameras import yaw_pitch_camera
 from eg3d_jax.rays import cast_rays
-from experiments.normals import colour_normals, depth_normals
+from inversion.metrics import colour_normals, depth_normals
 
 SIDE = 64
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from experiments import output_folder
-from experiments.errors import InputError
-from experiments.output_folder import OutputFolder, replacing
-from experiments.run_lock import RunLock
+from eg3d_jax.errors import InputError
+from experiments.runs import output_folder
+from experiments.runs.folder import RunLock
+from experiments.runs.output_folder import OutputFolder, replacing
 
 MARK, OTHERS = "mark.json", ("*.txt", "folder")
 

@@ -11,13 +11,15 @@ from matplotlib.figure import Figure
 
 from eg3d_jax.config import tiny
 from eg3d_jax.generator import Renders
-from experiments import compare_pictures, figures, finished, latent_pictures, outputs
-from experiments.fitting import Fit
-from experiments.frames_io import load_frames
-from experiments.methods import Method
+from experiments.compare import pictures
+from experiments.invert import outputs
+from experiments.invert.fitting import Fit
 from experiments.progress import Progress
-from experiments.summary import Comparison, MethodResult
+from experiments.report import figures, latent_pictures
+from experiments.report.summary import Comparison, MethodResult
+from inversion.frames.folder import load_frames
 from inversion.latents import Latents
+from inversion.methods import Method
 from inversion.noise_maps import own_noise_maps, with_noise_maps
 
 
@@ -33,8 +35,8 @@ def test_the_latent_alone_is_measured_with_its_noise_maps(monkeypatch, tuning_st
     maps = jax.tree.map(lambda x: -x, own_noise_maps(loaded))
     tuned = with_noise_maps(loaded, maps)
     tuned.gain = tuned.gain.replace(jnp.asarray(2.0))
-    monkeypatch.setattr(finished, "render_views", lambda generator, *_: generator)
-    monkeypatch.setattr(finished, "score", lambda lpips, frames, seen: seen)
+    monkeypatch.setattr(outputs, "render_views", lambda generator, *_: generator)
+    monkeypatch.setattr(outputs, "score", lambda lpips, frames, seen: seen)
     stage = SimpleNamespace(num_steps=tuning_steps)
     fitter = SimpleNamespace(
         generator=loaded,
@@ -47,7 +49,7 @@ def test_the_latent_alone_is_measured_with_its_noise_maps(monkeypatch, tuning_st
         log=SimpleNamespace(history=lambda name: name),
     )
     fit = Fit(None, generator=tuned, noise_maps=maps)
-    found = finished.measure(fitter, SimpleNamespace(cameras=None), job, fit, Progress())
+    found = outputs.measure(fitter, SimpleNamespace(cameras=None), job, fit, Progress())
     gains = {name: float(generator.gain[...]) for name, generator in found.scores.items()}
     assert gains == {"latent": 1.0} | ({"tuning": 2.0} if tuning_steps else {})
     for generator in found.scores.values():
@@ -93,10 +95,10 @@ def test_a_comparison_shows_frames_that_no_method_was_fitted_to(
     monkeypatch, frames_folder, tmp_path, unseen, chosen
 ):
     frames, said = load_frames(frames_folder, image_side=16), []
-    monkeypatch.setattr(compare_pictures, "grid", lambda rows, labels, **_: said.append(labels))
-    monkeypatch.setattr(compare_pictures, "save_png", lambda *_: None)
-    head = compare_pictures.ShownHead(frames=frames, runs=(), unseen=unseen)
-    compare_pictures.write_pictures(tmp_path, (), [head])
+    monkeypatch.setattr(pictures, "grid", lambda rows, labels, **_: said.append(labels))
+    monkeypatch.setattr(pictures, "save_png", lambda *_: None)
+    head = pictures.ShownHead(frames=frames, runs=(), unseen=unseen)
+    pictures.write_pictures(tmp_path, (), [head])
     yaws = [int(label.split()[-1].rstrip("°")) for label in said[0]]
     np.testing.assert_allclose(yaws, frames.yaw_degrees[chosen], atol=0.5)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.pictures import colour_depth, encode_jpeg, grid, resized, save_png, to_uint8
+from experiments.media.pictures import colour_depth, encode_jpeg, grid, resized, save_png, to_uint8
 
 
 def test_reading_and_showing_undo_each_other():

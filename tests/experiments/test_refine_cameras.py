@@ -10,15 +10,16 @@ import pytest
 from PIL import Image
 
 from eg3d_jax.cameras import from_label, yaw_pitch_camera
-from experiments import camera_refinement, disturb, invert, refine_cameras
-from experiments.camera_files import read_labels
+from eg3d_jax.errors import InputError
+from experiments import camera_refinement, disturb, refine_cameras
 from experiments.disturb import disturbed
-from experiments.errors import InputError
-from experiments.frames_io import load_frames
-from experiments.inversion_plan import choose_refinement
+from experiments.invert import main as invert
+from experiments.invert.plan import choose_refinement
+from experiments.invert.refine_first import refine_first
 from experiments.progress import Progress
-from experiments.refined_frames import refine_first
-from inversion.camera_motion import CameraMotion, moved, pose_errors
+from inversion.camera_refinement.motion import CameraMotion, moved, pose_errors
+from inversion.frames.camera_files import read_labels
+from inversion.frames.folder import load_frames
 
 
 def cameras_in(folder):

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.batches import BATCH
-from experiments.errors import InputError
+from eg3d_jax.errors import InputError
 from experiments.render import Args, main
-from experiments.results import save_result
 from experiments.subjects import load_subjects
 from inversion.latents import Latents, repeat_latents
+from inversion.result import BATCH, save_result
 
 NUM_FRAMES = 4
 

@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from experiments.figures import path_of_latents
-from experiments.report import PictureRow, Report, render, write_report
-from experiments.summary import Comparison, MethodResult
+from experiments.report.figures import path_of_latents
+from experiments.report.page import PictureRow, Report, render, write_report
+from experiments.report.summary import Comparison, MethodResult
 
 _YAW = np.linspace(-60, 60, 13)
 _VIEWS = frozenset({0, 6, 12})

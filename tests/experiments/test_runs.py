@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import disk, states
-from experiments.errors import InputError
-from experiments.run_lock import RunLock
-from experiments.runs import RunFolder
-from experiments.settings import OtherSettings, check_same
+from eg3d_jax.errors import InputError
+from experiments.runs.folder import RunFolder, RunLock
+from experiments.runs.settings import OtherSettings, check_same
+from inversion import files
+from inversion.fitting import states
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +150,7 @@ def test_a_folder_in_use_is_refused_with_its_user(tmp_path):
 
 def test_the_lock_of_a_killed_process_does_not_hold(tmp_path):
     program = (
-        "import os, sys; from pathlib import Path; from experiments.run_lock import RunLock;"
+        "import os, sys; from pathlib import Path; from experiments.runs.folder import RunLock;"
         "RunLock(Path(sys.argv[1])).acquire(); print('held', flush=True); sys.stdin.read()"
     )
     path = tmp_path / "run.lock"
@@ -223,7 +223,7 @@ def test_json_changes_whole_or_not_at_all(tmp_path, monkeypatch):
         def fail(_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(disk.os, "fsync", fail)
+        monkeypatch.setattr(files.os, "fsync", fail)
         with pytest.raises(OSError, match="No space"):
             run.write_json("metrics.json", {"psnr": 0})
         assert json.loads((tmp_path / "metrics.json").read_text()) == content

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from eg3d_jax.errors import InputError
 from experiments.benchmark import scale
 from experiments.benchmark.scale import Steps, run_seconds, steps_of, subject_seconds
-from experiments.errors import InputError
 
 COUNTS = {"latent": 10, "tuning": 100}
 

@@ -8,10 +8,10 @@ import toy_inversion
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import states
-from experiments.errors import InputError
-from experiments.inversion_plan import batches
-from experiments.processes import join_processes
+from eg3d_jax.errors import InputError
+from experiments.invert.plan import batches
+from experiments.invert.processes import join_processes
+from inversion.fitting import states
 
 
 @pytest.mark.slow

@@ -10,9 +10,9 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import states
-from experiments.errors import DiskFullError, InputError
-from experiments.fingerprints import fingerprint
+from eg3d_jax.errors import DiskFullError, InputError
+from inversion.files import fingerprint
+from inversion.fitting import states
 
 
 def _tree(value):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.statistics import by_yaw, over_runs, summary
+from experiments.report.tables import by_yaw, over_runs, summary
 
 
 def test_the_interval_of_the_mean_is_about_two_standard_errors():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eg3d_jax.cameras import azimuth
-from experiments.video import turntable, write_mp4
+from experiments.media.video import turntable, write_mp4
 
 
 def _yaw(cameras):

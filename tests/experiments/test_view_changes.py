@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.frames_io import load_frames
-from experiments.inversion_args import Args
-from experiments.inversion_plan import plan_methods
-from experiments.view_changes import change_along
+from experiments.invert.args import Args
+from experiments.invert.plan import plan_methods
+from inversion.frames.folder import load_frames
+from inversion.methods import change_along
 
 
 @jax.tree_util.register_static

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.walks import closed_walk
+from experiments.media.camera_paths import closed_walk
 
 KEYS = np.random.default_rng(0).normal(size=(4, 3, 5)).astype(np.float32)
 

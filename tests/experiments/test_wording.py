@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from experiments.benchmark.bars import Findings, show
 from experiments.benchmark.promises import Bar
-from experiments.compare_claims import Claim, claims_table
+from experiments.compare.claims import Claim, claims_table
 from experiments.crosscheck.comparison import Difference, verdict
-from experiments.report import Report, render
-from experiments.summary import Comparison, MethodResult
-from experiments.wording import Change, beside, decimals, degrees, rounded
+from experiments.report.page import Report, render
+from experiments.report.summary import Comparison, MethodResult
+from inversion.wording import Change, beside, decimals, degrees, rounded
 
 _YAW = np.linspace(-60, 60, 13)
 _VIEWS = frozenset({0, 6, 12})
@@ -88,7 +88,7 @@ def test_verdicts_and_gains_are_those_of_the_digits_shown(psnr, lpips):
 def test_all_that_show_the_best_digits_are_bold(psnr, lpips):
     comparison = _comparison(psnr, lpips)
     # Curves take a second to draw, and are not looked at.
-    with mock.patch("experiments.report.yaw_curves", return_value=""):
+    with mock.patch("experiments.report.page.yaw_curves", return_value=""):
         page = render(Report(title="", intro="", comparison=comparison), folder=Path())
     body = re.search(r"<tbody>(.*?)</tbody>", page, re.DOTALL).group(1)
     rows = [re.findall(r'<td( class="best")?>([\d.]+)</td>', row) for row in body.split("</tr>")]

@@ -9,9 +9,9 @@ import pytest
 from dots import CAMERAS, SPREAD, Dots, Plain, random_motion, seen_from
 
 from inversion import losses
-from inversion.alignment import align
-from inversion.camera_motion import CameraMotion, moved, pose_errors, still
-from inversion.poses import PoseConfig
+from inversion.camera_refinement.alignment import align
+from inversion.camera_refinement.joint import PoseConfig
+from inversion.camera_refinement.motion import CameraMotion, moved, pose_errors, still
 
 CONFIG = PoseConfig(align_prior=1e-5)
 WS = jnp.zeros((2, 3))

@@ -12,17 +12,17 @@ from one_number import Brightness, Painter
 from eg3d_jax.cameras import azimuth, yaw_pitch_camera
 from eg3d_jax.config import tiny
 from eg3d_jax.generator import TriPlaneGenerator
-from inversion.coherence import (
+from inversion.config import InversionConfig, LossWeights, StageConfig
+from inversion.fitting.steps import advance_latents, advance_pivots, start_latents, start_tuning
+from inversion.latents import Latents, repeat_latents
+from inversion.objectives import FeatureNetworks, Targets, paint
+from inversion.regularizers import (
     agree_in_depth,
     interpolate,
     objectives,
     share_step,
     split_targets,
 )
-from inversion.config import InversionConfig, LossWeights, StageConfig
-from inversion.latents import Latents, repeat_latents
-from inversion.objectives import FeatureNetworks, Targets, paint
-from inversion.optimize import advance_latents, advance_pivots, start_latents, start_tuning
 
 KEY = jax.random.key(0)
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from eg3d_jax.cameras import azimuth, yaw_pitch_camera
-from inversion.coherence import agree_in_depth
 from inversion.config import InversionConfig
+from inversion.regularizers import agree_in_depth
 
 CAMERAS = yaw_pitch_camera(jnp.array([0.8, 0.0, -0.8]), 0.0)
 CONFIG = InversionConfig(depth_side=2)

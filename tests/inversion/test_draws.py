@@ -10,9 +10,9 @@ from one_number import Brightness, Painter
 
 from eg3d_jax.cameras import orbit
 from inversion.config import InversionConfig, LossWeights, StageConfig
+from inversion.fitting.steps import advance_latent, start_latent
 from inversion.latents import WStatistics
 from inversion.objectives import FeatureNetworks, Targets, reconstruct
-from inversion.optimize import advance_latent, start_latent
 
 STEPS = 8
 NETWORKS = FeatureNetworks(lpips=Brightness(jnp.asarray(1.0)))

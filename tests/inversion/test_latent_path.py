@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from golden_rule import normal
 
-from inversion.latent_path import step_lengths, turning_angles
+from inversion.latents import step_lengths, turning_angles
 
 
 def test_distances_and_angles_equal_the_stored_ones(golden):

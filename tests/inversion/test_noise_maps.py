@@ -16,10 +16,10 @@ from eg3d_jax.config import tiny
 from eg3d_jax.generator import TriPlaneGenerator
 from inversion import losses
 from inversion.config import InversionConfig, LossWeights, StageConfig
+from inversion.fitting.steps import advance_latent, start_latent, start_tuning, tuned_generator
 from inversion.latents import WStatistics
 from inversion.noise_maps import own_noise_maps, standardize, with_noise_maps
 from inversion.objectives import FeatureNetworks, Targets
-from inversion.optimize import advance_latent, start_latent, start_tuning, tuned_generator
 
 STEPS = 40
 KEY = jax.random.key(0)

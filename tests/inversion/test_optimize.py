@@ -12,11 +12,8 @@ from one_number import Brightness, Painter
 from eg3d_jax.cameras import orbit
 from eg3d_jax.config import tiny
 from eg3d_jax.generator import TriPlaneGenerator
-from inversion.coherence import KnotTargets
 from inversion.config import InversionConfig, LossWeights, StageConfig
-from inversion.latents import WStatistics, repeat_latents
-from inversion.objectives import FeatureNetworks, Targets, prepare_targets, reconstruct
-from inversion.optimize import (
+from inversion.fitting.steps import (
     advance_latent,
     advance_latents,
     start_latent,
@@ -24,6 +21,9 @@ from inversion.optimize import (
     start_tuning,
     tuned_generator,
 )
+from inversion.latents import WStatistics, repeat_latents
+from inversion.objectives import FeatureNetworks, Targets, prepare_targets, reconstruct
+from inversion.regularizers import KnotTargets
 from inversion.views import Views
 
 PAINTER, NETWORKS = Painter(jnp.asarray(1.0)), FeatureNetworks(lpips=Brightness(jnp.asarray(1.0)))

@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eg3d_jax.cameras import azimuth
-from inversion.camera_motion import CameraMotion, moved, pose_errors, still
-from inversion.config import StageConfig
-from inversion.latents import WStatistics
-from inversion.poses import (
+from inversion.camera_refinement.joint import (
     PoseConfig,
     advance_joint,
     advance_latent,
     start_joint,
     start_latent,
 )
-from inversion.state import start_state
+from inversion.camera_refinement.motion import CameraMotion, moved, pose_errors, still
+from inversion.config import StageConfig
+from inversion.fitting.adam import start_state
+from inversion.latents import WStatistics
 
 STEPS = 80
 CONFIG = PoseConfig(

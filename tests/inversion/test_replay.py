@@ -10,7 +10,7 @@ from eg3d_jax.cameras import azimuth, yaw_pitch_camera
 from eg3d_jax.config import tiny
 from eg3d_jax.generator import TriPlaneGenerator
 from inversion.latents import Latents, latents_at
-from inversion.replay import render_path
+from inversion.result import render_path
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from inversion.schedules import latent_noise_schedule, learning_rate_schedule
+from inversion.fitting.schedules import latent_noise_schedule, learning_rate_schedule
 
 
 @pytest.mark.parametrize(("num_steps", "rate"), [(500, 0.1), (500, 0.01), (40, 0.1)])

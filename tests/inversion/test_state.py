@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from inversion.config import LossWeights, StageConfig
-from inversion.state import advance_stage, start_state
+from inversion.fitting.adam import advance_stage, start_state
 
 STAGE = StageConfig(num_steps=4, learning_rate=0.1)
 

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eg3d_jax.cameras import Cameras, yaw_pitch_camera
-from inversion.camera_motion import (
+from inversion.camera_refinement.motion import (
     CameraMotion,
     CameraSpread,
     moved,
     pose_errors,
     rigid_between,
 )
-from inversion.steadiness import likely_errors, steadied
+from inversion.camera_refinement.smoothing import likely_errors, steadied
 
 FRAMES = 60
 SPREAD = CameraSpread()

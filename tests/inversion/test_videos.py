@@ -9,10 +9,10 @@ from one_number import Brightness, Painter
 
 from eg3d_jax.cameras import orbit
 from inversion.config import InversionConfig, LossWeights, StageConfig
+from inversion.fitting.programs import over_videos, replicate, stack_videos, video, video_mesh
+from inversion.fitting.steps import advance_latent, start_latent
 from inversion.latents import WStatistics
 from inversion.objectives import FeatureNetworks, Targets
-from inversion.optimize import advance_latent, start_latent
-from inversion.videos import over_videos, replicate, stack_videos, video, video_mesh
 
 SHARED = {
     "generator": Painter(jnp.asarray(1.0)),

@@ -34,7 +34,7 @@ def test_selection_equals_the_stored_one(golden, azimuths, count):
 
 @pytest.mark.parametrize("knots", [3, 5])
 def test_split_equals_the_stored_one(golden, azimuths, knots):
-    """Every second of the chosen frames, as `experiments.methods` takes for knots."""
+    """Every second of the chosen frames, as `inversion.methods` takes for knots."""
     chosen = select_evenly(azimuths, 2 * knots - 1)
     np.testing.assert_array_equal(chosen[::2], golden[f"select/split_{knots}_targets"])
     np.testing.assert_array_equal(chosen[1::2], golden[f"select/split_{knots}_between"])

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from eg3d_jax.cameras import azimuth, yaw_pitch_camera
-from experiments.directions import load_directions
-from experiments.errors import InputError
-from experiments.generators import EMBEDDED, load_generator
+from eg3d_jax.errors import InputError
 from experiments.heads.anatomy import (
     APPEARANCE,
     EXPRESSION,
@@ -21,6 +19,8 @@ from experiments.heads.anatomy import (
     sample_latents,
 )
 from experiments.heads.directions import ORDER, Args, head_directions, main
+from experiments.subjects import EMBEDDED, load_generator
+from inversion.direction_files import load_directions
 from inversion.editing import shift
 from inversion.latents import Latents, latents_at, repeat_latents
 

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from eg3d_jax.cameras import yaw_pitch_camera
-from experiments.disk import save_arrays
 from experiments.heads.anatomy import EXPRESSION, IDENTITY, Z_DIM, normalize, sample_latents
 from experiments.heads.appearance import Appearance
 from experiments.heads.dataset import Args, main, render_shard, training_draws
 from experiments.heads.scene import HALF_SIDE, camera_rays, render
+from inversion.files import save_arrays
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
-from experiments.errors import InputError
-from experiments.frames_io import load_frames
+from eg3d_jax.errors import InputError
 from experiments.heads.anatomy import Z_DIM
 from experiments.heads.held_out_frames import Args, main
+from inversion.frames.folder import load_frames
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from eg3d_jax.generator import TriPlaneGenerator
 from experiments.heads.anatomy import Z_DIM
 from experiments.heads.network import embedded_config
 from experiments.heads.score import Args, main, render_head
-from experiments.pictures import to_uint8
+from experiments.media.pictures import to_uint8
 
 YAWS = np.linspace(-0.6, 0.6, 3)
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.errors import InputError
-from experiments.frames_io import load_frames, read_image
+from eg3d_jax.errors import InputError
 from experiments.heads.anatomy import (
     APPEARANCE,
     EXPRESSION,
@@ -16,6 +15,7 @@ from experiments.heads.anatomy import (
 )
 from experiments.heads.extras import EXTRAS
 from experiments.heads.sequences import SETS, Args, main, save_parameters, sweep, write
+from inversion.frames.folder import load_frames, read_image
 
 BENCHMARK = SETS["benchmark"]
 STRONG = {"headband", "scar", "beard"}

@@ -15,8 +15,8 @@ from PIL import Image
 
 from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
+from eg3d_jax.errors import InputError
 from eg3d_jax.generator import TriPlaneGenerator
-from experiments.errors import InputError
 from experiments.heads.anatomy import Z_DIM
 from experiments.heads.network import embedded_config
 from experiments.heads.optimizers import make_optimizer

@@ -18,9 +18,9 @@ import tyro
 from eg3d_jax import checkpoint, errors
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.config import tiny
-from experiments import networks
 from experiments.heads.anatomy import Z_DIM
-from experiments.runs import RunFolder
+from experiments.runs.folder import RunFolder
+from inversion.features import networks
 
 
 class Ready(Exception):
@@ -64,7 +64,7 @@ class Command:
 
     @property
     def name(self) -> str:
-        return self.module.removesuffix(".__main__").removeprefix("experiments.")
+        return self.module.removesuffix(".main").removeprefix("experiments.")
 
 
 def files(mark: str, *names: str) -> Callable[[Path], None]:
@@ -113,16 +113,16 @@ COMMANDS = [
             call=lambda at, out: [at / "run", "--output", out, "--directions",
                                   at / "directions.npy", "--which", 0],
             earlier=files("edit.json", "direction_000.png", "result/generator/checkpoint.json")),
-    Command(module="experiments.evaluate", work=("render_views",), outputs=(),
+    Command(module="experiments.evaluate.main", work=("render_views",), outputs=(),
             ignored=("output",),
             call=lambda at, out: [at / "run", "--frames", at / "frames"],
             earlier=files("metrics.json", "table.md")),
-    Command(module="experiments.view", work=("Head",), overwrite=False,
+    Command(module="experiments.view.main", work=("Head",), overwrite=False,
             call=lambda at, out: [at / "run", "--output", out, "--frames", at / "frames",
                                   "--directions", at / "directions.npy", "--port", 47111],
             earlier=files("view.json", "picture_001.png")),
-    Command(module="experiments.compare", overwrite=False,
-            work=("experiments.compare_jobs.invert_all", "experiments.compare_jobs.start_from"),
+    Command(module="experiments.compare.main", overwrite=False,
+            work=("experiments.compare.jobs.invert_all", "experiments.compare.jobs.start_from"),
             call=lambda at, out: ["--frames", at / "frames", "--output", out, "--generator",
                                   at / "generator", "--views", 3, "--latents", 2,
                                   "--methods", "+ all"],
@@ -138,15 +138,15 @@ COMMANDS = [
             call=lambda at, out: ["--pickle", at / "tiny.pkl", "--latents", at / "latents.npz",
                                   "--run", out],
             earlier=run_folder),
-    Command(module="experiments.invert", work=("prepare_fitter",), outputs=("run",),
+    Command(module="experiments.invert.main", work=("prepare_fitter",), outputs=("run",),
             call=lambda at, out: ["--frames", at / "frames", "--generator", at / "generator",
                                   "--views", 3, "--preset", "quick", "--run", out],
             earlier=run_folder),
-    Command(module="experiments.crosscheck.__main__", work=("make_inputs",), outputs=("run",),
+    Command(module="experiments.crosscheck.main", work=("make_inputs",), outputs=("run",),
             call=lambda at, out: ["--pickle", at / "tiny.pkl", "--eg3d", at / "eg3d",
                                   "--execute-pickle", "--python", at / "python", "--run", out],
             earlier=run_folder),
-    Command(module="experiments.benchmark.__main__", work=("measure_ceilings",), outputs=("out",),
+    Command(module="experiments.benchmark.main", work=("measure_ceilings",), outputs=("out",),
             call=lambda at, out: ["--config", "tiny", "--out", out], earlier=one_file,
             overwrite=False),
     Command(module="experiments.benchmark.bars", work=("measure_ceilings",), outputs=("out",),

@@ -14,10 +14,9 @@ from toy_inversion import SAVE_STEPS, STAGES, STEPS, invert
 
 from eg3d_jax import checkpoint
 from eg3d_jax.config import tiny
-from eg3d_jax.errors import SetupError
+from eg3d_jax.errors import DiskFullError, SetupError
 from eg3d_jax.generator import TriPlaneGenerator
-from experiments import states
-from experiments.errors import DiskFullError
+from inversion.fitting import states
 
 from .conftest import COMMANDS
 from .test_refusals import contents

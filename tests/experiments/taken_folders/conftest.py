@@ -7,11 +7,12 @@ import pytest
 from stub_runs import Done, Ready
 from video_runs import make_videos
 
-from experiments import invert, refine_cameras
-from experiments.disk import write_json
-from experiments.inversion_plan import prepare
-from experiments.outcomes import Outcome, Outcomes
-from experiments.runs import RunFolder
+from experiments import refine_cameras
+from experiments.invert import main as invert
+from experiments.invert.plan import prepare
+from experiments.invert.summary_page import Outcome, Outcomes
+from experiments.runs.folder import RunFolder
+from inversion.files import write_json
 
 
 @pytest.fixture

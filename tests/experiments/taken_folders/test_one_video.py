@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from stub_runs import Ready, begin, other_picture
 
-from experiments import invert, refine_cameras
-from experiments.disk import write_json
-from experiments.errors import InputError
-from experiments.frames_io import load_frames
-from experiments.outcomes import Outcomes
-from experiments.run_lock import RunLock
-from experiments.settings import pictures_fingerprint, truth_fingerprint
+from eg3d_jax.errors import InputError
+from experiments import refine_cameras
+from experiments.invert import main as invert
+from experiments.invert.summary_page import Outcomes
+from experiments.runs.folder import RunLock
+from inversion.files import write_json
+from inversion.frames.folder import load_frames, pictures_fingerprint, truth_fingerprint
 
 
 def test_pictures_are_known_by_name_and_bytes_and_truth_apart(frames_folder):

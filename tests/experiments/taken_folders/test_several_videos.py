@@ -7,15 +7,16 @@ from typing import cast
 import pytest
 from stub_runs import Done, other_picture, statuses
 
-from experiments import inversion_batches, invert
-from experiments.errors import InputError
-from experiments.fitting import Fitter
-from experiments.inversion_batches import Inverter
-from experiments.inversion_plan import prepare
-from experiments.outcomes import Outcomes
-from experiments.processes import Share
+from eg3d_jax.errors import InputError
+from experiments.invert import batch
+from experiments.invert import main as invert
+from experiments.invert.batch import Inverter
+from experiments.invert.fitting import Fitter
+from experiments.invert.plan import prepare
+from experiments.invert.processes import Share
+from experiments.invert.summary_page import Outcomes
 from experiments.progress import Progress
-from experiments.runs import RunFolder
+from experiments.runs.folder import RunFolder
 
 
 def test_a_video_that_changed_is_left_out_and_another_option_refused(several):
@@ -54,7 +55,7 @@ def test_of_videos_fitted_together_one_that_cannot_be_is_left_out(several, monke
             raise ValueError("a state of other shapes")
         return [SimpleNamespace(unusable=False) for _ in jobs]
 
-    monkeypatch.setattr(inversion_batches, "measure", lambda *_: None)
+    monkeypatch.setattr(batch, "measure", lambda *_: None)
     monkeypatch.setattr(Inverter, "_leave", lambda _, one: one.video.name)
     plan, fitter = prepare(several), cast(Fitter, SimpleNamespace(fit=fit))
     inverter = Inverter(

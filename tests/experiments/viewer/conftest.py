@@ -12,11 +12,11 @@ from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.config import tiny
 from eg3d_jax.generator import TriPlaneGenerator
-from experiments.directions import save_directions
-from experiments.results import save_result
 from experiments.subjects import load_subjects
+from inversion.direction_files import save_directions
 from inversion.editing import Directions
 from inversion.latents import Latents
+from inversion.result import save_result
 
 YAW = np.array([-0.5, 0.0, 0.5], np.float32)
 

@@ -5,7 +5,7 @@ import pytest
 
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.rays import cast_rays
-from experiments.viewer.geometry import (
+from experiments.view.geometry import (
     at_radius,
     camera_of,
     nearest_labels,

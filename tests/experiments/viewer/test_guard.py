@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 import pytest
 
-from experiments.viewer.guard import refusal
+from experiments.view.server import refusal
 
 HOST = {"Host": "localhost:9000"}
 

@@ -11,19 +11,12 @@ import pytest
 from PIL import Image
 
 from eg3d_jax.cameras import azimuth, yaw_pitch_camera
-from experiments.errors import InputError
-from experiments.pictures import to_uint8
-from experiments.viewer.exports import Exports
-from experiments.viewer.head import (
-    DISPLAYS,
-    Head,
-    Look,
-    colour_extinction,
-    density_slice,
-    on_canvas,
-)
-from experiments.viewer.targets import load_targets
-from experiments.volumes import planes_of
+from eg3d_jax.errors import InputError
+from eg3d_jax.generator import planes_of
+from experiments.media.pictures import to_uint8
+from experiments.view.exports import Exports
+from experiments.view.head import DISPLAYS, Head, Look, colour_extinction, density_slice, on_canvas
+from experiments.view.targets import load_targets
 from inversion.editing import Directions
 from inversion.latents import latents_at
 
@@ -181,7 +174,7 @@ def test_an_exported_mesh_is_written_in_every_format(subjects, tmp_path, monkeyp
     exports = Exports(tmp_path, subjects)
     ws = subjects.latents[0].w_plus[0]
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.viewer.exports._LEVEL", 1e6)
+        patch.setattr("experiments.view.exports._LEVEL", 1e6)
         with pytest.raises(InputError, match="inside the box"):
             exports.mesh(ws, 8)
     assert list(tmp_path.iterdir()) == []

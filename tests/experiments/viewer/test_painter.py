@@ -3,7 +3,7 @@
 import threading
 import time
 
-from experiments.viewer.painter import Painter
+from experiments.view.painter import Painter
 
 SOON = 10.0
 

@@ -19,10 +19,10 @@ from browser import browse, find_browser, wait_until
 from PIL import Image
 
 from eg3d_jax.cameras import from_label
-from experiments.errors import InputError
-from experiments.view import Args, check, start
-from experiments.viewer.head import Head, Look
-from experiments.viewer.server import check_port
+from eg3d_jax.errors import InputError
+from experiments.view.head import Head, Look
+from experiments.view.main import Args, check, open_viewer
+from experiments.view.server import check_port
 
 ROOT = Path(__file__).parents[3]
 # Ctrl-C ends it even if whoever runs the tests ignores that.
@@ -87,7 +87,7 @@ def test_the_page_is_served_to_its_own_browser_only(server, args):
 
 def test_a_taken_port_is_refused_and_not_replaced_by_another(server, args):
     with pytest.raises(InputError, match=f"port {args.port} of .*--port"):
-        start(args)
+        open_viewer(args)
 
 
 def test_it_listens_on_this_machine_alone_by_default():
@@ -118,7 +118,7 @@ def test_another_address_is_warned_of(capsys):
 def test_mistakes_are_named(args, run, changes, message):
     paths = {key: run.parent / changes[key] for key in ("run", "frames") if changes.get(key)}
     with pytest.raises(InputError, match=message):
-        start(dataclasses.replace(args, **{"port": free_port()} | changes | paths))
+        open_viewer(dataclasses.replace(args, **{"port": free_port()} | changes | paths))
 
 
 def test_without_viser_it_says_what_to_install(monkeypatch):

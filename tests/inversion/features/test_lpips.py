@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from inversion.features.face_crop import area_resize
 from inversion.features.lpips import Lpips, load_lpips
-from inversion.features.resize import area_resize
 
 NETS = ["alexnet", "vgg16"]
 FEATURES = jax.jit(Lpips.features)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inversion.features.resize import area_resize, shrink_to
+from inversion.features.face_crop import area_resize, shrink_to
 
 
 def pooled_slowly(image, height, width):

@@ -1,0 +1,5 @@
+"""The command."""
+
+from experiments.compare.main import start
+
+start()

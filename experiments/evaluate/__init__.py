@@ -1,0 +1,1 @@
+"""`python -m experiments.evaluate`: measure finished runs."""

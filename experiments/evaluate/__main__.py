@@ -1,0 +1,5 @@
+"""The command."""
+
+from experiments.evaluate.main import start
+
+start()

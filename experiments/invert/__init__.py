@@ -1,0 +1,1 @@
+"""`python -m experiments.invert`: several views of a head in, a 3D head out."""

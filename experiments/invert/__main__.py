@@ -1,0 +1,5 @@
+"""The command."""
+
+from experiments.invert.main import start
+
+start()

@@ -1,0 +1,153 @@
+"""What `python -m experiments.invert` is told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from eg3d_jax.errors import InputError
+from experiments.subjects import DEMO, EMBEDDED
+from inversion.config import InversionConfig, LatentSpace, Preset, Regularizer, Update
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Fit one latent and a tuned generator to several views of a head, or of each of several.
+
+    Attributes:
+      frames: folder of square frames with EG3D's dataset.json; the demo head if not given. Several
+        folders, a pattern in quotes or a .txt file with one folder a line invert them all
+      generator: folder made by `python -m convert_weights`, or 'embedded': small heads
+      run: output folder; of several videos, of their run folders and the summary
+      views: number of frames to fit, evenly spaced in yaw; of several videos, those with fewer
+        frames take all they have
+      latents: number of latents; with more than one, that many of the views get one each, and the
+        others see what lies between
+      regularise: what holds several latents together, of distance, interpolation and depth; all
+        three if the option is left out, none if it is given without a name
+      knots: which views get a latent of several, spread evenly in yaw, or by how much neighbours
+        look different
+      update: joint, one step along the sum of all terms; or alternating as the authors do, a step
+        for the views, one for depth, one for the frames between
+      latent_space: w+ with a latent for each layer, or w with one for all
+      fit_noise_maps: fit the backbone's noise maps with the first latent; for generators trained
+        with random noise, as the official ones. The embedded one knows only its own maps, and loses
+      target_lpips: end a stage once the LPIPS of its last 20 steps is no larger
+      preset: 'paper' or 'quick'; quick for the embedded generator, paper for others, if not given
+      latent_steps: instead of the preset's
+      latents_steps: instead of the preset's
+      tuning_steps: instead of the preset's
+      views_per_step: how many of the fitted views a step draws at random; with interpolation half
+        of them between the latents, but one of each at least. Instead of the preset's (quick 1,
+        paper all)
+      pixel_weight: of the mean squared difference beside LPIPS, whose weight is 1; instead of the
+        preset's (quick 3, paper 0.1)
+      baseline: also invert the single most frontal view, to compare; by default with quick only
+      videos_at_once: videos fitted together on a device; 1 on a CPU and up to 8 elsewhere, if not
+        given. In tuning each device takes one at a time
+      memory_budget: of each device, GB; all there is if not given. Fewer videos, views and rays at
+        once are taken until the steps fit
+      views_at_once: views rendered together; fewer need less memory. A resumed run may take another
+        number of them, or of rays, and then rounds differently
+      rays_at_once: rays of a view rendered together; must divide their number
+      identity: model_ir_se50.pth, whose face embeddings then join the losses; for generators of 256
+        pixels or more
+      refine_cameras: refine the frames' camera labels first, by `experiments.refine_cameras`, in a
+        copy beside the run, RUN_frames; by default with paper, for labels of real footage are
+        estimates
+      crop: take the central square of frames that are not square
+      save_steps: steps from one saved state to the next
+      resume: go on with an interrupted run, of the same frames and with the same settings
+      overwrite: remove an earlier run from the folder; not if it is resumed
+      coordinator: HOST:PORT of the first of several processes, each of which takes its share of the
+        videos; they need one folder to write into
+      processes: how many there are
+      process: number of this one, from 0
+      seed: of all draws
+    """
+
+    frames: tuple[Path, ...] = (DEMO,)
+    generator: Path = EMBEDDED
+    run: Path = Path("runs/demo")
+    views: int = 7
+    latents: int = 1
+    regularise: tuple[Regularizer, ...] | None = None
+    knots: Literal["even", "change"] = "even"
+    update: Update = "joint"
+    latent_space: LatentSpace = "w+"
+    fit_noise_maps: bool = False
+    target_lpips: float | None = None
+    preset: Preset | None = None
+    latent_steps: int | None = None
+    latents_steps: int | None = None
+    tuning_steps: int | None = None
+    views_per_step: int | None = None
+    pixel_weight: float | None = None
+    baseline: bool | None = None
+    videos_at_once: int | None = None
+    memory_budget: float | None = None
+    views_at_once: int | None = None
+    rays_at_once: int | None = None
+    identity: Path | None = None
+    refine_cameras: bool | None = None
+    crop: bool = False
+    save_steps: int = 50
+    resume: bool = False
+    overwrite: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+    seed: int = 0
+
+
+def check_numbers(args: Args) -> None:
+    """Refuse numbers that cannot be.
+
+    Raises:
+      InputError: naming the option.
+    """
+    for name in ("videos_at_once", "views_per_step", "views_at_once", "rays_at_once", "save_steps"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} {value} must be at least 1")
+    if args.pixel_weight is not None and not 0 <= args.pixel_weight < math.inf:
+        raise InputError(f"--pixel-weight {args.pixel_weight} must be 0 or a positive number")
+    if args.target_lpips is not None and not args.target_lpips > 0:
+        raise InputError(f"--target-lpips {args.target_lpips} must be positive")
+    if args.memory_budget is not None and not args.memory_budget > 0:
+        raise InputError(f"--memory-budget {args.memory_budget} must be positive, in GB")
+
+
+def check_rays(args: Args, config: InversionConfig, neural_side: int) -> None:
+    """Refuse chunks of rays that do not fill a view's picture, or the depths compared.
+
+    Raises:
+      InputError: naming the option.
+    """
+    compared = config.depth_side if args.latents > 1 and "depth" in config.regularizers else None
+    for side in (neural_side, compared or neural_side):
+        chunk = args.rays_at_once or side * side
+        if chunk < side * side and side * side % chunk:
+            fewer = max(n for n in range(1, chunk) if side * side % n == 0)
+            raise InputError(
+                f"--rays-at-once {chunk} must divide the {side * side} rays of a view, as {fewer} "
+                "does"
+            )
+
+
+def as_text(name: object) -> str:
+    """A name as text that can be written, whatever bytes it is made of."""
+    return str(name).encode(errors="backslashreplace").decode()
+
+
+def check_names(*paths: Path) -> None:
+    """Refuse paths that neither a page nor a saved state can name.
+
+    Raises:
+      InputError: naming the first.
+    """
+    for path in paths:
+        if as_text(path) != str(path):
+            raise InputError(f"{as_text(path)} is not named in UTF-8; rename it")

@@ -1,0 +1,74 @@
+"""Several processes, on one machine or many, that share the videos of a run (jax.distributed)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import jax
+
+from eg3d_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which of several processes this one is; the only one by default."""
+
+    number: int = 0
+    count: int = 1
+
+
+ALONE = Share()
+
+
+def join_processes(coordinator: str | None, processes: int | None, process: int | None) -> Share:
+    """Meet the other processes of a run, if a coordinator is named.
+
+    They have nothing to exchange but their number: each works on videos and devices of its own. So
+    a helper process joins them by jax.distributed and tells the number, and this one stays by
+    itself: a process that dies takes no other with it. Each uses all devices that it sees: of
+    several on one machine with GPUs, let CUDA_VISIBLE_DEVICES tell them apart.
+
+    Args:
+      coordinator: HOST:PORT on which the first process listens.
+      processes: how many there are; asked of the cluster's environment if None.
+      process: number of this one; the same.
+
+    Raises:
+      InputError: if the options contradict each other, or the processes do not find each other.
+    """
+    if coordinator is None:
+        if processes is not None or process is not None:
+            raise InputError("--processes and --process need --coordinator HOST:PORT")
+        return ALONE
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal():
+        raise InputError(f"--coordinator {coordinator} must be HOST:PORT, say {coordinator}:8476")
+    if processes is not None and process is not None and not 0 <= process < processes:
+        raise InputError(f"--process {process} must be from 0 to {processes - 1}")
+    told = json.dumps([coordinator, processes, process])
+    joined = subprocess.run(
+        [sys.executable, "-m", "experiments.processes", told],
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if joined.returncode:
+        reason = joined.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise InputError(f"--coordinator {coordinator}: the processes did not meet ({reason[0]})")
+    return Share(*json.loads(joined.stdout.splitlines()[-1]))
+
+
+def main(coordinator: str, processes: int | None, process: int | None) -> None:
+    """The helper: join, tell number and count, and leave."""
+    jax.distributed.initialize(coordinator, processes, process)
+    print(json.dumps([jax.process_index(), jax.process_count()]))
+    jax.distributed.shutdown()
+
+
+if __name__ == "__main__":
+    main(*json.loads(sys.argv[1]))

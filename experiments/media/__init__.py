@@ -1,0 +1,1 @@
+"""Pictures, videos, meshes and the camera paths that they follow."""

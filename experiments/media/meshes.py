@@ -1,0 +1,244 @@
+"""The density of a head on a regular grid, and the MRC file that holds such a grid.
+
+A grid has N samples along each axis, the first and last on the faces of the generator's box, so
+their spacing is box_side / (N - 1). Arrays are indexed [x, y, z]: x to the head's left, y up, z out
+of the face. Values are raw density, as in EG3D's own volumes (spec eg3d section 10).
+"""
+
+from __future__ import annotations
+
+import importlib
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from eg3d_jax.errors import InputError
+from eg3d_jax.field import TriPlaneField
+from eg3d_jax.generator import TriPlaneGenerator, planes_of
+from inversion.files import write_atomically
+from inversion.wording import beside
+
+# Points of one call of the decoder: bounds memory (about 0.3 GB for EG3D's), and fixes the program.
+CHUNK = 2**16
+
+# Points [M, 3] -> colours [M, 3] in [0, 1] and raw density [M]; on the host, any M.
+Query = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@jax.jit
+def _query(field: TriPlaneField, points: Array) -> tuple[Array, Array]:
+    features, density = field(points)
+    return jnp.clip(features[:, :3], 0.0, 1.0), density
+
+
+def field_of(generator: TriPlaneGenerator, ws: Array) -> Query:
+    """The field of a latent [L, D] as a function of host arrays, worked through in chunks."""
+    field = generator.field(planes_of(generator, ws))
+
+    def query(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        parts = []
+        for start in range(0, len(points), CHUNK):
+            part = points[start : start + CHUNK].astype(np.float32)
+            padded = np.pad(part, ((0, CHUNK - len(part)), (0, 0)))
+            out = _query(field, padded)
+            parts.append([np.asarray(x)[: len(part)] for x in out])
+        colours, density = zip(*parts, strict=True)
+        return np.concatenate(colours), np.concatenate(density)
+
+    return query
+
+
+def grid_axis(side: int, box_side: float) -> np.ndarray:
+    """[N] coordinates of the samples along one axis, float32."""
+    return np.linspace(-box_side / 2, box_side / 2, side, dtype=np.float32)
+
+
+def density_grid(
+    query: Query,
+    side: int,
+    box_side: float,
+    *,
+    tell: Callable[[int], None] = lambda done: None,
+) -> np.ndarray:
+    """Sample a field in chunks of points.
+
+    Args:
+      query: the field.
+      side: samples N along one axis.
+      box_side: of the box, world units.
+      tell: called after each chunk with how many of the N**3 samples are done.
+
+    Returns:
+      [N, N, N] raw density, indexed [x, y, z].
+    """
+    axis = grid_axis(side, box_side)
+    volume = np.empty((side, side, side), np.float32)
+    flat = volume.reshape(-1)
+    for start in range(0, flat.size, CHUNK):
+        index = np.arange(start, min(start + CHUNK, flat.size))
+        points = axis[np.stack(np.unravel_index(index, volume.shape), axis=-1)]
+        flat[index] = query(points)[1]
+        tell(int(index[-1]) + 1)
+    return volume
+
+
+def with_empty_faces(volume: np.ndarray, level: float) -> np.ndarray:
+    """The volume with its outermost samples below `level`, so that every surface in it closes."""
+    closed = np.full_like(volume, min(float(volume.min()), level - 1.0))
+    inner = (slice(1, -1),) * 3
+    closed[inner] = volume[inner]
+    return closed
+
+
+def write_mrc(path: Path, volume: np.ndarray, box_side: float) -> Path:
+    """Write a grid as MRC2014, mode 2: a header of 1,024 bytes, then float32, little-endian.
+
+    x varies fastest in the file, as MRC's columns, then y, then z: mapc, mapr, maps = 1, 2, 3. The
+    format's Angstroms are world units here; `origin` is the corner of the box, so that programs
+    that heed it show volume and mesh in one place.
+
+    Args:
+      path: of the file.
+      volume: [N, N, N], indexed [x, y, z].
+      box_side: of the box, world units.
+    """
+    data = np.ascontiguousarray(volume.transpose(2, 1, 0), "<f4")
+    return write_atomically(path, _mrc_header(volume, box_side) + data.tobytes())
+
+
+def _mrc_header(volume: np.ndarray, box_side: float) -> bytes:
+    spacing = box_side / (volume.shape[0] - 1)
+    label = b"eg3d_jax: raw density, lengths in world units".ljust(80)
+    mean, spread = volume.mean(dtype=np.float64), volume.std(dtype=np.float64)
+    header = b"".join(
+        [
+            struct.pack("<3i", *volume.shape),  # columns, rows, sections: x, y, z
+            struct.pack("<i", 2),  # mode: float32
+            struct.pack("<3i", 0, 0, 0),  # first column, row and section
+            struct.pack("<3i", *volume.shape),  # intervals of the cell
+            struct.pack("<3f", *(n * spacing for n in volume.shape)),  # sides of the cell
+            struct.pack("<3f", 90, 90, 90),  # its angles
+            struct.pack("<3i", 1, 2, 3),  # axes of columns, rows and sections
+            struct.pack("<3f", volume.min(), volume.max(), mean),
+            struct.pack("<2i", 1, 0),  # space group of a single volume; no extended header
+            bytes(12),  # EXTRA up to NVERSION, whose type of extended header is none
+            struct.pack("<i", 20141),  # version of the format
+            bytes(84),
+            struct.pack("<3f", *(3 * [-box_side / 2])),  # origin: of the first sample
+            b"MAP ",
+            bytes([0x44, 0x44, 0, 0]),  # little-endian
+            struct.pack("<f", spread),
+            struct.pack("<i", 1),  # labels
+            label,
+        ]
+    )
+    return header.ljust(1024, b"\0")
+
+
+FORMATS = ("ply", "obj", "glb")
+
+
+def library(name: str) -> Any:
+    """A library of the extra `mesh`.
+
+    Raises:
+      InputError: if it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(
+            f"meshes need scikit-image and trimesh ({error}); install them with "
+            "`pip install -e '.[mesh]'`"
+        ) from None
+
+
+def check_libraries() -> None:
+    """Refuse early if the libraries are missing."""
+    library("skimage.measure")
+    library("trimesh")
+
+
+def iso_surface(volume: np.ndarray, level: float, box_side: float) -> Any:
+    """The largest closed surface on which the density is `level`, inside the box.
+
+    Args:
+      volume: [N, N, N] density, indexed [x, y, z], on a grid that spans the box. What it holds on
+        the faces of the box counts as empty, so that what the box cuts is closed by a plane.
+      level: density of the surface.
+      box_side: of the box, world units.
+
+    Returns:
+      A `trimesh.Trimesh`, its triangles counterclockwise from outside.
+
+    Raises:
+      InputError: if there is no such surface.
+    """
+    closed = with_empty_faces(volume, level)
+    if not closed.max() > level:
+        wanted, highest = beside(level, float(closed.max()), 4)
+        raise InputError(
+            f"--level {wanted}: the density inside the box reaches {highest} only; choose a lower "
+            "one"
+        )
+    spacing = box_side / (len(volume) - 1)
+    # Ascent: of scikit-image's two orders of corners the one with normals towards low density.
+    vertices, faces, _, _ = library("skimage.measure").marching_cubes(
+        closed, level, spacing=(spacing,) * 3, gradient_direction="ascent"
+    )
+    mesh = library("trimesh").Trimesh(vertices - box_side / 2, faces, process=False)
+    return largest_component(mesh)
+
+
+def largest_component(mesh: Any) -> Any:
+    """The connected part with the most triangles; specks that float about are dropped."""
+    labels = library("trimesh.graph").connected_component_labels(
+        mesh.face_adjacency, node_count=len(mesh.faces)
+    )
+    mesh.update_faces(labels == np.bincount(labels).argmax())
+    mesh.remove_unreferenced_vertices()
+    return mesh
+
+
+def paint(mesh: Any, query: Query) -> None:
+    """Give every vertex the colour of the field there."""
+    colours, _ = query(np.asarray(mesh.vertices))
+    mesh.visual.vertex_colors = np.round(colours * 255).astype(np.uint8)
+
+
+def write_mesh(path: Path, mesh: Any) -> Path:
+    """Write a painted surface with its normals as ply, obj or glb, by the suffix of the path.
+
+    glTF's vertex colours are linear in light, so glb holds the colours without their gamma; and it
+    gets a material that is not metal, which is glTF's odd default.
+    """
+    kind = path.suffix.removeprefix(".")
+    if kind == "glb":
+        mesh = mesh.copy()
+        mesh.visual.vertex_colors = linear_light(mesh.visual.vertex_colors[:, :3])
+        content = mesh.export(file_type=kind, include_normals=True, tree_postprocessor=_not_metal)
+    elif kind == "ply":
+        content = mesh.export(file_type=kind, vertex_normal=True)
+    else:
+        content = mesh.export(file_type=kind, include_normals=True)
+    return write_atomically(path, content.encode() if isinstance(content, str) else content)
+
+
+def linear_light(colours: np.ndarray) -> np.ndarray:
+    """8-bit sRGB colours as 8 bits linear in light (IEC 61966-2-1)."""
+    c = colours / 255.0
+    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+    return np.round(linear * 255).astype(np.uint8)
+
+
+def _not_metal(tree: dict[str, Any]) -> None:
+    tree["materials"] = [{"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}}]
+    for mesh in tree["meshes"]:
+        for primitive in mesh["primitives"]:
+            primitive["material"] = 0

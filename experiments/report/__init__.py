@@ -1,0 +1,1 @@
+"""Reports: pages, curves and tables."""

@@ -1,0 +1,353 @@
+"""A lock on a run folder, so that two processes never write into the same one."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from eg3d_jax.errors import InputError
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from eg3d_jax.folders import check_writable, missing_folders, remove_empty
+from inversion.files import check_space
+from inversion.files import write_json
+from experiments.runs.settings import check_same
+from experiments.runs.settings import versions
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from flax import nnx
+from jax import Array
+from convert_weights.array_pickle import CheckpointError
+from convert_weights.convert import Conversion, convert_checkpoint
+from eg3d_jax import checkpoint
+from eg3d_jax.cameras import to_label
+from eg3d_jax.errors import InputError
+from eg3d_jax.generator import TriPlaneGenerator
+from experiments.command import check_seed
+from inversion.latents import Latents, WStatistics, repeat_latents, w_statistics
+from inversion.result import load_result
+
+class RunLock:
+    """Held from `acquire` to `release`, or until the process ends in whatever way.
+
+    The operating system holds the lock and lets go of it when the process dies, so the file that a
+    killed run leaves behind locks nothing. Its content only tells who holds it.
+    """
+
+    def __init__(self, path: Path, *, option: str = "--run"):
+        """`option` is what the user chose the folder with."""
+        self.path, self._option = path, option
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+          InputError: if another live process holds it; the message says which.
+        """
+        while self._descriptor is None:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                raise InputError(
+                    f"{self.path.parent} is in use by {self._holder()}; wait for it to end, or "
+                    f"choose another {self._option}"
+                ) from None
+            if self._is_current(descriptor):
+                self._descriptor = descriptor
+            else:  # the holder removed the file between our open and our lock
+                os.close(descriptor)
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, json.dumps(holder).encode(), 0)
+
+    def release(self) -> None:
+        """Let go; does nothing if the lock is not held."""
+        if self._descriptor is not None:
+            self.path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> RunLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.release()
+
+    def _is_current(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _holder(self) -> str:
+        try:
+            holder = json.loads(self.path.read_text())
+            return f"process {holder['pid']} on {holder['host']} since {holder['started']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "another process"
+
+
+STATES = "state"
+_LOCK, _CONFIG = "run.lock", "config.json"
+_FORMAT = "eg3d_jax run 1"
+# What a killed write of ours leaves, and what file managers do.
+_LITTER = re.compile(r"\..+\.\d+|\.DS_Store|Thumbs\.db|desktop\.ini")
+_OWN_FOLDERS = (STATES, "result", "pictures", "tensorboard")
+# What other commands make of the result.
+_LATER_FOLDERS = ("render", "mesh", "edit", "evaluation", "view")
+# The configuration last: an overwriting that was killed can be repeated while it is there.
+_OWN_FILES = ("log.csv", "metrics.json", "turntable.mp4", "report.html", _CONFIG)
+
+
+class RunFolder:
+    """One run's folder, locked while open; made by `create` or `resume`, closed by `with`."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = RunLock(path / _LOCK)
+        self._made = missing_folders(path)
+
+    @classmethod
+    def create(
+        cls,
+        path: Path | str,
+        settings: Mapping[str, Any],
+        *,
+        needed_bytes: int = 0,
+        overwrite: bool = False,
+        frames_folder: Path | None = None,
+    ) -> RunFolder:
+        """Start a run in a new or empty folder, as `take` and `begin` do.
+
+        Args:
+          path: see `take`.
+          settings: see `begin`.
+          needed_bytes: see `take`.
+          overwrite: see `take`.
+          frames_folder: see `begin`.
+
+        Raises:
+          InputError: see `take`.
+        """
+        run = cls.take(path, overwrite=overwrite, needed_bytes=needed_bytes)
+        with _release_on_error(run):
+            run.begin(settings, frames_folder)
+        return run
+
+    @classmethod
+    def resume(
+        cls, path: Path | str, settings: Mapping[str, Any], *, needed_bytes: int = 0
+    ) -> RunFolder:
+        """Open the folder of an earlier run to go on with it, as `take` and `go_on` do.
+
+        Raises:
+          InputError: see both.
+        """
+        run = cls.take(path, resume=True, needed_bytes=needed_bytes)
+        with _release_on_error(run):
+            run.go_on(settings)
+        return run
+
+    @classmethod
+    def take(
+        cls,
+        path: Path | str,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        needed_bytes: int = 0,
+    ) -> RunFolder:
+        """Lock a folder that a run may begin or go on in; nothing in it is changed yet.
+
+        Args:
+          path: the folder; made if missing.
+          resume: the run in it will go on. If not, it must be new or empty.
+          overwrite: or hold a run and nothing else.
+          needed_bytes: disk space that the run will fill.
+
+        Raises:
+          InputError: if there is no run to go on with, or something that must not be removed, or
+            the folder is in use or cannot be written.
+        """
+        run = cls(Path(path))
+        if resume and not cls.begun(run.path):
+            raise InputError(f"{run.path} holds no run to resume; start it without --resume")
+        check_writable(run.path)
+        check_space(run.path, needed_bytes)
+        with _release_on_error(run):
+            run.path.mkdir(parents=True, exist_ok=True)
+            run._lock.acquire()
+            if not resume:
+                run._check_new(overwrite)
+        return run
+
+    @contextmanager
+    def beginning(self, settings: Mapping[str, Any]) -> Iterator[Path]:
+        """A folder to write all of a short run into; what the run's held goes when it ends well.
+
+        Args:
+          settings: see `begin`.
+        """
+        with tempfile.TemporaryDirectory(dir=self.path, prefix=".", suffix=f".{os.getpid()}") as at:
+            yield (staging := Path(at))
+            self.begin(settings)
+            for path in staging.iterdir():
+                if (self.path / path.name).is_dir():  # empty, and such cannot be replaced by files
+                    (self.path / path.name).rmdir()
+                path.replace(self.path / path.name)
+
+    def begin(self, settings: Mapping[str, Any], frames_folder: Path | None = None) -> None:
+        """Start a run in a folder taken for a new one, in place of what it held.
+
+        Args:
+          settings: everything that the result depends on; dataclasses, paths and arrays are taken.
+          frames_folder: where the frames lie, noted for later commands; no setting, as they may
+            move.
+        """
+        self._clear()
+        content = {
+            "format": _FORMAT,
+            "settings": settings,
+            "frames_folder": None if frames_folder is None else frames_folder.resolve(),
+            "versions": versions(),
+        }
+        self.write_json(_CONFIG, content)
+        self._make_folders()
+
+    def go_on(self, settings: Mapping[str, Any]) -> None:
+        """Go on with the run in the folder.
+
+        Raises:
+          InputError: see `check_settings`.
+        """
+        self.check_settings(self.path, settings)
+        self._make_folders()
+
+    @classmethod
+    def check_settings(cls, path: Path, settings: Mapping[str, Any]) -> None:
+        """Refuse to go on with the run in a folder with other settings.
+
+        Raises:
+          InputError: if they differ (`OtherSettings`, naming which), or are not known.
+        """
+        check_same(path, cls._config(path).get("settings", {}), settings)
+
+    @staticmethod
+    def begun(path: Path) -> bool:
+        """Whether a folder holds a run, finished or not."""
+        return (path / _CONFIG).exists()
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes have the folder; one made for a run that did not begin goes again."""
+        self._lock.release()
+        if not self.begun(self.path):
+            remove_empty(self._made)
+
+    @property
+    def result(self) -> Path:
+        """Folder of latents and tuned generator."""
+        return self.path / "result"
+
+    @property
+    def pictures(self) -> Path:
+        """Folder of pictures."""
+        return self.path / "pictures"
+
+    @property
+    def video(self) -> Path:
+        """The turntable."""
+        return self.path / "turntable.mp4"
+
+    @property
+    def report(self) -> Path:
+        """The page that shows everything."""
+        return self.path / "report.html"
+
+    @property
+    def states(self) -> Path:
+        """Folder of the states to go on from, one folder a stage."""
+        return self.path / STATES
+
+    def write_json(self, name: str, content: Any) -> Path:
+        """Write plain values, dataclasses, paths and arrays; the file changes at once or not."""
+        return write_json(self.path / name, content)
+
+    def _check_new(self, overwrite: bool) -> None:
+        """Refuse a folder that holds a run to be kept, or what no run of ours left."""
+        known = {_LOCK}
+        if self.begun(self.path):
+            if not overwrite:
+                raise InputError(
+                    f"{self.path} holds a run already; continue it with --resume, or choose "
+                    "another --run"
+                )
+            self._config(self.path)
+            known |= {*_OWN_FOLDERS, *_LATER_FOLDERS, *_OWN_FILES}
+        found = sorted(p.name for p in self.path.iterdir() if not _LITTER.fullmatch(p.name))
+        others = [name for name in found if name not in known]
+        if others:
+            raise InputError(
+                f"{self.path} holds {', '.join(others[:3])}, which is not of a run; move it away, "
+                "or choose another --run"
+            )
+
+    def _make_folders(self) -> None:
+        for name in _OWN_FOLDERS:
+            (self.path / name).mkdir(exist_ok=True)
+
+    def _clear(self) -> None:
+        for name in (*_OWN_FOLDERS, *_LATER_FOLDERS):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for name in _OWN_FILES:
+            (self.path / name).unlink(missing_ok=True)
+
+    @staticmethod
+    def _config(folder: Path) -> dict[str, Any]:
+        path = folder / _CONFIG
+        try:
+            config = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read ({error}); choose another --run") from None
+        if not isinstance(config, dict) or config.get("format") != _FORMAT:
+            raise InputError(f"{path} is not of a run of this program; choose another --run")
+        return config
+
+
+@contextmanager
+def _release_on_error(run: RunFolder) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        run.close()
+        raise
+
+
+def disk_bytes(generator: TriPlaneGenerator, methods: int) -> int:
+    """Disk space of a run: two states of parameters and moments a method, and the result."""
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(generator))
+    return size * (6 * methods + 2) + 50 * 2**20

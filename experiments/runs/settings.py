@@ -1,0 +1,93 @@
+"""What a run was made with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import jax
+import hashlib
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+import numpy as np
+from convert_weights.pickle_reader import sha256
+from eg3d_jax.cameras import to_label
+from inversion.files import flat
+from inversion.files import plain
+from eg3d_jax.errors import InputError
+from inversion.files import fingerprint
+from inversion.frames.folder import Frames
+
+_PACKAGES = ("eg3d-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
+
+
+def versions() -> dict[str, str]:
+    """Names and versions of the packages, of Python and the machine, and the device in use."""
+    found = {"python": platform.python_version(), "machine": platform.platform()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    device = jax.devices()[0]
+    found["device"] = f"{jax.device_count()} x {device.device_kind} ({device.platform})"
+    return found
+
+
+# What is known of a video's own frames; all else was chosen for all videos.
+_OF_FRAMES = frozenset({"frames", "frame_labels", "frame_pictures", "frame_truth", "num_frames"})
+# Not known of runs from before these were noted, which go on with what they are given.
+_ONCE_UNKNOWN = frozenset({"frame_pictures", "frame_truth"})
+# How much is worked on together changes rounding only; less is the advice where memory runs out.
+_FREE = frozenset({"inversion.views_at_once", "inversion.rays_at_once"})
+
+
+
+
+
+
+
+
+class OtherSettings(InputError):
+    """A run cannot go on, as settings differ; `names` are theirs."""
+
+    def __init__(self, message: str, names: frozenset[str]):
+        super().__init__(message)
+        self.names = names
+
+    def of_one_video(self) -> str:
+        """The message, if the frames of one among several videos have changed.
+
+        Raises:
+          OtherSettings: this one, if something differs that was chosen for all of them.
+        """
+        if not self.names & _OF_FRAMES:
+            raise self
+        return str(self)
+
+
+def check_same(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on in a folder that was started with other settings.
+
+    Raises:
+      OtherSettings: saying how those that matter were and are.
+    """
+    old, new, missing = flat(plain(then)), flat(plain(now)), "(none)"
+    differ = [
+        name
+        for name in sorted({*old, *new} - _FREE - (_ONCE_UNKNOWN - old.keys()))
+        if old.get(name, missing) != new.get(name, missing)
+    ]
+    if differ:
+        said = "; ".join(
+            f"{name} was {old.get(name, missing)}, is {new.get(name, missing)}"
+            for name in differ[:5]
+        )
+        more = f"; and {len(differ) - 5} more" if len(differ) > 5 else ""
+        raise OtherSettings(
+            f"{folder} was started with other settings: {said}{more}; resume with the same ones, "
+            "or choose another --run",
+            frozenset(differ),
+        )

@@ -1,0 +1,1 @@
+"""`python -m experiments.view`: turn a head in the browser."""

@@ -1,0 +1,5 @@
+"""The command."""
+
+from experiments.view.main import start
+
+start()

@@ -1,0 +1,1 @@
+"""Cameras refined together with the head that they see."""

@@ -1,0 +1,125 @@
+"""Writing files whole, plain JSON values, and looking at the disk before the work starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from eg3d_jax.errors import InputError
+from eg3d_jax.folders import innermost_existing
+from inversion.wording import beside
+
+
+def write_atomically(path: Path, content: bytes) -> Path:
+    """Write a file so that a reader, or a crash, meets the old content or the new, never half."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException as error:
+        unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a full disk is told without saying of what file
+            error.filename, error.filename2 = str(path), None
+        raise
+    return path
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> Path:
+    """Write an npz file, whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return write_atomically(path, buffer.getvalue())
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """Write plain values, dataclasses, paths and arrays; the file changes at once or not."""
+    text = json.dumps(plain(content), indent=2, allow_nan=False)
+    return write_atomically(path, (text + "\n").encode())
+
+
+def check_space(path: Path, needed_bytes: int) -> None:
+    """Refuse to start where the result will not fit.
+
+    Raises:
+      InputError: if the disk below `path`, which need not exist yet, has less free.
+    """
+    free = shutil.disk_usage(innermost_existing(path)).free
+    if free < needed_bytes:
+        there, needed = beside(free / 1e6, needed_bytes / 1e6, 0, "f")
+        raise InputError(
+            f"the disk of {path} has {there} MB free, but the run needs {needed} MB; free some "
+            "space or choose another --run"
+        )
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON knows it: dataclasses, paths, tuples, sets and arrays are converted.
+
+    Numbers that are not finite become None, which JSON can hold.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: plain(getattr(value, field.name)) for field in fields}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return [plain(item) for item in sorted(value)]
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "__array__"):
+        return plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Leaves of nested dictionaries by dotted name; lists are leaves."""
+    if not isinstance(value, Mapping):
+        return {name or "settings": value}
+    leaves: dict[str, Any] = {}
+    for key, item in value.items():
+        leaves |= flat(item, f"{name}.{key}" if name else str(key))
+    return leaves
+
+
+def fingerprint(tree: Any) -> str:
+    """Hexadecimal SHA-256 of a tree's leaves: names, types, shapes and bytes."""
+    leaves = [description(*leaf) for leaf in entries(tree)]
+    return hashlib.sha256(json.dumps(leaves).encode()).hexdigest()
+
+
+def entries(tree: Any) -> list[tuple[str, str | None, np.ndarray]]:
+    """Name, implementation if it is a random key, and host copy of each leaf."""
+    found = []
+    for key, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        name, kind = jax.tree_util.keystr(key), None
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            kind, leaf = str(jax.random.key_impl(leaf)), jax.random.key_data(leaf)
+        found.append((name, kind, np.asarray(leaf)))
+    return found
+
+
+def description(name: str, kind: str | None, array: np.ndarray) -> dict[str, Any]:
+    """Of a leaf, as JSON values."""
+    array = np.asarray(array)
+    digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    shape, dtype = list(array.shape), str(array.dtype)
+    return {"name": name, "key": kind, "shape": shape, "dtype": dtype, "sha256": digest}

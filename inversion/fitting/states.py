@@ -1,0 +1,268 @@
+"""The files of a saved state's arrays, and their digests beside them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from eg3d_jax.checkpoint import digests
+from eg3d_jax.errors import DiskFullError, InputError, is_disk_full
+from eg3d_jax.folders import check_room
+from inversion.files import description, entries
+
+_DIGESTS = "digests.json"
+
+
+class DigestedArrays(ocp.PyTreeCheckpointHandler):
+    """Writes the digests of all files once they are written, before the state appears."""
+
+    def finalize(self, directory: Any) -> None:
+        """Called by orbax with the folder of the arrays."""
+        super().finalize(directory)
+        folder = Path(directory)
+        (folder / _DIGESTS).write_text(json.dumps(digests(folder)))
+
+
+@ocp.args.register_with_handler(DigestedArrays, for_save=True, for_restore=True)
+class SaveArrays(ocp.args.PyTreeSave):
+    """Asks orbax for `DigestedArrays`."""
+
+
+def are_whole(folder: Path) -> bool:
+    """Whether the files are as `DigestedArrays` left them."""
+    saved = json.loads((folder / _DIGESTS).read_text())
+    return saved.items() <= digests(folder).items()
+
+
+_MANIFEST, _ARRAYS = "manifest", "arrays"
+# Orbax's threads print the traceback of what they also raise when they are waited for.
+logging.getLogger("absl").addFilter(lambda record: not record.exc_info)
+
+
+class DamagedState(Exception):
+    """A saved state whose files are incomplete or changed."""
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """What `load` found.
+
+    Attributes:
+      step: under which it was saved.
+      note: what was saved beside the arrays.
+      tree: the arrays, as the abstract tree asked.
+    """
+
+    step: int
+    note: dict[str, Any]
+    tree: Any
+
+
+class Saver:
+    """Saves states of a run into one folder while the run goes on; closed by `with`.
+
+    A state appears as `folder`/STEP complete, or not at all, whenever the process dies. All but the
+    last two are removed.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder.absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=2,
+                step_format_fixed_length=8,
+                create=False,
+                cleanup_tmp_directories=True,
+                save_root_metadata=False,
+                # Made behind the caller, they would wait for minutes for a save that has failed.
+                async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+            ),
+            item_handlers={
+                _ARRAYS: DigestedArrays(),
+                _MANIFEST: ocp.JsonCheckpointHandler(),
+            },
+        )
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(self, kind: object, *_) -> None:
+        with _quiet():
+            try:
+                self.wait()
+            except DiskFullError:
+                if kind is None:  # else another error is on its way already
+                    raise
+            finally:
+                self._manager.close()
+
+    def save(self, step: int, tree: Any, note: dict[str, Any] | None = None) -> None:
+        """Save a tree of arrays; it and the note are copied, and written while the caller goes on.
+
+        Args:
+          step: non-negative; a state already saved under it is replaced.
+          tree: any pytree of arrays, numbers and random keys.
+          note: JSON values kept beside, e.g. the stage.
+
+        Raises:
+          DiskFullError: if the disk filled up, in this save or the one before; earlier states are
+            left as they were.
+        """
+        self.wait()
+        leaves = entries(tree)
+        # Copies: JAX's own buffers are given to the next step.
+        arrays = {_leaf_name(i): np.array(array) for i, (_, _, array) in enumerate(leaves)}
+        described = [description(*leaf) for leaf in leaves]
+        manifest = {"step": step, "note": copy.deepcopy(note or {}), "leaves": described}
+        args = ocp.args.Composite(
+            **{_ARRAYS: SaveArrays(arrays), _MANIFEST: ocp.args.JsonSave(manifest)}
+        )
+        with _quiet(), self._explained():
+            check_room(self.folder, arrays.values())
+            if step in self._manager.all_steps():
+                self._manager.delete(step)
+            self._manager.save(step, args=args, force=True)
+
+    def wait(self) -> None:
+        """Wait until the last save is complete.
+
+        Raises:
+          DiskFullError: see `save`.
+        """
+        with _quiet(), self._explained():
+            self._manager.wait_until_finished()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not is_disk_full(error):
+                raise
+            kept = steps(self.folder)
+            intact = f"the state of step {kept[-1]}" if kept else "no earlier state"
+            raise DiskFullError(
+                f"the disk is full: a state was not saved below {self.folder} ({intact} is there); "
+                "free some space and continue with --resume"
+            ) from error
+
+
+def save(folder: Path, step: int, tree: Any, note: dict[str, Any] | None = None) -> None:
+    """Save one state and wait until it is complete; see `Saver`."""
+    with Saver(folder) as saver:
+        saver.save(step, tree, note)
+
+
+def steps(folder: Path) -> list[int]:
+    """Steps of the complete states in a folder, ascending."""
+    if not folder.is_dir():
+        return []
+    found = (path for path in folder.iterdir() if path.name.isdigit())
+    return sorted(int(path.name) for path in found if (path / _MANIFEST).is_dir())
+
+
+def load(folder: Path, abstract: Any) -> SavedState | None:
+    """The newest undamaged state of a folder; a damaged one is passed over with a warning.
+
+    Args:
+      folder: of all states of a run.
+      abstract: a tree of the same structure whose leaves have shape and dtype.
+
+    Returns:
+      The state, its leaves jax arrays equal to the saved ones bit by bit; None if there is none.
+
+    Raises:
+      InputError: if the state is whole but of another structure or shape.
+    """
+    folder = folder.absolute()
+    for step in reversed(steps(folder)):
+        path = folder / f"{step:08d}"
+        try:
+            manifest, arrays = _read(path)
+        except DamagedState as error:
+            warnings.warn(
+                f"{path} is damaged ({error}) and passed over; trying the state before",
+                stacklevel=2,
+            )
+            continue
+        return SavedState(step, manifest["note"], _rebuilt(path, abstract, manifest, arrays))
+    return None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
+    try:
+        # Over damaged files tensorstore's threads would print tracebacks without end.
+        if not are_whole(path / _ARRAYS):
+            raise DamagedState(f"files in {_ARRAYS} are missing or have changed")
+        as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+        with _quiet():
+            with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+                manifest = checkpointer.restore(path / _MANIFEST)
+            leaves = manifest["leaves"]
+            wanted = {_leaf_name(i): as_numpy for i in range(len(leaves))}
+            args = ocp.args.PyTreeRestore(restore_args=wanted)
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+                restored = checkpointer.restore(path / _ARRAYS, args=args)
+        arrays = [restored[_leaf_name(i)] for i in range(len(leaves))]
+        for leaf, array in zip(leaves, arrays, strict=True):
+            if leaf != description(leaf["name"], leaf["key"], array):
+                raise DamagedState(f"{leaf['name']} has changed since it was saved")
+    except DamagedState:
+        raise
+    # Orbax and tensorstore answer damage with many kinds of error; all mean the same here.
+    except Exception as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise DamagedState(reason) from error
+    return manifest, arrays
+
+
+def _rebuilt(path: Path, abstract: Any, manifest: dict[str, Any], arrays: list[np.ndarray]) -> Any:
+    wanted, structure = jax.tree_util.tree_flatten_with_path(abstract)
+    names = [jax.tree_util.keystr(key) for key, _ in wanted]
+    saved = [leaf["name"] for leaf in manifest["leaves"]]
+    other = "it was saved from another generator or with other settings; start a new run"
+    if names != saved:
+        odd = next(iter(sorted(set(names) ^ set(saved))), "the order of entries")
+        raise InputError(f"{path} does not fit this run (first difference: {odd}); {other}")
+    leaves = []
+    for (_, target), leaf, array in zip(wanted, manifest["leaves"], arrays, strict=True):
+        value = (
+            jax.random.wrap_key_data(jnp.asarray(array), impl=leaf["key"]) if leaf["key"] else array
+        )
+        if np.shape(target) != value.shape:
+            raise InputError(
+                f"{path}: {leaf['name']} has shape {list(value.shape)}, but this run needs "
+                f"{list(np.shape(target))}; {other}"
+            )
+        leaves.append(value if leaf["key"] else jnp.asarray(value))
+    return jax.tree_util.tree_unflatten(structure, leaves)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps orbax from printing what it also raises."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _leaf_name(index: int) -> str:
+    return f"leaf{index:05d}"

@@ -1,0 +1,1 @@
+"""Folders of frames and their camera labels: read, checked, mended or refused."""

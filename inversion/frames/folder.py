@@ -1,0 +1,396 @@
+"""Which picture of a folder belongs to which label of its `dataset.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from convert_weights.pickle_reader import sha256
+from eg3d_jax.cameras import Cameras, azimuth, from_label, to_label
+from eg3d_jax.errors import InputError
+from inversion.array_files import ALONE, read_arrays
+from inversion.files import fingerprint
+from inversion.frames.camera_checks import check_cameras
+from inversion.frames.camera_files import read_labels
+from inversion.frames.labels import LABELS_FILE, listed, natural_key, plain_name
+from inversion.frames.mirror_images import unnamed_mirrors, without_mirrored
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def picture_files(
+    folder: Path, labelled: Collection[str], copies: Collection[str] = ()
+) -> dict[str, Path]:
+    """The picture of each label.
+
+    Pictures that all lie one folder below their names are taken from there, with a warning, if
+    there is one such folder.
+
+    Args:
+      folder: of the pictures; those in folders below count if labels name any such.
+      labelled: names of the labels, in one way of writing (`plain_name`).
+      copies: names of pictures that are left out.
+
+    Returns:
+      Paths by name, in natural order of the names.
+
+    Raises:
+      InputError: unless there is one label for each picture, and one picture for each label; saying
+        where the pictures are, or what they are called, if that can be seen.
+    """
+    _check_inside(folder, labelled)
+    found = _pictures(folder, nested=any("/" in name for name in [*labelled, *copies]))
+    if not found.keys() & set(labelled):
+        found = _from_below(folder, labelled) or found
+    found = {name: path for name, path in found.items() if name not in copies}
+    unlabelled, missing = set(found) - set(labelled), set(labelled) - set(found)
+    if unlabelled or missing:
+        hint = _hint(folder, unlabelled, missing)
+        if not found:
+            advice = hint or "put png, jpg or webp images there"
+            raise InputError(f"{folder} holds no frames; {advice}")
+        parts = [f"no label for {listed(unlabelled)}"] if unlabelled else []
+        parts += [f"no image for {listed(missing)}"] if missing else []
+        raise InputError(
+            f"{folder / LABELS_FILE} has {len(labelled)} labels for {len(found)} images: "
+            f"{'; '.join(parts)}; {hint or 'give every image one label of exactly its name'}"
+        )
+    return {name: found[name] for name in sorted(found, key=natural_key)}
+
+
+def _check_inside(folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        parts = PurePosixPath(name)
+        if name.startswith("/") or re.match("[A-Za-z]:/", name) or ".." in parts.parts:
+            raise InputError(
+                f"{folder / LABELS_FILE} names {name}, which is not below {folder}; name pictures "
+                f"by their path from there, such as {parts.name}"
+            )
+
+
+def _pictures(folder: Path, *, nested: bool) -> dict[str, Path]:
+    """Pictures in a folder, and below it if asked for, by their path from it."""
+    return {
+        plain_name(path.relative_to(folder).as_posix()): path
+        for path in (folder.rglob("*") if nested else folder.iterdir())
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    }
+
+
+def _from_below(folder: Path, labelled: Collection[str]) -> dict[str, Path]:
+    """Pictures of the labelled names in the one folder that has them all."""
+    nested = any("/" in name for name in labelled)
+    below = {sub.name: _pictures(sub, nested=nested) for sub in _folders(folder)}
+    whole = [name for name, found in below.items() if set(labelled) <= found.keys()]
+    if len(whole) > 1:
+        raise InputError(
+            f"{folder} has pictures of the labelled names in {listed(f'{n}/' for n in whole)}; "
+            f"copy {LABELS_FILE} into the one that is meant, and give that folder"
+        )
+    if not whole:
+        return {}
+    warnings.warn(
+        f"{folder}: the pictures that {LABELS_FILE} names lie in {whole[0]}/, and are taken from "
+        "there",
+        stacklevel=2,
+    )
+    return below[whole[0]]
+
+
+def _hint(folder: Path, unlabelled: Collection[str], missing: Collection[str]) -> str:
+    """How labels and pictures that do not match may be meant."""
+    below = {sub.name: _pictures(sub, nested=False).keys() for sub in _folders(folder)}
+    counts = {name: len(names & set(missing)) for name, names in below.items()}
+    if any(counts.values()):
+        name = max(counts, key=counts.__getitem__)
+        return (
+            f"{name}/ holds {counts[name]} of these {len(missing)} images: put images and labels "
+            "of one set into one folder"
+        )
+    last = {PurePosixPath(name).name: name for name in missing if "/" in name}
+    if last and len(last) == len(missing) and all((folder / name).is_file() for name in last):
+        name = min(last, key=natural_key)
+        return f"{last[name]} lies in {folder} as {name}: leave the folder out of the labels' names"
+    if missing and _by_stem(missing).keys() == _by_stem(unlabelled).keys():
+        stem = min(_by_stem(missing), key=natural_key)
+        return (
+            f"only endings differ, {_by_stem(missing)[stem]} is labelled and "
+            f"{_by_stem(unlabelled)[stem]} is there: name the labels exactly as the images"
+        )
+    other = sorted((name for name in missing if (folder / name).is_file()), key=natural_key)
+    if other:
+        return f"{other[0]} is there, but is no png, jpg or webp: convert the images"
+    return ""
+
+
+def _by_stem(names: Iterable[str]) -> dict[str, str]:
+    """Names by what is left without the ending of a picture, in small letters."""
+    suffix = re.compile(r"\.(png|jpe?g|webp|bmp|tiff?)$", re.IGNORECASE)
+    return {suffix.sub("", name).lower(): name for name in names}
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def read_truth(folder: Path, key: str, num_frames: int) -> np.ndarray | None:
+    """One map a frame, of `folder`/KEY.npz if there is such a file.
+
+    Args:
+      folder: of the frames.
+      key: 'depth' or 'mask'.
+      num_frames: T.
+
+    Returns:
+      [T, S, S] float32 depths, or whether the head is there.
+
+    Raises:
+      InputError: naming the file, what is wrong and what to do.
+    """
+    path = folder / f"{key}.npz"
+    if not path.exists():
+        return None
+    values = _array(path, key)
+    square = values.ndim == 3 and values.shape[1] == values.shape[2] > 0
+    if not square or len(values) != num_frames or values.dtype.kind not in "fiub":
+        raise InputError(
+            f"{path}: {key} is {values.dtype} {list(values.shape)}; it must be numbers "
+            f"[{num_frames}, side, side], one square map per frame"
+        )
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: {key} holds numbers that are not finite; use 0 where empty")
+    if key == "depth":
+        return values.astype(np.float32)
+    # Of opacities, half of one is the outline; of eight bits, too.
+    return values >= (127.5 if values.max(initial=0) > 1 else 0.5)
+
+
+def _array(path: Path, key: str) -> np.ndarray:
+    arrays = read_arrays(path)
+    if ALONE in arrays:
+        raise InputError(f"{path} is a lone array, no archive; write it by numpy.savez")
+    if key not in arrays:
+        raise InputError(f"{path} has no array named {key}; save it under that name")
+    return arrays[key]
+
+
+# What Pillow raises on files that are cut, damaged, too large or no images at all.
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, IndexError,
+           TypeError, MemoryError, Image.DecompressionBombError)  # fmt: skip
+_REPLACE = "replace it, or remove it and its label"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frames:
+    """T frames of one head in natural order of their names; images stay on disk.
+
+    Attributes:
+      folder: where they lie.
+      names: as `dataset.json` calls them, with / between folders.
+      paths: image files, which may lie in a folder that the names leave out.
+      cameras: [T] one each.
+      image_side: side to which images are resized when read, pixels.
+      crop: whether images are cropped to the central square when read.
+      depth: [T, S, S] true distance from the camera, world units, 0 where empty; or None.
+      mask: [T, S, S] true where the head is; or None.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+    paths: tuple[Path, ...]
+    cameras: Cameras
+    image_side: int
+    crop: bool = False
+    depth: np.ndarray | None = None
+    mask: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """Number of frames T."""
+        return len(self.names)
+
+    @property
+    def yaw_degrees(self) -> np.ndarray:
+        """[T] degrees in [-180, 180), 0 frontal, positive towards the world's +x."""
+        degrees = 90 - np.degrees(np.asarray(azimuth(self.cameras), np.float64))
+        return (degrees + 180) % 360 - 180
+
+
+def load_frames(
+    folder: Path | str,
+    *,
+    image_side: int,
+    crop: bool = False,
+    min_frames: int = 1,
+    box_side: float = 1.0,
+    ray_range: tuple[float, float] | None = None,
+    decode_all: bool = True,
+) -> Frames:
+    """Check a folder of frames completely and describe it; images are read one by one later.
+
+    Args:
+      folder: images (png, jpg, webp; any size) and `dataset.json`. Images in subfolders count if
+        the labels name any such, or if one of them holds all that are labelled; mirror images do
+        not. Optional, [T, S, S] in natural order: `depth.npz` (key depth) and `mask.npz` (key mask,
+        to 1 or 255, inside from half of that).
+      image_side: side of the images to return, pixels: the generator's.
+      crop: take the central square of images that are not square. The labels must be of that
+        square: they are not changed.
+      min_frames: fewest frames that will do.
+      box_side: side of the box that holds the head, world units.
+      ray_range: distances between which the generator samples, to refuse cameras of another scale.
+      decode_all: decode every image now; if not, only headers are read, and `check_images` should
+        follow for the frames that will be used.
+
+    Raises:
+      InputError: one sentence naming the file, what is wrong and what to do.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise InputError(f"{folder} {what}; give a folder of frames with {LABELS_FILE}")
+    path = folder / LABELS_FILE
+    named = read_labels(folder)
+    labels = without_mirrored(folder, named)
+    files = picture_files(folder, labels, copies=named.keys() - labels.keys())
+    labels = check_cameras(path, labels, box_side=box_side, ray_range=ray_range)
+    frames = Frames(
+        folder=folder,
+        names=tuple(files),
+        paths=tuple(files.values()),
+        cameras=from_label(np.stack([labels[name] for name in files])),
+        image_side=image_side,
+        crop=crop,
+    )
+    frames = _without_unnamed_mirrors(frames, path, labels)
+    if len(frames) < min_frames:
+        raise InputError(
+            f"{folder} has {len(frames)} frames, fewer than the {min_frames} views asked for; add "
+            "frames or ask for fewer views"
+        )
+    check_images(frames, range(len(frames)), decode=decode_all)
+    truth = {key: read_truth(folder, key, len(frames)) for key in ("depth", "mask")}
+    return replace(frames, **truth)
+
+
+def check_images(frames: Frames, indices: Iterable[int], *, decode: bool = True) -> None:
+    """Open images, and decode them unless told otherwise.
+
+    Raises:
+      InputError: for the first image that is damaged, or not square without `frames.crop`.
+    """
+
+    def check(index: int) -> None:
+        with _opened(frames, index) as image:
+            if decode:
+                image.load()
+
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
+        list(pool.map(check, (int(index) for index in indices)))
+
+
+def read_image(frames: Frames, index: int) -> np.ndarray:
+    """One frame as float32 [S, S, 3] in [-1, 1], S = `frames.image_side`.
+
+    Greyscale becomes RGB, transparency is laid on white, photographs are turned upright by their
+    orientation tag, and other sizes are resampled by Lanczos' filter.
+
+    Raises:
+      InputError: if the image is damaged, or not square without `frames.crop`.
+    """
+    with _opened(frames, index) as file:
+        image = ImageOps.exif_transpose(_rgb(file))
+    left, top = ((side - min(image.size)) // 2 for side in image.size)
+    box = (left, top, left + min(image.size), top + min(image.size))
+    side = (frames.image_side, frames.image_side)
+    if image.size != side:
+        image = image.crop(box).resize(side, Image.Resampling.LANCZOS)
+    return np.asarray(image, np.float32) / np.float32(255) * np.float32(2) - np.float32(1)
+
+
+def read_images(frames: Frames, indices: Iterable[int]) -> np.ndarray:
+    """Frames as float32 [n, S, S, 3] in [-1, 1]; see `read_image`."""
+    return np.stack([read_image(frames, int(index)) for index in indices])
+
+
+def _without_unnamed_mirrors(frames: Frames, path: Path, labels: dict[str, np.ndarray]) -> Frames:
+    def pixels(name: str) -> np.ndarray:
+        with _opened(frames, frames.names.index(name)) as file:
+            return np.asarray(_rgb(file))
+
+    copies = unnamed_mirrors(path, {name: labels[name] for name in frames.names}, pixels)
+    kept = [i for i, name in enumerate(frames.names) if name not in copies]
+    return replace(
+        frames,
+        names=tuple(frames.names[i] for i in kept),
+        paths=tuple(frames.paths[i] for i in kept),
+        cameras=frames.cameras[np.array(kept)],
+    )
+
+
+@contextmanager
+def _opened(frames: Frames, index: int) -> Iterator[Image.Image]:
+    """An open image; what goes wrong while it is open is told as its file's fault."""
+    path = frames.paths[index]
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if width != height and not frames.crop:
+                raise InputError(
+                    f"{path} is {width} x {height} pixels, not square; crop the frames as their "
+                    "labels demand, or take the central square of each with --crop"
+                )
+            yield image
+    except InputError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise InputError(f"{path} is no image that can be read; {_REPLACE}") from None
+    except _BROKEN as error:
+        reason = getattr(error, "strerror", None) or str(error).split(" <")[0]
+        raise InputError(f"{path} cannot be decoded ({reason}); {_REPLACE}") from None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 255 instead of scaling them
+        grey = np.round(np.asarray(image, np.float32) / 257).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        flat = Image.alpha_composite(white, layer).convert("RGB")
+    else:
+        flat = image.convert("RGB")
+    flat.info.update({key: image.info[key] for key in ("exif",) if key in image.info})
+    return flat
+
+
+def labels_fingerprint(frames: Frames) -> str:
+    """Of the frames' cameras."""
+    return fingerprint({"labels": np.asarray(to_label(frames.cameras))})
+
+
+def pictures_fingerprint(frames: Frames) -> str:
+    """Of the frames' names and image files, as they lie on disk."""
+    with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+        digests = pool.map(sha256, frames.paths)
+        named = json.dumps(list(zip(frames.names, digests, strict=True)))
+    return hashlib.sha256(named.encode()).hexdigest()
+
+
+def truth_fingerprint(frames: Frames) -> str | None:
+    """Of the depth and mask beside the frames; None if there are none."""
+    known = {"depth": frames.depth, "mask": frames.mask}
+    found = {name: array for name, array in known.items() if array is not None}
+    return fingerprint(found) if found else None
