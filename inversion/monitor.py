@@ -23,13 +23,13 @@ class Monitor:
         yield
 
     def resumed(self, video: str, stage: str, step: int) -> None:
-        """A stage goes on after `step` steps, 0 for a new one; what was told of later ones is void."""
+        """A stage goes on after `step` steps, 0 if new; what was told of later ones is void."""
 
     @contextmanager
     def stages(
         self, videos: Sequence[str], stages: Sequence[str], num_steps: int, done: Sequence[int]
     ) -> Iterator[None]:
-        """A stage of each of several videos lasts as long as the context; `done` steps are taken."""
+        """A stage of several videos lasts as long as the context; `done` steps are taken."""
         yield
 
     def steps(self, video: str, stage: str, first: int, terms: Mapping[str, np.ndarray]) -> None:
