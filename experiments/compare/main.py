@@ -40,9 +40,9 @@ class Args:
         takes them; the demo heads if not given
       generator: folder made by `python -m convert_weights`, or 'embedded': small heads
       output: folder for the tables, curves and pictures, and below it the runs
-      methods: all if not given; else some of 'single view', 'multi-view', 'multi-latent', and of
-        several latents that a regulariser holds together: '+ distance', '+ interpolation',
-        and '+ depth' or '+ all'
+      methods: of 'single view', 'multi-view', 'multi-latent' and, with several latents that a
+        regulariser holds together, '+ distance', '+ interpolation', '+ depth' and '+ all', which
+        are wanted
       views: number of fitted frames, but for the single view
       latents: number of latents where interpolation takes part, and the other views see what lies
         between; elsewhere each view has its own, as in the paper
