@@ -21,6 +21,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from inversion.monitor import Monitor
+
 # Between two plain lines of a stage.
 _PLAIN_SECONDS = 10.0
 
@@ -196,3 +198,37 @@ def clock(seconds: float) -> str:
 
 def _last(value: object) -> float:
     return float(np.asarray(value).reshape(-1)[-1])
+
+
+class CommandMonitor(Monitor):
+    """Shows a computation of the library on a command's `Progress`."""
+
+    def __init__(self, progress: Progress):
+        self.progress = progress
+        self._shown: dict[str, Stage] = {}
+
+    def say(self, text: str, video: str = "") -> None:  # noqa: D102
+        self.progress.say(_named(video, text))
+
+    @contextmanager
+    def task(self, name: str, video: str = "") -> Iterator[None]:  # noqa: D102
+        with self.progress.task(_named(video, name)):
+            yield
+
+    @contextmanager
+    def stages(  # noqa: D102
+        self, videos: Sequence[str], stages: Sequence[str], num_steps: int, done: Sequence[int]
+    ) -> Iterator[None]:
+        names = [_named(*pair) for pair in zip(videos, stages, strict=True)]
+        with self.progress.stages(names, num_steps, done=done) as shown:
+            self._shown = dict(zip(names, shown, strict=True))
+            yield
+
+    def steps(self, video: str, stage: str, first: int, terms: Mapping[str, np.ndarray]) -> None:  # noqa: D102
+        taken = max((len(values) for values in terms.values()), default=0)
+        self._shown[_named(video, stage)].update(first + taken, terms if taken else None)
+
+
+def _named(video: str, text: str) -> str:
+    """What is shown of one of several videos, which `Progress.table` puts into its row."""
+    return f"{video}: {text}" if video else text

@@ -25,7 +25,7 @@ import tyro
 from eg3d_jax.cameras import Cameras, from_label
 from eg3d_jax.errors import InputError
 from eg3d_jax.folders import check_file_writable
-from eg3d_jax.generator import TriPlaneGenerator, ray_range
+from eg3d_jax.generator import TriPlaneGenerator
 from experiments import command
 from experiments.camera_refinement import LEAST_SIDE, Refined, refine
 from experiments.command import check_limits, check_seed
@@ -147,14 +147,7 @@ def main(args: Args) -> None:
         generator, _ = load_generator(args.generator)
         config = pose_config(args, generator.config.neural_side)
         networks = load_networks(generator.config.image_side)
-        frames = load_frames(
-            args.frames,
-            image_side=generator.config.image_side,
-            crop=args.crop,
-            min_frames=args.views,
-            box_side=generator.config.render.box_warp,
-            ray_range=ray_range(generator),
-        )
+        frames = load_frames(args.frames, generator, crop=args.crop, min_frames=args.views)
         truth = None if args.truth is None else true_cameras(args.truth, frames)
         chosen = select_evenly(np.radians(90 - frames.yaw_degrees), args.views)
         shown = picture_path(args)

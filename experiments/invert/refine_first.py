@@ -9,7 +9,7 @@ from pathlib import Path
 from eg3d_jax.errors import InputError
 from experiments import refine_cameras
 from experiments.invert.args import Args
-from experiments.invert.plan import Plan, Video, prepare_video
+from experiments.invert.plan import Plan, RunVideo, prepare_video
 from experiments.progress import Progress
 from experiments.runs.folder import RunFolder
 from experiments.runs.settings import OtherSettings, check_same
@@ -58,7 +58,7 @@ def refine_first(
     return replace(plan, videos=videos, refused=refused)
 
 
-def refine_labels(args: Args, video: Video, copy: Path, usual: refine_cameras.Args) -> None:
+def refine_labels(args: Args, video: RunVideo, copy: Path, usual: refine_cameras.Args) -> None:
     """Refine the labels of one video, unless that is done.
 
     Raises:

@@ -19,7 +19,7 @@ from experiments.invert.refine_first import refine_first
 from experiments.progress import Progress
 from inversion.camera_refinement.motion import CameraMotion, moved, pose_errors
 from inversion.frames.camera_files import read_labels
-from inversion.frames.folder import load_frames
+from inversion.frames.folder import read_frames
 
 
 def cameras_in(folder):
@@ -64,8 +64,8 @@ def test_refined_labels_lie_beside_the_frames(visible_inputs, frames, wrong, tmp
     said = capsys.readouterr().out
     assert "error before" in said
     assert "error after" in said
-    again = load_frames(args.output, image_side=32)  # a folder of frames like any other
-    assert again.names == load_frames(wrong, image_side=32).names
+    again = read_frames(args.output, image_side=32)  # a folder of frames like any other
+    assert again.names == read_frames(wrong, image_side=32).names
     turn, _ = pose_errors(again.cameras, cameras_in(wrong))
     numbers = json.loads((args.output / "refinement.json").read_text())
     # All frames moved, and as far as is told; angles this small are known to 0.05 degrees.
