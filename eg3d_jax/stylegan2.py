@@ -72,7 +72,7 @@ class SynthesisBlock(nnx.Module):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | None,
         out_channels: int,
         image_channels: int,
         *,
@@ -80,12 +80,12 @@ class SynthesisBlock(nnx.Module):
         side: int,
         up: bool,
         clamp: float | None,
-        first: bool = False,
         rngs: nnx.Rngs,
     ):
         self.up = up
         layer = partial(SynthesisLayer, w_dim=w_dim, side=side, clamp=clamp, rngs=rngs)
-        self.conv0 = None if first else layer(in_channels, out_channels, up=up)
+        # The first block takes the learned constant, which needs no convolution before its own.
+        self.conv0 = None if in_channels is None else layer(in_channels, out_channels, up=up)
         self.conv1 = layer(out_channels, out_channels)
         self.to_rgb = ToRgb(out_channels, image_channels, w_dim=w_dim, clamp=clamp, rngs=rngs)
 
@@ -118,13 +118,12 @@ class Backbone(nnx.Module):
         self.const = nnx.Param(rngs.params.normal((4, 4, channels[0])))
         self.blocks = nnx.List(
             SynthesisBlock(
-                channels[max(i - 1, 0)],
+                channels[i - 1] if i else None,
                 channels[i],
                 config.num_planes * config.plane_features,
                 w_dim=config.w_dim,
                 side=side,
                 up=i > 0,
-                first=i == 0,
                 clamp=config.conv_clamp,
                 rngs=rngs,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -39,10 +40,29 @@ def start(
       interrupted: what to do after Ctrl-C.
       cached: whether compiled programs are kept for the next start.
     """
+    quiet_cache_loader()
     if cached:
         enable_compilation_cache()
     prog = prog or f"python -m {name}"
     errors.run(main, lambda: tyro.cli(options, prog=prog), interrupted=interrupted)
+
+
+def quiet_cache_loader() -> None:
+    """Let nothing be logged by XLA's own code; what really fails there is raised as well.
+
+    Its loader of cached programs warns of each, by mistake: it takes compiler flags for features of
+    the machine. JAX's warnings from Python are shown as ever, and a level that the user chose by
+    TF_CPP_MIN_LOG_LEVEL or JAX_LOGGING_LEVEL holds.
+    """
+    # JAX itself sets the first to 1. XLA reads it when it is imported, before any command starts.
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") != "1" or "JAX_LOGGING_LEVEL" in os.environ:
+        return
+    loggers = [logging.getLogger(name) for name in ("jax", "jaxlib")]
+    before = [(logger.level, logger.handlers[:]) for logger in loggers]
+    jax.config.update("jax_logging_level", "CRITICAL")
+    for logger, (level, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 OFF_VARIABLE = "EG3D_JAX_NO_CACHE"

@@ -34,9 +34,9 @@ class Args:
 
     Attributes:
       pickle: the tuned generator, their fintuned_generator.pkl
-      latents: several latents and their cameras (keys ws [N, 1, 14, 512] and cs [N, 1, 25], their
-        *_projected_w_mult.npz), or one latent for all views (key w [1, 14, 512]); [1, 512] instead
-        is a latent of W, for all layers; npz, npy, .pt or .pth
+      latents: several latents and their cameras (keys ws [N, 1, 14, 512] and cs [N, 1, 25]), which
+        is their *_projected_w_mult.npz, or one latent for all views (key w [1, 14, 512]); [1, 512]
+        instead is a latent of W, for all layers; npz, npy, .pt or .pth
       run: output folder
       overwrite: remove an earlier run from the folder
     """

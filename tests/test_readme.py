@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import runpy
 import shlex
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
+from experiments import __main__ as door
 from experiments.invert import outputs
 
 ROOT = Path(__file__).parents[1]
@@ -22,20 +22,20 @@ COMMANDS = [
     shlex.split(line)
     for block in re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     for line in block.splitlines()
-    if line.startswith("python -m")
+    if line.startswith("eg3d-jax ")
 ]
 PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 # Appended, so that a test takes seconds: the fewest steps, frames and samples.
 SHORT = {
-    "convert_weights": [],
-    "experiments.invert": [
+    "convert": [],
+    "invert": [
         *("--views", "2", "--latent-steps", "2", "--tuning-steps", "0"),
         *("--refine-cameras", "False"),
     ],
-    "experiments.render": ["--num-frames", "2"],
-    "experiments.mesh": ["--resolution", "16", "--level", "0"],
-    "experiments.evaluate": [],
-    "experiments.edit": ["--samples", "1000", "--yaws", "0", "--strengths", "1"],
+    "render": ["--num-frames", "2"],
+    "mesh": ["--resolution", "16", "--level", "0"],
+    "evaluate": [],
+    "edit": ["--samples", "1000", "--yaws", "0", "--strengths", "1"],
 }
 
 
@@ -64,38 +64,33 @@ def run(command, folder):
     )
 
 
-def run_here(command, folder, monkeypatch, capsys) -> str:
-    """Run a module as `python -m` does, in this process: what one compiles serves the next."""
+def run_here(words, folder, monkeypatch, capsys) -> str:
+    """Run `eg3d-jax` in this process: what one command compiles serves the next."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", list(command))
-    for name in (command[0], f"{command[0]}.__main__"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    status = None
-    try:
-        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
-    except SystemExit as end:
-        status = end.code
+    monkeypatch.setattr(sys, "argv", ["eg3d-jax", *words])
+    with pytest.raises(SystemExit) as ended:
+        door.main()
     said = capsys.readouterr()
-    assert not status, f"{command}: {status}\n{said.err}"
+    assert not ended.value.code, f"{words}: {ended.value.code}\n{said.err}"
     return said.out
 
 
 @pytest.mark.slow
 def test_its_commands_run_one_after_another(folder, monkeypatch, capsys):
-    assert [command[2] for command in COMMANDS] == [
-        "convert_weights",
-        "experiments.invert",
-        "experiments.invert",
-        "experiments.render",
-        "experiments.render",
-        "experiments.mesh",
-        "experiments.evaluate",
-        "experiments.edit",
-        "experiments.edit",
+    assert [command[1] for command in COMMANDS] == [
+        "convert",
+        "invert",
+        "invert",
+        "render",
+        "render",
+        "mesh",
+        "evaluate",
+        "edit",
+        "edit",
     ]
     monkeypatch.setattr(outputs, "TURNTABLE_FRAMES", 8)
-    for _, *arguments in COMMANDS:
-        run_here([*arguments[1:], *SHORT[arguments[1]]], folder, monkeypatch, capsys)
+    for _, name, *options in COMMANDS:
+        run_here([name, *options, *SHORT[name]], folder, monkeypatch, capsys)
     assert (folder / "weights" / "ffhq512-128" / "checkpoint.json").is_file()
     for name in ("report.html", "turntable.mp4", "metrics.json", "log.csv"):
         assert (folder / "runs" / "video" / name).stat().st_size > 0
@@ -125,9 +120,13 @@ def test_its_python_example_renders_three_views(folder):
 
 
 def test_its_options_and_folders_exist(monkeypatch, capsys):
-    modules = sorted(set(re.findall(r"-m ((?:convert_weights|experiments)[.\w]*)", README)))
-    assert len(modules) == 15
-    helps = [run_here([module, "--help"], ROOT, monkeypatch, capsys) for module in modules]
+    named = re.findall(r"eg3d-jax\s([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", README)
+    names = sorted({door.split(words)[0] for words in named})
+    assert len(names) == 16
+    assert "" not in names
+    helps = [run_here([*name.split(), "--help"], ROOT, monkeypatch, capsys) for name in names]
+    for name, text in zip(names, helps, strict=True):
+        assert text.startswith(f"usage: eg3d-jax {name} ")
     for option in sorted(set(re.findall(r"`(--[a-z-]+)", README)) - {"--help"}):
         assert any(option in text for text in helps), option
     for name in re.findall(r"^\| `([\w/]+)/` \|", README, re.MULTILINE):

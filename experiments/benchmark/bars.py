@@ -56,9 +56,9 @@ class Args:
       config: ffhq, the official faces' size; tiny, to try the command
       repeats: runs of each program after its first
       parts: what to measure: 'speed' of one view, 'steps' of nine with their memory, the 'table' of
-        memory planned, the 'quality' of faster arithmetic and many videos at once, the whole
-        'schedule' of nine views; by default all on an accelerator, and the first three on a CPU,
-        where the others take half a day
+        memory planned, the 'quality' of faster arithmetic and many videos at once, or the
+        whole 'schedule' of nine views; by default all on an accelerator, and the first three on a
+        CPU, where the others take half a day
       out: JSON file to write
     """
 

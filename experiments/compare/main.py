@@ -37,13 +37,13 @@ class Args:
     """Invert heads by several methods and compare.
 
     Attributes:
-      frames: folders of frames, one a head, or patterns and lists of them as in
-        `experiments.invert`; the demo heads if not given
+      frames: folders of frames, one a head, or patterns and lists of them as `eg3d-jax invert`
+        takes them; the demo heads if not given
       generator: folder made by `python -m convert_weights`, or 'embedded': small heads
       output: folder for the tables, curves and pictures, and below it the runs
-      methods: which of 'single view', 'multi-view', 'multi-latent', '+ distance',
-        '+ interpolation', '+ depth' and '+ all'; those with a plus are several latents held
-        together by that regulariser
+      methods: of 'single view', 'multi-view', 'multi-latent' and, with several latents that a
+        regulariser holds together, '+ distance', '+ interpolation', '+ depth' and '+ all', which
+        are wanted
       views: number of fitted frames, but for the single view
       latents: number of latents where interpolation takes part, and the other views see what lies
         between; elsewhere each view has its own, as in the paper

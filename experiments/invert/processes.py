@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 
@@ -50,9 +51,11 @@ def join_processes(coordinator: str | None, processes: int | None, process: int 
     if processes is not None and process is not None and not 0 <= process < processes:
         raise InputError(f"--process {process} must be from 0 to {processes - 1}")
     told = json.dumps([coordinator, processes, process])
+    # Not from the working folder (-P), which may have an `experiments` of its own.
+    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     joined = subprocess.run(
-        [sys.executable, "-m", "experiments.processes", told],
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        [sys.executable, "-P", "-m", "experiments.invert.processes", told],
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
         check=False,

@@ -5,40 +5,24 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import socket
-import time
-from pathlib import Path
-from eg3d_jax.errors import InputError
 import re
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
-from eg3d_jax.folders import check_writable, missing_folders, remove_empty
-from inversion.files import check_space
-from inversion.files import write_json
-from experiments.runs.settings import check_same
-from experiments.runs.settings import versions
-import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
 import jax
-import jax.numpy as jnp
-import numpy as np
-import tyro
-from flax import nnx
-from jax import Array
-from convert_weights.array_pickle import CheckpointError
-from convert_weights.convert import Conversion, convert_checkpoint
-from eg3d_jax import checkpoint
-from eg3d_jax.cameras import to_label
+
 from eg3d_jax.errors import InputError
+from eg3d_jax.folders import check_writable, missing_folders, remove_empty
 from eg3d_jax.generator import TriPlaneGenerator
-from experiments.command import check_seed
-from inversion.latents import Latents, WStatistics, repeat_latents, w_statistics
+from experiments.runs.settings import check_same, versions
+from inversion.files import check_space, write_json
+
 
 class RunLock:
     """Held from `acquire` to `release`, or until the process ends in whatever way.

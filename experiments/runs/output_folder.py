@@ -16,11 +16,12 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from eg3d_jax.folders import check_writable, made
-from inversion.files import write_json
+
 from eg3d_jax.errors import InputError
+from eg3d_jax.folders import check_writable, made
 from experiments.command import deferred_interrupt
 from experiments.runs.folder import RunLock
+from inversion.files import write_json
 
 # Beginnings of names that are hidden here, and no command's files.
 _UNFINISHED, _LOCK = ".unfinished", ".unfinished.lock"

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import jax
-import hashlib
-import json
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-import numpy as np
-from convert_weights.pickle_reader import sha256
-from eg3d_jax.cameras import to_label
-from inversion.files import flat
-from inversion.files import plain
+
+import jax
+
 from eg3d_jax.errors import InputError
-from inversion.files import fingerprint
-from inversion.frames.folder import Frames
+from inversion.files import flat, plain
 
 _PACKAGES = ("eg3d-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
 
@@ -44,12 +37,6 @@ _ONCE_UNKNOWN = frozenset({
 })  # fmt: skip
 # How much is worked on together changes rounding only; less is the advice where memory runs out.
 _FREE = frozenset({"inversion.views_at_once", "inversion.rays_at_once"})
-
-
-
-
-
-
 
 
 class OtherSettings(InputError):

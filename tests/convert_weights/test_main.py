@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from convert_weights.__main__ import Args, main
 from convert_weights.convert import LICENSE
 from convert_weights.generator import count_parameters, to_torch_state
+from convert_weights.main import Args, main
 from eg3d_jax import checkpoint, errors
 from eg3d_jax.config import tiny
 

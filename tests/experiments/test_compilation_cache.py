@@ -1,5 +1,7 @@
 """The compilation cache lies in the user's cache folder unless told otherwise."""
 
+import logging
+
 import jax
 import pytest
 
@@ -46,3 +48,22 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert command.enable_compilation_cache() is None
+
+
+def test_the_loader_is_quiet_while_jax_warns_on(monkeypatch):
+    told = []
+    monkeypatch.setattr(jax.config, "update", lambda *option: told.append(option))
+    for name in ("TF_CPP_MIN_LOG_LEVEL", "JAX_LOGGING_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+    command.quiet_cache_loader()
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")  # as JAX sets it
+    command.quiet_cache_loader()
+    assert told == [("jax_logging_level", "CRITICAL")] * 2
+    assert logging.getLogger("jax").isEnabledFor(logging.WARNING)
+
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    command.quiet_cache_loader()
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")
+    monkeypatch.setenv("JAX_LOGGING_LEVEL", "DEBUG")
+    command.quiet_cache_loader()
+    assert len(told) == 2

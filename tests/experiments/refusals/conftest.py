@@ -177,7 +177,7 @@ COMMANDS = [
     Command(module="experiments.heads.sequences", work=("HeadMaker.load",), outputs=("folder",),
             call=lambda at, out: ["--folder", out], earlier=files("demo_a/frame0000.png"),
             overwrite=False),
-    Command(module="convert_weights.__main__", work=("check",),
+    Command(module="convert_weights.main", work=("check",),
             call=lambda at, out: [at / "tiny.pkl", out], earlier=checkpoint_folder,
             ignored=("seed",)),
 ]  # fmt: skip

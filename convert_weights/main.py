@@ -1,0 +1,98 @@
+"""Convert a PyTorch checkpoint, check it by a picture, and write it.
+
+`python -m convert_weights ffhq512-128.pkl weights/ffhq512-128` is `eg3d-jax convert` with the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NoReturn
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from convert_weights.array_pickle import CheckpointError
+from convert_weights.convert import LICENSE, convert_checkpoint
+from convert_weights.self_check import check
+from eg3d_jax import checkpoint
+from eg3d_jax.errors import run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Convert a PyTorch EG3D checkpoint to Flax, without torch and without executing any of it.
+
+    Attributes:
+      pickle: the checkpoint, a .pkl or .pkl.gz file
+      output: folder to write; must not exist, or be empty
+      overwrite: replace the checkpoint in the output folder
+      license: note on the licence of the weights, kept with them
+      dtype: type of the stored numbers; float16 halves the size, loading gives float32
+      focal: focal length over the image side, which no checkpoint holds; guessed if not given
+      seed: seeds the latent of the self-check
+    """
+
+    pickle: tyro.conf.Positional[Path]
+    output: tyro.conf.Positional[Path]
+    overwrite: bool = False
+    license: str = LICENSE
+    dtype: Literal["float32", "float16"] = "float32"
+    focal: float | None = None
+    seed: int = 0
+
+
+def main(args: Args) -> None:
+    """Convert, check, write."""
+    checkpoint.check_free(args.output, overwrite=args.overwrite)
+    convert(args, Console())
+
+
+def convert(args: Args, console: Console) -> None:
+    """Convert, check and write, telling about it.
+
+    Raises:
+      CheckpointError: one sentence naming the file and what is wrong with it.
+      InputError: if the output cannot be written.
+    """
+    conversion = convert_checkpoint(args.pickle, focal=args.focal)
+    generator = conversion.generator
+    try:
+        statistics = check(generator, seed=args.seed)
+    except CheckpointError as error:
+        raise CheckpointError(f"cannot convert {args.pickle}: {error}") from None
+    _show(console, conversion.described(), generator.config)
+    if rest := conversion.described_rest():
+        console.print(rest, markup=False)
+    _show(console, "self-check: one picture from the front", statistics)
+    metadata = checkpoint.save(
+        args.output,
+        generator,
+        source=conversion.source,
+        license=args.license,
+        dtype=args.dtype,
+        overwrite=args.overwrite,
+    )
+    console.print(f"wrote {args.output} (fingerprint {metadata['fingerprint'][:12]})", markup=False)
+
+
+def _show(console: Console, title: str, values: object) -> None:
+    table = Table(title=escape(title), title_justify="left", show_header=False)
+    for field in dataclasses.fields(values):  # pyright: ignore[reportArgumentType] (a dataclass)
+        value = getattr(values, field.name)
+        table.add_row(
+            field.name, f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+        )
+    console.print(table)
+
+
+def start(prog: str | None = None) -> NoReturn:
+    """Run the command and end the process with its status; see `eg3d_jax.errors.run`.
+
+    Args:
+      prog: how the command was called, for its help; `python -m convert_weights` if not given.
+    """
+    run(main, lambda: tyro.cli(Args, prog=prog or "python -m convert_weights"))
