@@ -1,4 +1,7 @@
-"""Progress of a command: live bars on a terminal, a plain line now and then anywhere else."""
+"""Progress of a command: live bars on a terminal, a plain line now and then anywhere else.
+
+`Progress` shows it; `CommandMonitor` takes it from a computation of the library.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
+
+from inversion.monitor import Monitor
 
 # Between two plain lines of a stage.
 _PLAIN_SECONDS = 10.0
@@ -182,6 +187,53 @@ class Progress:
             TextColumn("{task.fields[losses]}", style="dim"),
             console=self.console,
         )
+
+
+class CommandMonitor(Monitor):
+    """Shows on a command's `Progress` what a computation tells its monitor.
+
+    What is of one of several videos begins with 'VIDEO: ', and so is shown in its row of
+    `Progress.table`, if there is one.
+    """
+
+    def __init__(self, progress: Progress):
+        self.progress = progress
+        self._shown: dict[tuple[str, str], Stage] = {}
+
+    def say(self, text: str, video: str = "") -> None:
+        """Print a sentence above the bars."""
+        self.progress.say(_named(text, video))
+
+    @contextmanager
+    def task(self, name: str, video: str = "") -> Iterator[None]:
+        """Show work of unknown length."""
+        with self.progress.task(_named(name, video)):
+            yield
+
+    @contextmanager
+    def stages(
+        self, videos: Sequence[str], stages: Sequence[str], num_steps: int, done: Sequence[int]
+    ) -> Iterator[None]:
+        """Show a line for each video's stage, or its row of the table."""
+        keys = list(zip(videos, stages, strict=True))
+        names = [_named(stage, video) for video, stage in keys]
+        with self.progress.stages(names, num_steps, done=done) as shown:
+            self._shown |= dict(zip(keys, shown, strict=True))
+            try:
+                yield
+            finally:
+                for key in keys:
+                    del self._shown[key]
+
+    def steps(self, video: str, stage: str, first: int, terms: Mapping[str, np.ndarray]) -> None:
+        """Show how far a stage is, and its newest losses; nothing if no step was taken."""
+        count = min((len(values) for values in terms.values()), default=0)
+        if count:
+            self._shown[video, stage].update(first + count, terms)
+
+
+def _named(text: str, video: str) -> str:
+    return f"{video}: {text}" if video else text
 
 
 def _add(bars: Bars, text: str) -> Bar:

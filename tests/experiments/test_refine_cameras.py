@@ -11,13 +11,14 @@ from PIL import Image
 
 from eg3d_jax.cameras import from_label, yaw_pitch_camera
 from eg3d_jax.errors import InputError
-from experiments import camera_refinement, disturb, refine_cameras
+from experiments import disturb, refine_cameras
 from experiments.disturb import disturbed
 from experiments.invert import main as invert
 from experiments.invert.plan import choose_refinement
 from experiments.invert.refine_first import refine_first
 from experiments.progress import Progress
-from inversion.camera_refinement.motion import CameraMotion, moved, pose_errors
+from inversion.camera_refinement import refine
+from inversion.camera_refinement.motion import CameraMotion, pose_errors, transform
 from inversion.frames.camera_files import read_labels
 from inversion.frames.folder import load_frames
 
@@ -82,17 +83,17 @@ def test_refined_labels_lie_beside_the_frames(visible_inputs, frames, wrong, tmp
 
 
 @pytest.mark.parametrize("steady", [True, False])
-def test_what_shakes_is_taken_out_after_each_alignment_if_asked(
+def test_cameras_are_smoothed_after_each_alignment_if_asked(
     visible_inputs, wrong, tmp_path, monkeypatch, steady
 ):
     turned = []
 
-    def turn_all(cameras, spread):
+    def turn_all(cameras, prior):
         rigid = np.tile(np.float32([0, 0, 0, 0, 1, 0]), (len(cameras), 1))
-        turned.append(moved(cameras, CameraMotion(rigid=rigid, focal=np.float32(0)), spread))
+        turned.append(transform(cameras, CameraMotion(rigid=rigid, focal=np.float32(0)), prior))
         return turned[-1]
 
-    monkeypatch.setattr(camera_refinement, "steadied", turn_all)
+    monkeypatch.setattr(refine, "smooth", turn_all)
     refine_cameras.main(
         refine_cameras.Args(
             frames=wrong, output=tmp_path / "new", generator=visible_inputs / "generator",
