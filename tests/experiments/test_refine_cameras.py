@@ -5,11 +5,13 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from eg3d_jax.cameras import from_label, yaw_pitch_camera
+from eg3d_jax import checkpoint
+from eg3d_jax.cameras import from_label, to_label, yaw_pitch_camera
 from eg3d_jax.errors import InputError
 from experiments import disturb, refine_cameras
 from experiments.disturb import disturbed
@@ -18,7 +20,8 @@ from experiments.invert.plan import choose_refinement
 from experiments.invert.refine_first import refine_first
 from experiments.progress import Progress
 from inversion.camera_refinement import refine
-from inversion.camera_refinement.motion import CameraMotion, pose_errors, transform
+from inversion.camera_refinement.joint import RefinementConfig
+from inversion.camera_refinement.motion import CameraMotion, CameraPrior, pose_errors, transform
 from inversion.frames.camera_files import read_labels
 from inversion.frames.folder import load_frames
 
@@ -80,6 +83,36 @@ def test_refined_labels_lie_beside_the_frames(visible_inputs, frames, wrong, tmp
         assert min(picture.size) > 3 * 32
     with pytest.raises(InputError, match="--overwrite"):
         refine_cameras.main(args)
+
+
+def test_the_library_finds_the_commands_labels_and_prints_nothing(
+    visible_inputs, wrong, tmp_path, capsys
+):
+    args = refine_cameras.Args(
+        frames=wrong, output=tmp_path / "new", generator=visible_inputs / "generator",
+        views=3, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1, degrees=1.0, seed=7,
+    )  # fmt: skip
+    refine_cameras.main(args)
+    capsys.readouterr()
+    generator, _ = checkpoint.load(args.generator)
+    frames = load_frames(wrong, image_side=generator.config.image_side)
+    usual = RefinementConfig()
+    config = RefinementConfig(
+        num_views=3,
+        joint=dataclasses.replace(usual.joint, num_steps=3),
+        latent=dataclasses.replace(usual.latent, num_steps=3),
+        coarse_steps=1,
+        fine_steps=1,
+        prior=CameraPrior(rotation=np.radians(1.0).item()),
+    )
+    found = refine.refine_cameras(generator, frames, config, key=jax.random.key(7))
+    assert capsys.readouterr() == ("", "")
+    labels = np.stack(list(read_labels(args.output).values()))
+    np.testing.assert_array_equal(np.asarray(to_label(found.cameras)), labels)
+
+
+def test_the_commands_defaults_are_the_librarys():
+    assert refine_cameras.Args().config == RefinementConfig()
 
 
 @pytest.mark.parametrize("steady", [True, False])
