@@ -228,7 +228,7 @@ def test_labels_are_refined_where_footage_is_real_or_if_asked(change, refined):
 
 
 def test_an_inversion_takes_refined_labels_once_they_are_made(
-    visible_inputs, wrong, tmp_path, capsys
+    visible_inputs, wrong, tmp_path, monkeypatch, capsys
 ):
     args = invert.Args(
         frames=(wrong,), generator=visible_inputs / "generator", run=tmp_path / "run", views=2
@@ -236,8 +236,17 @@ def test_an_inversion_takes_refined_labels_once_they_are_made(
     usual = refine_cameras.Args(  # nine views of four frames are four
         views=9, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1
     )
-    refined = refine_first(args, invert.prepare(args), Progress(), usual).videos[0]
+    plan, progress = invert.prepare(args), Progress()
+    with monkeypatch.context() as patched:  # what the inversion has loaded is used
+        patched.delattr(checkpoint, "load")
+        patched.delattr(refine, "load_networks")
+        refined = refine_first(args, plan, progress, usual).videos[0]
+    assert not progress.seconds  # of the inversion
     copy = tmp_path / "run_frames"
+    given, noted = plan.videos[0].settings, json.loads((copy / "refinement.json").read_text())
+    sources = ("frame_labels", "frame_pictures", "generator")
+    assert noted["source"] == {name: given[name] for name in sources}
+    assert noted["settings"]["views"] == 4
     assert refined.folder == copy
     assert np.any(read_labels(copy)["0.png"] != read_labels(wrong)["0.png"])
     np.testing.assert_allclose(refined.frames.cameras.cam2world, cameras_in(copy).cam2world)

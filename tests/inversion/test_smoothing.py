@@ -1,4 +1,4 @@
-"""Cameras of a video lose what shakes, and nothing else."""
+"""Smoothing removes independent errors from the cameras of a video, and nothing else."""
 
 import dataclasses
 
