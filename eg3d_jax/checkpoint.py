@@ -26,7 +26,7 @@ from jax.typing import DTypeLike
 from eg3d_jax.config import GeneratorConfig, RenderConfig, SuperResolutionConfig
 from eg3d_jax.errors import InputError, check_devices, check_float32, is_disk_full
 from eg3d_jax.folders import check_room, check_writable, made
-from eg3d_jax.generator import TriPlaneGenerator
+from eg3d_jax.generator import Origin, TriPlaneGenerator
 
 FORMAT = 1
 _JSON, _ARRAYS = "checkpoint.json", "arrays"
@@ -241,7 +241,9 @@ def load(folder: str | Path) -> tuple[TriPlaneGenerator, dict[str, Any]]:
     if _fingerprint(config, arrays) != metadata["fingerprint"]:
         raise InputError(f"{folder}: {_ARRAYS} and {_JSON} do not belong together; {advice}")
     filled = {path: v.replace(jnp.asarray(arrays[name])) for name, (path, v) in places.items()}
-    return jax.block_until_ready(nnx.merge(graph, nnx.from_flat_state(filled))), metadata
+    generator = jax.block_until_ready(nnx.merge(graph, nnx.from_flat_state(filled)))
+    generator.origin = Origin(metadata)
+    return generator, metadata
 
 
 def _read_metadata(folder: Path) -> dict[str, Any]:
@@ -261,3 +263,24 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
     ):
         raise InputError(f"{folder}: {_JSON} is incomplete; {advice}")
     return metadata
+
+
+# The generator that comes along.
+EMBEDDED = Path(__file__).parent / "pretrained" / "heads128"
+
+
+def load_generator(folder: str | Path) -> TriPlaneGenerator:
+    """Read a generator from a folder that `save`, or `python -m convert_weights`, wrote.
+
+    Returns:
+      The generator; `generator.origin.metadata` tells of its source and licence.
+
+    Raises:
+      InputError: see `load`.
+    """
+    return load(folder)[0]
+
+
+def load_embedded() -> TriPlaneGenerator:
+    """The small pretrained generator of synthetic heads that comes along: 128 pixels."""
+    return load_generator(EMBEDDED)

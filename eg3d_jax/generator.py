@@ -7,8 +7,9 @@ pytree: pass it through plain `jax.jit`, `jax.grad` and `jax.vmap`.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -46,12 +47,30 @@ class Renders:
     opacity: Array
 
 
+class Origin:
+    """Where a generator's weights come from; all are equal, as no program depends on it.
+
+    Attributes:
+      metadata: of the checkpoint: 'source', 'license', 'fingerprint' and more.
+    """
+
+    def __init__(self, metadata: Mapping[str, Any] | None = None):
+        self.metadata = dict(metadata or {})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Origin)
+
+    def __hash__(self) -> int:
+        return 0
+
+
 class TriPlaneGenerator(nnx.Module):
     """The whole network (spec eg3d section 1)."""
 
     def __init__(self, config: GeneratorConfig, *, rngs: nnx.Rngs):
         check_float32()
         self.config = config
+        self.origin = Origin()
         self.mapping = MappingNetwork(config, rngs=rngs)
         self.backbone = Backbone(config, rngs=rngs)
         self.decoder = Decoder(config, rngs=rngs)

@@ -21,7 +21,7 @@ from experiments.command import check_seed
 from experiments.refined_folder import check_copy, copy_frames
 from inversion.camera_refinement.motion import CameraMotion, CameraPrior, transform
 from inversion.files import write_json
-from inversion.frames.folder import load_frames
+from inversion.frames.folder import read_frames
 
 MARK = "disturbance.json"
 
@@ -55,7 +55,7 @@ def main(args: Args) -> None:
         if not 0 <= getattr(args, name) <= most:
             raise InputError(f"--{name} {getattr(args, name)} must be from 0 to {most:.0f}")
     check_seed(args.seed)
-    frames = load_frames(args.frames, image_side=64, crop=args.crop)
+    frames = read_frames(args.frames, image_side=64, crop=args.crop)
     output = check_copy(frames, args.output, MARK, overwrite=args.overwrite)
     cameras = disturbed(frames.cameras, args.degrees, args.percent, args.seed)
     with output.writing() as staging:

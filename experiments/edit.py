@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from eg3d_jax.cameras import Cameras, yaw_pitch_camera
+from eg3d_jax.cameras import Cameras, from_label, yaw_pitch_camera
 from eg3d_jax.errors import InputError
 from experiments import command
 from experiments.media.pictures import grid, save_png, to_uint8
@@ -33,7 +33,7 @@ from inversion.direction_files import (
 from inversion.editing import Directions, shift
 from inversion.files import write_json
 from inversion.latents import Latents
-from inversion.result import render_views, save_result
+from inversion.result import Inversion, render_views
 from inversion.wording import degrees
 
 _MARK = "edit.json"
@@ -100,9 +100,13 @@ def main(args: Args) -> None:
         if args.save:
             latents = edited(subjects.latents[0], directions, numbers[0], args.strengths[0], args)
             (staging / "result").mkdir()
-            save_result(
-                staging / "result", subjects.generator, latents, subjects.labels, subjects.metadata
+            head = Inversion(
+                generator=subjects.generator,
+                latents=latents,
+                cameras=from_label(subjects.labels),
+                metadata=subjects.metadata,
             )
+            head.save(staging / "result")
         write_numbers(staging / _MARK, args, subjects, directions)
     progress.say(f"{folder}: strips of {len(numbers)} direction{'s' * (len(numbers) > 1)}")
 

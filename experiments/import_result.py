@@ -22,7 +22,7 @@ from experiments.runs.folder import RunFolder
 from inversion.array_files import read_latents
 from inversion.frames.camera_checks import nearest_cameras
 from inversion.latents import Latents
-from inversion.result import save_result
+from inversion.result import Inversion
 from inversion.views import continuous_azimuths
 
 _FRONTAL = np.pi / 2
@@ -63,7 +63,10 @@ def main(args: Args) -> None:
         metadata = {"source": conversion.source, "license": LICENSE}
         with run.beginning(settings) as staging:
             (staging / run.result.name).mkdir()
-            save_result(staging / run.result.name, generator, latents, labels, metadata)
+            head = Inversion(
+                generator=generator, latents=latents, cameras=from_label(labels), metadata=metadata
+            )
+            head.save(staging / run.result.name)
     print(conversion.described())
     if rest := conversion.described_rest():
         print(rest)

@@ -189,53 +189,6 @@ class Progress:
         )
 
 
-class CommandMonitor(Monitor):
-    """Shows on a command's `Progress` what a computation tells its monitor.
-
-    What is of one of several videos begins with 'VIDEO: ', and so is shown in its row of
-    `Progress.table`, if there is one.
-    """
-
-    def __init__(self, progress: Progress):
-        self.progress = progress
-        self._shown: dict[tuple[str, str], Stage] = {}
-
-    def say(self, text: str, video: str = "") -> None:
-        """Print a sentence above the bars."""
-        self.progress.say(_named(text, video))
-
-    @contextmanager
-    def task(self, name: str, video: str = "") -> Iterator[None]:
-        """Show work of unknown length."""
-        with self.progress.task(_named(name, video)):
-            yield
-
-    @contextmanager
-    def stages(
-        self, videos: Sequence[str], stages: Sequence[str], num_steps: int, done: Sequence[int]
-    ) -> Iterator[None]:
-        """Show a line for each video's stage, or its row of the table."""
-        keys = list(zip(videos, stages, strict=True))
-        names = [_named(stage, video) for video, stage in keys]
-        with self.progress.stages(names, num_steps, done=done) as shown:
-            self._shown |= dict(zip(keys, shown, strict=True))
-            try:
-                yield
-            finally:
-                for key in keys:
-                    del self._shown[key]
-
-    def steps(self, video: str, stage: str, first: int, terms: Mapping[str, np.ndarray]) -> None:
-        """Show how far a stage is, and its newest losses; nothing if no step was taken."""
-        count = min((len(values) for values in terms.values()), default=0)
-        if count:
-            self._shown[video, stage].update(first + count, terms)
-
-
-def _named(text: str, video: str) -> str:
-    return f"{video}: {text}" if video else text
-
-
 def _add(bars: Bars, text: str) -> Bar:
     return Bar(bars, bars.add_task(text, total=None, losses=""))
 
@@ -248,3 +201,37 @@ def clock(seconds: float) -> str:
 
 def _last(value: object) -> float:
     return float(np.asarray(value).reshape(-1)[-1])
+
+
+class CommandMonitor(Monitor):
+    """Shows a computation of the library on a command's `Progress`."""
+
+    def __init__(self, progress: Progress):
+        self.progress = progress
+        self._shown: dict[str, Stage] = {}
+
+    def say(self, text: str, video: str = "") -> None:  # noqa: D102
+        self.progress.say(_named(video, text))
+
+    @contextmanager
+    def task(self, name: str, video: str = "") -> Iterator[None]:  # noqa: D102
+        with self.progress.task(_named(video, name)):
+            yield
+
+    @contextmanager
+    def stages(  # noqa: D102
+        self, videos: Sequence[str], stages: Sequence[str], num_steps: int, done: Sequence[int]
+    ) -> Iterator[None]:
+        names = [_named(*pair) for pair in zip(videos, stages, strict=True)]
+        with self.progress.stages(names, num_steps, done=done) as shown:
+            self._shown = dict(zip(names, shown, strict=True))
+            yield
+
+    def steps(self, video: str, stage: str, first: int, terms: Mapping[str, np.ndarray]) -> None:  # noqa: D102
+        taken = max((len(values) for values in terms.values()), default=0)
+        self._shown[_named(video, stage)].update(first + taken, terms if taken else None)
+
+
+def _named(video: str, text: str) -> str:
+    """What is shown of one of several videos, which `Progress.table` puts into its row."""
+    return f"{video}: {text}" if video else text

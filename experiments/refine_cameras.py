@@ -17,7 +17,6 @@ import numpy as np
 
 from eg3d_jax.cameras import Cameras, from_label
 from eg3d_jax.errors import InputError
-from eg3d_jax.generator import ray_range
 from experiments import command
 from experiments.progress import CommandMonitor, Progress
 from experiments.refined_folder import (
@@ -44,14 +43,7 @@ def main(args: Args) -> None:
         check_settings(args)
         generator, _ = load_generator(args.generator)
         networks = load_networks(generator.config.image_side)
-        frames = load_frames(
-            args.frames,
-            image_side=generator.config.image_side,
-            crop=args.crop,
-            min_frames=args.views,
-            box_side=generator.config.render.box_warp,
-            ray_range=ray_range(generator),
-        )
+        frames = load_frames(args.frames, generator, crop=args.crop, min_frames=args.views)
         truth = None if args.truth is None else true_cameras(args.truth, frames)
         output = check_output(frames, args)
     monitor = CommandMonitor(progress)

@@ -217,12 +217,12 @@ def max_yaw(args: Args) -> float:
 def plan(args: Args, subjects: Subjects) -> Shot:
     """The cameras, the targets if there are any, and the latents of a walk."""
     config = subjects.generator.config
-    seen = {"box_side": config.render.box_warp, "ray_range": ray_range(subjects.generator)}
     if args.path == "frames":
         assert args.frames is not None  # see `check`
-        frames = load_frames(args.frames, image_side=config.image_side, crop=args.crop, **seen)
+        frames = load_frames(args.frames, subjects.generator, crop=args.crop)
         return Shot(cameras=frames.cameras, frames=frames)
     if args.path not in ("orbit", "walk"):
+        seen = {"box_side": config.render.box_warp, "ray_range": ray_range(subjects.generator)}
         return Shot(cameras=read_camera_path(Path(args.path), **seen))
     cameras = turntable(
         np.radians(max_yaw(args)),

@@ -17,19 +17,15 @@ from eg3d_jax.errors import InputError
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.command import check_seed
 from inversion.latents import Latents, repeat_latents
-from inversion.result import load_result
+from inversion.result import load
 
 # What the commands call the generator that comes along, in place of a folder.
 EMBEDDED = Path("embedded")
-_HEADS = Path(checkpoint.__file__).parent / "pretrained" / "heads128"
 
 
 def load_generator(folder: Path) -> tuple[TriPlaneGenerator, dict]:
     """A checkpoint folder's generator and metadata; those that come along for `EMBEDDED`."""
-    try:
-        return checkpoint.load(_HEADS if folder == EMBEDDED else folder)
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    return checkpoint.load(checkpoint.EMBEDDED if folder == EMBEDDED else folder)
 
 
 DEMO_RUN = Path("runs/demo")
@@ -116,12 +112,12 @@ def _of_run(run: Path) -> Subjects:
             f"{run} is no folder; name a run made by `python -m experiments.invert`, or a generator"
             " with --generator (the word 'embedded' for the one that comes along)"
         )
-    result = load_result(run / "result")
+    result = load(run / "result")
     return Subjects(
         generator=result.generator,
         names=(run.resolve().name,),
         latents=(result.latents,),
-        metadata=result.metadata,
+        metadata=dict(result.metadata),
         home=run,
         labels=result.labels,
     )

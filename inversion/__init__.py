@@ -1,1 +1,40 @@
-"""Multi-view inversion of a tri-plane generator."""
+"""Multi-view inversion of 3D-aware GANs: frames of a head in, a 3D head out.
+
+frames = inversion.load_frames("video", generator)
+head = inversion.invert(generator, frames.evenly(7), inversion.quick(), key=jax.random.key(0))
+head.render(cameras).image
+head.save("runs/video/result")
+"""
+
+from inversion.config import InversionConfig, LossWeights, StageConfig, paper, quick
+from inversion.fitting.memory import Resources
+from inversion.fitting.states import StateFolder, Store
+from inversion.frames.folder import Frames, load_frames
+from inversion.latents import Latents
+from inversion.methods import Method
+from inversion.monitor import Monitor, Stopped
+from inversion.pipeline import invert, invert_videos
+from inversion.result import Inversion, load
+from inversion.views import Views
+
+__all__ = [
+    "Frames",
+    "Inversion",
+    "InversionConfig",
+    "Latents",
+    "LossWeights",
+    "Method",
+    "Monitor",
+    "Resources",
+    "StageConfig",
+    "StateFolder",
+    "Stopped",
+    "Store",
+    "Views",
+    "invert",
+    "invert_videos",
+    "load",
+    "load_frames",
+    "paper",
+    "quick",
+]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 # What holds the latents of several views together (spec inversion section 5).
 Regularizer = Literal["distance", "interpolation", "depth"]
@@ -69,6 +70,9 @@ class InversionConfig:
     """One latent for all views, one for each of several, then pivotal tuning of the generator.
 
     Attributes:
+      num_latents: K; with more than one, that many of the views get a latent each, and the others
+        see what lies between.
+      knots: which views those are: spread evenly in yaw, or by how much neighbours look different.
       latent: the first stage, one latent for all views (spec inversion section 3).
       latents: the second stage, a latent for each of several views (spec inversion section 5);
         without effect where one latent is wanted.
@@ -98,6 +102,8 @@ class InversionConfig:
       rays_at_once: the same for the rays of a view.
     """
 
+    num_latents: int = 1
+    knots: Literal["even", "change"] = "even"
     latent: StageConfig = field(
         default_factory=lambda: StageConfig(
             num_steps=500, learning_rate=0.1, ramp_up=0.05, ramp_down=0.25
@@ -109,7 +115,7 @@ class InversionConfig:
         )
     )
     tuning: StageConfig = field(
-        default_factory=lambda: StageConfig(num_steps=350, learning_rate=3e-4)
+        default_factory=lambda: StageConfig(num_steps=500, learning_rate=3e-4)
     )
     weights: LossWeights = LossWeights()
     w_noise: float = 0.05
@@ -131,6 +137,8 @@ class InversionConfig:
         for given, known in [*choices, (self.update, Update), (self.latent_space, LatentSpace)]:
             if given not in get_args(known):
                 raise ValueError(f"{given!r} is none of {', '.join(get_args(known))}; choose one")
+        if self.num_latents < 1:
+            raise ValueError(f"num_latents={self.num_latents} must be at least 1")
         for name in ("views_per_step", "depth_side", "views_at_once", "rays_at_once"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -140,59 +148,53 @@ class InversionConfig:
 Preset = Literal["paper", "quick"]
 
 
-def inversion_config(
-    preset: Preset,
-    *,
-    latent_steps: int | None = None,
-    latents_steps: int | None = None,
-    tuning_steps: int | None = None,
-    pixel_weight: float | None = None,
-    regularizers: tuple[Regularizer, ...] | None = None,
-    update: Update = "joint",
-    views_per_step: int | None = None,
-    views_at_once: int | None = None,
-    rays_at_once: int | None = None,
-    latent_space: LatentSpace = "w+",
-    fit_noise_maps: bool = False,
-    target_lpips: float | None = None,
-) -> InversionConfig:
-    """The preset with what the user changed.
+def paper(**changes: Any) -> InversionConfig:
+    """The authors' published numbers (spec inversion 10).
 
-    'paper' has the authors' published numbers (spec inversion 10). 'quick' is made for minutes on
-    a laptop: few steps, each on one view drawn at random, larger tuning steps, and little prior and
-    noise, since a small latent space needs none. Its depth weighs more: the small heads' latents
-    differ by millimetres, whose squares are a thousandth of the image losses.
+    Args:
+      changes: fields of `InversionConfig` to be others.
     """
-    config = InversionConfig()
-    config = dataclasses.replace(config, tuning=dataclasses.replace(config.tuning, num_steps=500))
-    if preset == "quick":
-        config = InversionConfig(
-            latent=StageConfig(num_steps=160, learning_rate=0.1, ramp_up=0.05, ramp_down=0.4),
-            latents=StageConfig(num_steps=120, learning_rate=0.03, ramp_up=0.05, ramp_down=0.4),
-            tuning=StageConfig(num_steps=80, learning_rate=4e-3, ramp_up=0.1, ramp_down=0.5),
-            weights=LossWeights(pixel=3.0, prior=0.02, depth=1000.0),
-            w_noise=0.02,
-            views_per_step=1,
-            depth_side=32,
-        )
+    return InversionConfig(**changes)
 
-    def with_steps(stage: StageConfig, num_steps: int | None) -> StageConfig:
-        return stage if num_steps is None else dataclasses.replace(stage, num_steps=num_steps)
 
-    pixel = config.weights.pixel if pixel_weight is None else pixel_weight
-    drawn = config.views_per_step if views_per_step is None else views_per_step
-    return dataclasses.replace(
-        config,
-        weights=dataclasses.replace(config.weights, pixel=pixel),
-        latent=with_steps(config.latent, latent_steps),
-        latents=with_steps(config.latents, latents_steps),
-        tuning=with_steps(config.tuning, tuning_steps),
-        regularizers=config.regularizers if regularizers is None else regularizers,
-        update=update,
-        views_per_step=drawn,
-        views_at_once=views_at_once,
-        rays_at_once=rays_at_once,
-        latent_space=latent_space,
-        fit_noise_maps=fit_noise_maps,
-        target_lpips=target_lpips,
+def quick(**changes: Any) -> InversionConfig:
+    """Minutes on a laptop: few steps of one random view each, for a small generator.
+
+    Tuning steps are larger, and prior and noise small, since a small latent space needs none. Depth
+    weighs more: the small heads' latents differ by millimetres, whose squares are a thousandth of
+    the image losses.
+
+    Args:
+      changes: fields of `InversionConfig` to be others.
+    """
+    config = InversionConfig(
+        latent=StageConfig(num_steps=160, learning_rate=0.1, ramp_up=0.05, ramp_down=0.4),
+        latents=StageConfig(num_steps=120, learning_rate=0.03, ramp_up=0.05, ramp_down=0.4),
+        tuning=StageConfig(num_steps=80, learning_rate=4e-3, ramp_up=0.1, ramp_down=0.5),
+        weights=LossWeights(pixel=3.0, prior=0.02, depth=1000.0),
+        w_noise=0.02,
+        views_per_step=1,
+        depth_side=32,
     )
+    return dataclasses.replace(config, **changes)
+
+
+PRESETS: dict[Preset, Callable[..., InversionConfig]] = {"paper": paper, "quick": quick}
+
+
+def changed(config: Any, changes: Mapping[str, Any]) -> Any:
+    """A configuration with other values in some fields.
+
+    Args:
+      config: a dataclass, such as `InversionConfig`.
+      changes: new values by dotted name, as {"latent.num_steps": 100}.
+
+    Raises:
+      ValueError: if a value cannot be; see the dataclasses.
+    """
+    for name, value in changes.items():
+        field_name, _, rest = name.partition(".")
+        if rest:
+            value = changed(getattr(config, field_name), {rest: value})
+        config = dataclasses.replace(config, **{field_name: value})
+    return config

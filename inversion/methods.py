@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from eg3d_jax.errors import InputError
 from inversion import losses
 from inversion.features.lpips import Lpips
-from inversion.frames.folder import Frames, read_images
 from inversion.objectives import FeatureNetworks, prepare_targets
-from inversion.views import Views, select_evenly
+from inversion.views import Views, select_along, select_evenly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,15 +24,12 @@ class Method:
       knots: [K] positions within `frames` that have a latent of their own; None for one latent.
       start: the method whose latent the latents start from; None for one latent, which starts from
         the mean.
-      copies: how often a lone frame is repeated where each step draws some of the frames, so that
-        it shares the compiled steps of the run's other methods.
     """
 
     name: str
     frames: np.ndarray
     knots: np.ndarray | None = None
     start: Method | None = field(default=None, repr=False)
-    copies: int = 1
 
     @property
     def latent_stage(self) -> str:
@@ -79,11 +74,7 @@ def choose_methods(
         )
     counts = [1, views] if baseline and views > 1 else [views]
     methods = [
-        Method(
-            name=_counted(count, "view"),
-            frames=select_evenly(azimuths, count),
-            copies=views if count == 1 else 1,
-        )
+        Method(name=_counted(count, "view"), frames=select_evenly(azimuths, count))
         for count in counts
     ]
     if latents > 1:
@@ -98,15 +89,21 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def change_along(lpips: Lpips, frames: Frames, chosen: np.ndarray) -> np.ndarray:
-    """What has changed since the first of some frames, [V], a sum over neighbours.
+def place_knots(method: Method, networks: FeatureNetworks, views: Views) -> Method:
+    """The method with as many knots, spread by how much neighbouring views look different.
 
     Args:
-      lpips: its distance is the change from a frame to the next.
-      frames: of a video.
-      chosen: V indices of frames, by ascending azimuth.
+      method: of several latents.
+      networks: LPIPS is the difference.
+      views: those of the method, by ascending azimuth.
     """
-    views = Views(images=jnp.asarray(read_images(frames, chosen)), cameras=frames.cameras[chosen])
+    assert method.knots is not None
+    knots = select_along(change_along(networks.lpips, views), len(method.knots))
+    return replace(method, knots=knots)
+
+
+def change_along(lpips: Lpips, views: Views) -> np.ndarray:
+    """What has changed since the first view, [V], a sum of LPIPS over neighbours."""
     features = prepare_targets(FeatureNetworks(lpips=lpips), views).features
     steps = jax.vmap(losses.perceptual)(features[1:], features[:-1])
     return np.concatenate([[0.0], np.cumsum(steps)])

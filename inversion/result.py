@@ -1,10 +1,10 @@
-"""Render latents from any cameras: of fitted ones, that of the azimuth (spec inversion 7)."""
+"""What an inversion found: rendered from any cameras (spec inversion 7), saved and loaded."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import numpy as np
 from jax import Array
 
 from eg3d_jax import checkpoint
-from eg3d_jax.cameras import Cameras, azimuth
+from eg3d_jax.cameras import Cameras, azimuth, from_label, to_label
 from eg3d_jax.errors import InputError
 from eg3d_jax.generator import Renders, TriPlaneGenerator
 from inversion.files import save_arrays
 from inversion.latents import Latents, latents_at
+from inversion.noise_maps import NoiseMaps
 
 
 def render_path(
@@ -141,62 +142,83 @@ _LATENTS, _GENERATOR = "latents.npz", "generator"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """What an inversion found; all that rendering, editing and measuring start from.
+class Inversion:
+    """What was found; all that rendering, editing and measuring start from.
 
     Attributes:
-      generator: tuned, or the original one.
+      generator: tuned, or not if there was no tuning; with the fitted noise maps.
       latents: K latents with their azimuths; K = 1 serves all views.
-      labels: [V, 25] EG3D labels of the fitted views.
-      metadata: of the generator's checkpoint: source, licence, fingerprint.
+      cameras: [V] of the fitted views.
+      names: of the fitted frames, V of them; empty in a result of an earlier version.
+      noise_maps: fitted with the latents; empty if none were.
+      terms: unweighted losses [n] of the steps taken, by stage and name; not saved.
+      seconds: that the steps of each stage took; not saved.
+      stopped: a sentence for each stage that ended early; not saved.
+      usable: false if a stage ended before its first step.
+      metadata: of the original generator's checkpoint, or of the saved result's.
     """
 
     generator: TriPlaneGenerator
     latents: Latents
-    labels: np.ndarray
-    metadata: dict[str, Any]
+    cameras: Cameras
+    names: tuple[str, ...] = ()
+    noise_maps: NoiseMaps = field(default_factory=dict)
+    terms: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    stopped: tuple[str, ...] = ()
+    usable: bool = True
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """[V, 25] EG3D labels of the fitted views."""
+        return np.asarray(to_label(self.cameras))
+
+    def render(self, cameras: Cameras) -> Renders:
+        """The head from other cameras: `Renders` of NumPy arrays with a leading axis [T]."""
+        return render_views(self.generator, self.latents, cameras)
+
+    def save(self, folder: Path | str) -> None:
+        """Write `folder`/generator and `folder`/latents.npz, which replace earlier ones.
+
+        The file holds w_plus [K, L, D], azimuth [K], labels [V, 25], names [V], and the fingerprint
+        of the generator beside it.
+        """
+        folder = Path(folder)
+        saved = checkpoint.save(
+            folder / _GENERATOR,
+            self.generator,
+            source={
+                "tuned_from": self.metadata.get("fingerprint"),
+                "original": self.metadata.get("source"),
+            },
+            license=self.metadata.get("license"),
+            overwrite=True,
+        )
+        found = {
+            "w_plus": self.latents.w_plus,
+            "azimuth": self.latents.azimuth,
+            "labels": self.labels,
+        }
+        arrays = {name: np.asarray(array, np.float32) for name, array in found.items()}
+        texts = {"fingerprint": np.array(saved["fingerprint"]), "names": np.array(self.names, str)}
+        save_arrays(folder / _LATENTS, {**texts, **arrays})
 
 
-def save_result(
-    folder: Path,
-    generator: TriPlaneGenerator,
-    latents: Latents,
-    labels: np.ndarray,
-    metadata: dict[str, Any],
-) -> None:
-    """Write `folder`/generator and `folder`/latents.npz.
-
-    Args:
-      folder: the run's result folder.
-      generator: tuned.
-      latents: K latents.
-      labels: [V, 25] of the fitted views.
-      metadata: of the original generator, whose source and licence the tuned one keeps.
-    """
-    saved = checkpoint.save(
-        folder / _GENERATOR,
-        generator,
-        source={"tuned_from": metadata.get("fingerprint"), "original": metadata.get("source")},
-        license=metadata.get("license"),
-        overwrite=True,
-    )
-    arrays = {"w_plus": latents.w_plus, "azimuth": latents.azimuth, "labels": labels}
-    kept = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
-    save_arrays(folder / _LATENTS, {"fingerprint": np.array(saved["fingerprint"]), **kept})
-
-
-def load_result(folder: Path) -> Result:
-    """Read what `save_result` wrote.
+def load(folder: Path | str) -> Inversion:
+    """Read what `Inversion.save` wrote.
 
     Raises:
       InputError: if something is missing or damaged, or the latents are another generator's.
     """
+    folder = Path(folder)
     path = folder / _LATENTS
     try:
         generator, metadata = checkpoint.load(folder / _GENERATOR)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("w_plus", "azimuth", "labels")}
             fingerprint = str(file["fingerprint"])
+            names = tuple(map(str, file["names"])) if "names" in file else ()
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{folder} holds no complete result ({error}); run it again") from None
     if fingerprint != metadata["fingerprint"]:
@@ -210,5 +232,12 @@ def load_result(folder: Path) -> Result:
             f"{path}: w_plus {shape} and azimuth {arrays['azimuth'].shape} are not K latents "
             f"[K, {config.num_ws}, {config.w_dim}] and their angles; run it again"
         )
-    latents = Latents(w_plus=jnp.asarray(arrays["w_plus"]), azimuth=jnp.asarray(arrays["azimuth"]))
-    return Result(generator=generator, latents=latents, labels=arrays["labels"], metadata=metadata)
+    return Inversion(
+        generator=generator,
+        latents=Latents(
+            w_plus=jnp.asarray(arrays["w_plus"]), azimuth=jnp.asarray(arrays["azimuth"])
+        ),
+        cameras=from_label(arrays["labels"]),
+        names=names,
+        metadata=metadata,
+    )

@@ -11,6 +11,7 @@ import jax
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.benchmark.cases import Case, step_cases
 from experiments.invert import main as invert
+from experiments.subjects import DEMO
 from inversion.config import InversionConfig
 from inversion.objectives import FeatureNetworks
 
@@ -53,7 +54,7 @@ def videos_speedup(count: int) -> float:
         copies = []
         for number in range(count):
             copies.append(home / f"head{number}")
-            copies[-1].symlink_to(invert.DEMO)
+            copies[-1].symlink_to(DEMO)
         seconds = {}
         for name, frames in (("one", copies[:1]), ("all", copies)):
             for attempt in ("compile", "time"):

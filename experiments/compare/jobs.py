@@ -9,12 +9,12 @@ from pathlib import Path
 
 from eg3d_jax.errors import InputError
 from experiments.invert import main as invert
-from experiments.invert.plan import Video
+from experiments.invert.plan import RunVideo, read_plan
 from experiments.invert.summary_page import Outcomes
 from experiments.progress import Progress
 from experiments.runs.folder import RunFolder
 
-Videos = dict[str, Video]  # by head
+Videos = dict[str, RunVideo]  # by head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +67,14 @@ def videos_of(job: Job) -> Videos:
     Raises:
       InputError: if a head cannot be inverted so.
     """
-    plan = invert.prepare(job.args)
+    plan = read_plan(job.args)
     for message in plan.refused.values():
         raise InputError(message)
     videos = {video.run: video for video in plan.videos}
     return {head: videos[run] for head, run in job.runs.items()}
 
 
-def run_state(video: Video) -> str:
+def run_state(video: RunVideo) -> str:
     """'new', 'begun' or 'finished'.
 
     Raises:
@@ -86,7 +86,7 @@ def run_state(video: Video) -> str:
         return "finished" if run.report.exists() else "begun"
 
 
-def start_from(video: Video, done: Path) -> None:
+def start_from(video: RunVideo, done: Path) -> None:
     """Begin a run of several latents with the one of all views that another run has found.
 
     The settings of that stage are the same, so it goes on from there as from its own.

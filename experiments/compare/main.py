@@ -20,15 +20,16 @@ from experiments.compare.jobs import Job, run_jobs
 from experiments.evaluate import main as evaluate
 from experiments.evaluate.files import Evaluated
 from experiments.invert import main as invert
-from experiments.invert.plan import Video, choose_preset
+from experiments.invert.args import choose_preset
+from experiments.invert.plan import RunVideo
 from experiments.invert.videos import find_videos
 from experiments.progress import Progress
 from experiments.runs.output_folder import OutputFolder
-from experiments.subjects import EMBEDDED, load_generator
-from inversion.config import Preset, inversion_config
+from experiments.subjects import DEMO, EMBEDDED, load_generator
+from inversion.config import PRESETS, Preset
 from inversion.features.networks import load_networks
 
-DEMOS = tuple(invert.DEMO.parent / name for name in ("demo_a", "demo_b"))
+DEMOS = tuple(DEMO.parent / name for name in ("demo_a", "demo_b"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,12 +166,12 @@ def choose_views_per_step(args: Args) -> int | None:
     """As asked for, or the preset's, but two where that has one: interpolation needs as many."""
     if args.views_per_step is not None:
         return args.views_per_step
-    preset = choose_preset(invert.Args(preset=args.preset, generator=args.generator))
-    drawn = inversion_config(preset).views_per_step
+    preset = choose_preset(invert.Args(preset=args.preset), args.generator)
+    drawn = PRESETS[preset]().views_per_step
     return 2 if drawn == 1 else drawn
 
 
-def measure(video: Video, args: Args, progress: Progress) -> Evaluated:
+def measure(video: RunVideo, args: Args, progress: Progress) -> Evaluated:
     """Measure a finished run on all its frames."""
     settings = evaluate.Args(identity=args.identity, frames=video.folder, crop=args.crop)
     with progress.task(f"measuring {video.run}"):

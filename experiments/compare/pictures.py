@@ -12,7 +12,7 @@ from eg3d_jax.cameras import Cameras, yaw_pitch_camera
 from eg3d_jax.config import GeneratorConfig
 from experiments.media.pictures import grid, save_png, to_uint8
 from inversion.frames.folder import Frames, read_images
-from inversion.result import load_result, render_views
+from inversion.result import load, render_views
 from inversion.wording import degrees
 
 _ROWS = 5
@@ -47,7 +47,7 @@ def write_pictures(folder: Path, methods: Sequence[str], heads: Sequence[ShownHe
         name, frames, chosen = head.frames.folder.resolve().name, head.frames, _chosen(head.unseen)
         columns = [to_uint8(read_images(frames, chosen))]
         for method, run in zip(methods, head.runs, strict=True):
-            result = load_result(run / "result")
+            result = load(run / "result")
             generator, latents = result.generator, result.latents
             paths = (frames.cameras[chosen], _slow_turn(generator.config))
             views, strip = (

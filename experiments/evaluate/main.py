@@ -18,7 +18,6 @@ import tyro
 from convert_weights.pickle_reader import sha256
 from eg3d_jax.cameras import from_label, to_label
 from eg3d_jax.errors import InputError
-from eg3d_jax.generator import ray_range
 from experiments import command
 from experiments.evaluate.files import FILES, MARK, Evaluated, write_evaluation, write_overview
 from experiments.progress import Progress
@@ -28,7 +27,7 @@ from inversion.evaluation import measure_frames, measure_latents
 from inversion.features.networks import load_networks
 from inversion.frames.folder import Frames, labels_fingerprint, load_frames, pictures_fingerprint
 from inversion.objectives import FeatureNetworks
-from inversion.result import Result, load_result, render_views
+from inversion.result import Inversion, load, render_views
 
 _EQUAL_LABELS = 1e-4  # labels pass through float32 and text
 
@@ -60,7 +59,7 @@ class Args:
 @dataclass(frozen=True, kw_only=True)
 class _Job:
     run: Path
-    result: Result
+    result: Inversion
     frames: Frames
     networks: FeatureNetworks
 
@@ -98,19 +97,13 @@ def prepare(run: Path, args: Args) -> _Job:
     """
     if not run.is_dir():
         raise InputError(f"{run} is no folder; name a run made by `python -m experiments.invert`")
-    result, config = load_result(run / "result"), read_config(run)
+    result, config = load(run / "result"), read_config(run)
     settings = config.get("settings", {})
     folder = config.get("frames_folder") if args.frames is None else args.frames
     if folder is None:
         raise InputError(f"{run}/config.json does not name its frames; give their folder: --frames")
     generator = result.generator
-    frames = load_frames(
-        folder,
-        image_side=generator.config.image_side,
-        crop=args.crop or bool(settings.get("crop")),
-        box_side=generator.config.render.box_warp,
-        ray_range=ray_range(generator),
-    )
+    frames = load_frames(folder, generator, crop=args.crop or bool(settings.get("crop")))
     if args.frames is None and (changed := changes(frames, settings)):
         raise InputError(
             f"{folder} has changed since {run} was made of it: its {changed} are others; restore "

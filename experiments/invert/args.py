@@ -2,18 +2,56 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from eg3d_jax.errors import InputError
 from experiments.subjects import DEMO, EMBEDDED
-from inversion.config import InversionConfig, LatentSpace, Preset, Regularizer, Update
+from inversion.config import (
+    PRESETS,
+    InversionConfig,
+    LatentSpace,
+    Preset,
+    Regularizer,
+    Update,
+    changed,
+)
+
+
+def sets(field: str, default: Any = None) -> Any:
+    """An option that sets a field of `InversionConfig`, by its dotted name; None leaves it."""
+    return dataclasses.field(default=default, metadata={"sets": field})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Args:
+class Schedule:
+    """How long is fitted, and to what.
+
+    Attributes:
+      preset: 'paper' or 'quick'; quick for the embedded generator, paper for others, if not given
+      latent_steps: instead of the preset's
+      latents_steps: instead of the preset's
+      tuning_steps: instead of the preset's
+      views_per_step: how many of the fitted views a step draws at random; with interpolation half
+        of them between the latents, but one of each at least. Instead of the preset's (quick 1,
+        paper all)
+      pixel_weight: of the mean squared difference beside LPIPS, whose weight is 1; instead of the
+        preset's (quick 3, paper 0.1)
+    """
+
+    preset: Preset | None = None
+    latent_steps: int | None = sets("latent.num_steps")
+    latents_steps: int | None = sets("latents.num_steps")
+    tuning_steps: int | None = sets("tuning.num_steps")
+    views_per_step: int | None = sets("views_per_step")
+    pixel_weight: float | None = sets("weights.pixel")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args(Schedule):
     """Fit one latent and a tuned generator to several views of a head, or of each of several.
 
     Attributes:
@@ -35,15 +73,6 @@ class Args:
       fit_noise_maps: fit the backbone's noise maps with the first latent; for generators trained
         with random noise, as the official ones. The embedded one knows only its own maps, and loses
       target_lpips: end a stage once the LPIPS of its last 20 steps is no larger
-      preset: 'paper' or 'quick'; quick for the embedded generator, paper for others, if not given
-      latent_steps: instead of the preset's
-      latents_steps: instead of the preset's
-      tuning_steps: instead of the preset's
-      views_per_step: how many of the fitted views a step draws at random; with interpolation half
-        of them between the latents, but one of each at least. Instead of the preset's (quick 1,
-        paper all)
-      pixel_weight: of the mean squared difference beside LPIPS, whose weight is 1; instead of the
-        preset's (quick 3, paper 0.1)
       baseline: also invert the single most frontal view, to compare; by default with quick only
       videos_at_once: videos fitted together on a device; 1 on a CPU and up to 8 elsewhere, if not
         given. In tuning each device takes one at a time
@@ -72,24 +101,18 @@ class Args:
     generator: Path = EMBEDDED
     run: Path = Path("runs/demo")
     views: int = 7
-    latents: int = 1
-    regularise: tuple[Regularizer, ...] | None = None
-    knots: Literal["even", "change"] = "even"
-    update: Update = "joint"
-    latent_space: LatentSpace = "w+"
-    fit_noise_maps: bool = False
-    target_lpips: float | None = None
-    preset: Preset | None = None
-    latent_steps: int | None = None
-    latents_steps: int | None = None
-    tuning_steps: int | None = None
-    views_per_step: int | None = None
-    pixel_weight: float | None = None
+    latents: int = sets("num_latents", 1)
+    regularise: tuple[Regularizer, ...] | None = sets("regularizers")
+    knots: Literal["even", "change"] = sets("knots", "even")
+    update: Update = sets("update", "joint")
+    latent_space: LatentSpace = sets("latent_space", "w+")
+    fit_noise_maps: bool = sets("fit_noise_maps", False)
+    target_lpips: float | None = sets("target_lpips")
     baseline: bool | None = None
     videos_at_once: int | None = None
     memory_budget: float | None = None
-    views_at_once: int | None = None
-    rays_at_once: int | None = None
+    views_at_once: int | None = sets("views_at_once")
+    rays_at_once: int | None = sets("rays_at_once")
     identity: Path | None = None
     refine_cameras: bool | None = None
     crop: bool = False
@@ -100,6 +123,29 @@ class Args:
     processes: int | None = None
     process: int | None = None
     seed: int = 0
+
+
+def choose_preset(args: Schedule, generator: Path) -> Preset:
+    """The preset asked for, or the one that fits the generator."""
+    return args.preset or ("quick" if generator == EMBEDDED else "paper")
+
+
+def choose_config(args: Schedule, generator: Path) -> InversionConfig:
+    """The preset with what the options set otherwise.
+
+    Raises:
+      InputError: naming the option whose value cannot be.
+    """
+    config = PRESETS[choose_preset(args, generator)]()
+    for field in dataclasses.fields(args):
+        value, name = getattr(args, field.name), field.metadata.get("sets")
+        if name is None or value is None:
+            continue
+        try:
+            config = changed(config, {name: value})
+        except ValueError as error:
+            raise InputError(f"--{field.name.replace('_', '-')}: {error}") from None
+    return config
 
 
 def check_numbers(args: Args) -> None:

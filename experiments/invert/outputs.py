@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from eg3d_jax.generator import Renders
-from experiments.invert.fitting import Fit, Fitter, Job
 from experiments.media.pictures import colour_depth, grid, resized, save_png, to_uint8
 from experiments.media.video import turntable, write_mp4
-from experiments.progress import Progress
 from experiments.report.latent_pictures import latent_pictures
 from experiments.report.page import PictureRow, Report, write_report
 from experiments.report.summary import Comparison, MethodResult
@@ -20,8 +18,10 @@ from experiments.runs.settings import versions
 from inversion.evaluation import FrameScores, score
 from inversion.frames.folder import Frames, read_image
 from inversion.methods import Method
+from inversion.monitor import Monitor
 from inversion.noise_maps import with_noise_maps
-from inversion.result import depth_range, render_views
+from inversion.pipeline import Fitter, Job
+from inversion.result import Inversion, depth_range, render_views
 from inversion.wording import degrees
 
 
@@ -31,42 +31,58 @@ class Finished:
 
     Attributes:
       method: what was fitted.
-      fit: latents and tuned generator.
-      scores: of the tuned generator and of the latent alone, by "tuned" and "latent".
+      found: latents and tuned generator.
+      scores: of the tuned generator and of the latent alone, by "tuning" and "latent".
       losses: of both stages, by the same names.
       seconds: of both stages.
       renders: of the tuned generator on all frames.
     """
 
     method: Method
-    fit: Fit
+    found: Inversion
     scores: dict[str, FrameScores]
     losses: dict[str, dict[str, np.ndarray]]
     seconds: dict[str, float]
     renders: Renders
 
 
-def measure(fitter: Fitter, frames: Frames, job: Job, fit: Fit, progress: Progress) -> Finished:
-    """Measure a fitted method on all frames, its latents alone and tuned."""
+def measure(
+    fitter: Fitter,
+    job: Job,
+    found: Inversion,
+    frames: Frames,
+    losses: Callable[[str], dict[str, np.ndarray]],
+    monitor: Monitor,
+) -> Finished:
+    """Measure a fitted method on all frames, its latents alone and tuned.
+
+    Args:
+      fitter: by which it was fitted.
+      job: of the method.
+      found: by it.
+      frames: all of the video's.
+      losses: all losses of a stage, also those of an earlier run that this one continues.
+      monitor: told what is done.
+    """
     method = job.method
-    untuned = with_noise_maps(fitter.generator, fit.noise_maps)
-    generators = {"latent": untuned, "tuning": fit.generator}
+    untuned = with_noise_maps(fitter.generator, found.noise_maps)
+    generators = {"latent": untuned, "tuning": found.generator}
     if not fitter.config.tuning.num_steps:
         del generators["tuning"]
     scores, renders = {}, None
-    with progress.task(f"{job.prefix}{method.name}: measuring on all frames"):
+    with monitor.task(f"{method.name}: measuring on all frames", job.video.name):
         for stage, generator in generators.items():
-            renders = render_views(generator, fit.latents, frames.cameras)
+            renders = render_views(generator, found.latents, frames.cameras)
             scores[stage] = score(fitter.networks.lpips, frames, renders)
     assert renders is not None
     names = {"latent": method.latent_stage, "tuning": method.tuning_stage}
     stages = {stage: names[stage] for stage in generators}
     return Finished(
         method=method,
-        fit=fit,
+        found=found,
         scores=scores,
-        losses={stage: job.log.history(name) for stage, name in stages.items()},
-        seconds={k: progress.seconds.get(job.prefix + name, 0.0) for k, name in stages.items()},
+        losses={stage: losses(name) for stage, name in stages.items()},
+        seconds={stage: found.seconds.get(name, 0.0) for stage, name in stages.items()},
         renders=renders,
     )
 
@@ -88,7 +104,7 @@ def comparison(frames: Frames, finished: Sequence[Finished]) -> Comparison:
                     else item.method.latent_stage,
                     fitted=frozenset(int(i) for i in item.method.frames),
                     tuned=stage == "tuning",
-                    latents=len(item.fit.latents),
+                    latents=len(item.found.latents),
                     psnr=scores.psnr,
                     lpips=scores.lpips,
                     psnr_foreground=scores.psnr_foreground,
@@ -158,15 +174,15 @@ def columns(finished: Sequence[Finished]) -> list[str]:
     return ["target", *(item.method.name for item in finished), "depth"]
 
 
-def write_turntable(run: RunFolder, fit: Fit) -> None:
+def write_turntable(run: RunFolder, found: Inversion) -> None:
     """Write turntable.mp4: colour and depth side by side, a swing from side to side."""
-    config = fit.generator.config
+    config = found.generator.config
     path = turntable(
         _TURNTABLE_YAW, TURNTABLE_FRAMES, radius=config.camera_radius, focal=config.focal
     )
     # The way back shows the same views as the way there.
     half = TURNTABLE_FRAMES // 2 + 1
-    out = render_views(fit.generator, fit.latents, path[:half])
+    out = render_views(found.generator, found.latents, path[:half])
     near, far = depth_range(out)
     colour = to_uint8(out.image)
     depth = colour_depth(out.depth, near=near, far=far, opacity=out.opacity)
@@ -203,7 +219,7 @@ def write_page(
         comparison=compared,
         columns=columns(finished),
         rows=rows,
-        latents=latent_pictures(finished[-1].fit) if many.knots is not None else None,
+        latents=latent_pictures(finished[-1].found) if many.knots is not None else None,
         video=run.video,
         video_caption=f"The tuned result of {many.name}: colour and depth.",
         settings=settings,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eg3d_jax.errors import InputError
 from experiments.invert.args import Args
-from experiments.invert.plan import Plan, Video, prepare_video
+from experiments.invert.plan import Plan, RunVideo, prepare_video
 from experiments.progress import CommandMonitor, Progress
 from experiments.refined_folder import (
     MARK,
@@ -30,7 +30,7 @@ _SOURCE = ("frame_labels", "frame_pictures", "generator")
 
 
 def refine_first(
-    args: Args, plan: Plan, progress: Progress, usual: RefinementSettings = _USUAL
+    args: Args, plan: Plan, monitor: CommandMonitor, usual: RefinementSettings = _USUAL
 ) -> Plan:
     """Copy the frames to RUN_frames with refined labels, and plan to invert those.
 
@@ -40,7 +40,7 @@ def refine_first(
     Args:
       args: of `experiments.invert`.
       plan: of the same, the frames checked.
-      progress: shows it.
+      monitor: whose screen shows it.
       usual: settings of the refinement, but for frames, generator, crop and seed, which are those
         of `args`.
 
@@ -49,13 +49,13 @@ def refine_first(
     """
     run = args.run.resolve()  # which '.' and '..' do not name
     home = run.parent / f"{run.name}_frames"
-    # Another `Progress` on the same screen: the seconds are none of the inversion's.
-    monitor = CommandMonitor(Progress(console=progress.console))
+    # Another one on the same screen: nothing of it belongs into the inversion's seconds and logs.
+    shown = CommandMonitor(Progress(console=monitor.progress.console))
     videos, refused = [], dict(plan.refused)
     for video in plan.videos:
         copy = home / video.name
         try:
-            refine_labels(plan, video, refinement_settings(args, video, copy, usual), monitor,
+            refine_labels(plan, video, refinement_settings(args, video, copy, usual), shown,
                           overwrite=args.overwrite)  # fmt: skip
             videos.append(prepare_video(args, plan, video.name, copy, video.run))
         except InputError as error:
@@ -64,13 +64,13 @@ def refine_first(
             if isinstance(error, OtherSettings):
                 refused[video.name] = error.of_one_video()
                 continue
-            progress.say(f"{video.name}: the cameras stay as given: {error}")
+            monitor.say(f"{video.name}: the cameras stay as given: {error}")
             videos.append(video)
     return replace(plan, videos=videos, refused=refused)
 
 
 def refinement_settings(
-    args: Args, video: Video, copy: Path, usual: RefinementSettings
+    args: Args, video: RunVideo, copy: Path, usual: RefinementSettings
 ) -> RefinementSettings:
     """The settings by which one video's frames are copied to `copy`."""
     return replace(
@@ -80,7 +80,7 @@ def refinement_settings(
 
 
 def refine_labels(
-    plan: Plan, video: Video, settings: RefinementSettings, monitor: Monitor, *, overwrite: bool
+    plan: Plan, video: RunVideo, settings: RefinementSettings, monitor: Monitor, *, overwrite: bool
 ) -> None:
     """Refine the labels of one video, unless that is done.
 

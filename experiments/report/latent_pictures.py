@@ -12,11 +12,10 @@ import numpy as np
 
 from eg3d_jax.cameras import Cameras, yaw_pitch_camera
 from eg3d_jax.config import GeneratorConfig
-from experiments.invert.fitting import Fit
 from experiments.media.pictures import grid, resized, to_uint8
 from experiments.report.figures import path_of_latents
 from inversion.latents import Latents, latents_at
-from inversion.result import joined, render_each_in_batches, render_views
+from inversion.result import Inversion, joined, render_each_in_batches, render_views
 from inversion.wording import degrees
 
 _COLUMNS = 9
@@ -49,9 +48,9 @@ class LatentPictures:
     path: str
 
 
-def latent_pictures(fit: Fit) -> LatentPictures:
+def latent_pictures(found: Inversion) -> LatentPictures:
     """All of them for a fit of several latents."""
-    generator, latents = fit.generator, fit.latents
+    generator, latents = found.generator, found.latents
     config = generator.config
     knots = np.pi / 2 - np.asarray(latents.azimuth, np.float64)  # yaws, falling
     yaws = np.linspace(knots[0], knots[-1], _COLUMNS)
@@ -64,7 +63,7 @@ def latent_pictures(fit: Fit) -> LatentPictures:
         columns=[degrees(yaw) for yaw in np.degrees(yaws)],
         labels=["camera turns", "latent alone"],
     )
-    spread = [_spread(fit, latents, yaw) for yaw in knots]
+    spread = [_spread(found, latents, yaw) for yaw in knots]
     maps = grid(
         [[resized(picture, config.image_side) for picture in spread]],
         columns=[degrees(yaw) for yaw in np.degrees(knots)],
@@ -76,10 +75,10 @@ def _level_cameras(yaws: np.ndarray, config: GeneratorConfig) -> Cameras:
     return yaw_pitch_camera(yaws, 0.0, radius=config.camera_radius, focal=config.focal)
 
 
-def _spread(fit: Fit, latents: Latents, yaw: float) -> np.ndarray:
+def _spread(found: Inversion, latents: Latents, yaw: float) -> np.ndarray:
     """Deviation of depth over the latents as colours, black where all agree or nothing is."""
-    cameras = _level_cameras(np.full(len(latents), yaw), fit.generator.config)
-    seen = joined(render_each_in_batches(fit.generator, latents.w_plus, cameras))
+    cameras = _level_cameras(np.full(len(latents), yaw), found.generator.config)
+    seen = joined(render_each_in_batches(found.generator, latents.w_plus, cameras))
     solid, deviation = np.min(seen.opacity, axis=0), np.std(seen.depth, axis=0)
     share = np.asarray(solid * np.clip(deviation / _SPREAD_TOP, 0, 1))
     return matplotlib.colormaps["magma"](share, bytes=True)[..., :3]

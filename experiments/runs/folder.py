@@ -39,7 +39,6 @@ from eg3d_jax.errors import InputError
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.command import check_seed
 from inversion.latents import Latents, WStatistics, repeat_latents, w_statistics
-from inversion.result import load_result
 
 class RunLock:
     """Held from `acquire` to `release`, or until the process ends in whatever way.

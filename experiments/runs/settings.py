@@ -39,7 +39,9 @@ def versions() -> dict[str, str]:
 # What is known of a video's own frames; all else was chosen for all videos.
 _OF_FRAMES = frozenset({"frames", "frame_labels", "frame_pictures", "frame_truth", "num_frames"})
 # Not known of runs from before these were noted, which go on with what they are given.
-_ONCE_UNKNOWN = frozenset({"frame_pictures", "frame_truth"})
+_ONCE_UNKNOWN = frozenset({
+    "frame_pictures", "frame_truth", "inversion.num_latents", "inversion.knots",
+})  # fmt: skip
 # How much is worked on together changes rounding only; less is the advice where memory runs out.
 _FREE = frozenset({"inversion.views_at_once", "inversion.rays_at_once"})
 

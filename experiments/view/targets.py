@@ -9,7 +9,6 @@ import numpy as np
 
 from eg3d_jax.cameras import Cameras, from_label, to_label
 from eg3d_jax.errors import InputError
-from eg3d_jax.generator import ray_range
 from experiments.media.pictures import to_uint8
 from experiments.subjects import Subjects
 from experiments.view.geometry import nearest_labels
@@ -48,15 +47,7 @@ def load_targets(subjects: Subjects, folder: Path | None, *, crop: bool = False)
         return Targets(cameras=cameras, names=tuple(f"view {i}" for i in range(len(cameras))))
     if not len(cameras):
         raise InputError(f"--frames {folder}: no views are known of this head; leave --frames out")
-    config = subjects.generator.config
-    frames = load_frames(
-        folder,
-        image_side=config.image_side,
-        crop=crop,
-        box_side=config.render.box_warp,
-        ray_range=ray_range(subjects.generator),
-        decode_all=False,
-    )
+    frames = load_frames(folder, subjects.generator, crop=crop, decode_all=False)
     chosen = nearest_labels(subjects.labels, np.asarray(to_label(frames.cameras)))
     check_images(frames, chosen)
     return Targets(

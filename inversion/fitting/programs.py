@@ -1,4 +1,4 @@
-"""Several videos at once: the same step for each, spread over devices (JAX's mesh and sharding)."""
+"""Compiled steps: for one or several videos at once, over devices, and the memory they need."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def video_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def stack_videos(videos: Sequence[Any], mesh: Mesh) -> Any:
-    """Trees of one structure as one with a leading axis [N], spread over the mesh.
+    """Trees of one structure as one with a leading axis [N], sharded over the mesh.
 
     Raises:
       ValueError: if their number is no multiple of the mesh's devices.
@@ -81,14 +81,14 @@ def over_videos(
         return jax.tree.map(lambda leaf: leaf[None], one(video(state, 0), video(own, 0)))
 
     each, all_alike = PartitionSpec(_AXIS), PartitionSpec()
-    spread = jax.shard_map(
+    sharded = jax.shard_map(
         on_device,
         mesh=mesh,
         in_specs=(each, each, all_alike),
         out_specs=each,
         check_vma=False,  # nothing is exchanged between devices
     )
-    return jax.jit(spread, donate_argnums=0)
+    return jax.jit(sharded, donate_argnums=0)
 
 
 # Steps of one compiled call. On CPU a single one: XLA runs a loop's body two to three times slower

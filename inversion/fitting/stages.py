@@ -1,4 +1,4 @@
-"""The stages of an inversion: from what each starts, and what its steps take."""
+"""The kinds of stages: from what each starts, what its steps take, and what it finds."""
 
 from __future__ import annotations
 
@@ -26,122 +26,188 @@ from inversion.latents import Latents, WStatistics, repeat_latents
 from inversion.methods import Method
 from inversion.noise_maps import NoiseMaps, own_noise_maps
 from inversion.objectives import Targets
-from inversion.regularizers import split_targets
+from inversion.regularizers import KnotTargets, split_targets
+
+# Stages are pytrees, so that `jax.eval_shape` tells of one not begun. `own` are the arguments of
+# `advance` that belong to a video, by name; those of videos fitted together are stacked, while
+# generator and networks are shared.
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One stage of one video; a pytree, so that `jax.eval_shape` tells of one not begun.
+class LatentStage:
+    """One latent for all views (spec inversion section 3).
 
     Attributes:
       state: before the first step.
-      own: arguments of `advance` that are this video's, by name; generator and networks are shared.
+      targets: of all views.
+      w_statistics: of the generator's mapping.
+      schedule: of the stage.
+    """
+
+    state: StageState
+    targets: Targets
+    w_statistics: WStatistics
+    schedule: StageConfig = field(metadata={"static": True})
+
+    advance = staticmethod(advance_latent)
+    # Videos whose generator is the same can be batched on a device.
+    shares_generator = True
+
+    @classmethod
+    def start(
+        cls,
+        generator: TriPlaneGenerator,
+        w_statistics: WStatistics,
+        config: InversionConfig,
+        targets: Targets,
+        key: Array,
+    ) -> LatentStage:
+        """From the mean latent, and the generator's noise maps if they are fitted."""
+        maps = maps_to_fit(generator, config)
+        return cls(
+            state=start_latent(w_statistics, generator.config.num_ws, key, maps),
+            targets=targets,
+            w_statistics=w_statistics,
+            schedule=config.latent,
+        )
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """Arguments of `advance` that are this video's."""
+        return {"targets": self.targets, "w_statistics": self.w_statistics}
+
+    def latents(self, end: StageState, frontal: Array) -> Latents:
+        """What was found, put at the azimuth `frontal` []."""
+        return repeat_latents(end.variables.ws, frontal[None])
+
+    def noise_maps(self, end: StageState) -> NoiseMaps:
+        """Fitted with the latent; empty if the generator's own stay."""
+        return end.variables.noise_maps
+
+    def tuning(
+        self, generator: TriPlaneGenerator, config: InversionConfig, end: StageState, key: Array
+    ) -> TuningStage:
+        """The stage that tunes the generator around the latent (spec inversion section 4)."""
+        return TuningStage(
+            state=start_tuning(generator, key),
+            own={
+                "targets": self.targets,
+                "noise_maps": self.noise_maps(end),
+                "ws": end.variables.ws,
+            },
+            advance=advance_tuning,
+            schedule=config.tuning,
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class KnotStage:
+    """A latent for each knot, from the one of all views (spec inversion section 5).
+
+    Attributes:
+      state: before the first step.
+      targets: of the knots and of the views between them.
+      start: the latent of all views, once for each knot.
+      start_maps: noise maps fitted with it.
+      schedule: of the stage.
+    """
+
+    state: StageState
+    targets: KnotTargets
+    start: Latents
+    start_maps: NoiseMaps
+    schedule: StageConfig = field(metadata={"static": True})
+
+    advance = staticmethod(advance_latents)
+    shares_generator = True
+
+    @classmethod
+    def begin(
+        cls,
+        method: Method,
+        config: InversionConfig,
+        targets: Targets,
+        latents: Latents,
+        noise_maps: NoiseMaps,
+        key: Array,
+    ) -> KnotStage:
+        """From the latent of all views.
+
+        Args:
+          method: which views are knots.
+          config: schedules.
+          targets: of all views.
+          latents: at the knots' azimuths, each the one of all views.
+          noise_maps: fitted with it; empty if the generator's own stay.
+          key: of the draws.
+        """
+        assert method.knots is not None
+        return cls(
+            state=start_latents(latents, key),
+            targets=split_targets(targets, method.knots, method.between),
+            start=latents,
+            start_maps=noise_maps,
+            schedule=config.latents,
+        )
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """Arguments of `advance` that are this video's."""
+        return {"targets": self.targets, "start": self.start, "noise_maps": self.start_maps}
+
+    def latents(self, end: StageState, frontal: Array) -> Latents:
+        """What was found; each latent lies at the azimuth of its view."""
+        del frontal
+        return dataclasses.replace(self.start, w_plus=end.variables)
+
+    def noise_maps(self, end: StageState) -> NoiseMaps:
+        """Those of the latent that this stage started from."""
+        del end
+        return self.start_maps
+
+    def tuning(
+        self, generator: TriPlaneGenerator, config: InversionConfig, end: StageState, key: Array
+    ) -> TuningStage:
+        """The stage that tunes the generator around the latents (spec inversion section 6)."""
+        return TuningStage(
+            state=start_tuning(generator, key),
+            own={
+                "targets": self.targets,
+                "noise_maps": self.start_maps,
+                "latents": dataclasses.replace(self.start, w_plus=end.variables),
+            },
+            advance=advance_pivots,
+            schedule=config.tuning,
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class TuningStage:
+    """The generator tuned around fixed latents; see `LatentStage.tuning` and `KnotStage.tuning`.
+
+    Attributes:
+      state: before the first step.
+      own: arguments of `advance` that are this video's, by name.
       advance: of `inversion.fitting.steps`.
       schedule: of the stage.
-      shares_generator: whether videos can be batched on a device: they see one generator.
     """
 
     state: StageState
     own: dict[str, Any]
     advance: Callable = field(metadata={"static": True})
     schedule: StageConfig = field(metadata={"static": True})
-    shares_generator: bool = field(metadata={"static": True})
+
+    # Each video has kernels of its own.
+    shares_generator = False
 
 
-def latent_stage(
-    generator: TriPlaneGenerator,
-    w_statistics: WStatistics,
-    config: InversionConfig,
-    targets: Targets,
-    key: Array,
-) -> Stage:
-    """One latent for all views, from the mean."""
-    maps = maps_to_fit(generator, config)
-    return Stage(
-        state=start_latent(w_statistics, generator.config.num_ws, key, maps),
-        own={"targets": targets, "w_statistics": w_statistics},
-        advance=advance_latent,
-        schedule=config.latent,
-        shares_generator=True,
-    )
+FirstStage = LatentStage | KnotStage
+Stage = LatentStage | KnotStage | TuningStage
 
 
 def maps_to_fit(generator: TriPlaneGenerator, config: InversionConfig) -> NoiseMaps:
     """The noise maps that the first stage fits, as they are before; none unless asked for."""
     return own_noise_maps(generator) if config.fit_noise_maps else {}
-
-
-def latents_stage(
-    method: Method,
-    config: InversionConfig,
-    targets: Targets,
-    start: Array,
-    noise_maps: NoiseMaps,
-    angles: Array,
-    key: Array,
-) -> Stage:
-    """A latent for each knot, from the one of all views.
-
-    Args:
-      method: which views are knots.
-      config: schedules.
-      targets: of all views.
-      start: [L, D] the latent of all views.
-      noise_maps: fitted with it.
-      angles: [K] of the knots, see `Latents`.
-      key: of the draws.
-    """
-    assert method.knots is not None
-    before = repeat_latents(start, angles)
-    return Stage(
-        state=start_latents(before, key),
-        own={
-            "targets": split_targets(targets, method.knots, method.between),
-            "start": before,
-            "noise_maps": noise_maps,
-        },
-        advance=advance_latents,
-        schedule=config.latents,
-        shares_generator=True,
-    )
-
-
-def tuning_stage(
-    generator: TriPlaneGenerator, config: InversionConfig, found: Stage, end: StageState, key: Array
-) -> Stage:
-    """The generator tuned around what a stage before found.
-
-    Args:
-      generator: before.
-      config: schedules.
-      found: the stage before, as it began.
-      end: how it ended.
-      key: of the draws.
-    """
-    if found.advance is advance_latent:
-        advance, pivot = advance_tuning, {"ws": end.variables.ws}
-    else:
-        latents = dataclasses.replace(found.own["start"], w_plus=end.variables)
-        advance, pivot = advance_pivots, {"latents": latents}
-    return Stage(
-        state=start_tuning(generator, key),
-        own={"targets": found.own["targets"], "noise_maps": found_noise_maps(found, end), **pivot},
-        advance=advance,
-        schedule=config.tuning,
-        shares_generator=False,
-    )
-
-
-def found_latents(stage: Stage, end: StageState, frontal: Array) -> Latents:
-    """The latents at the end of a stage that finds them; a single one is put at `frontal` []."""
-    if stage.advance is advance_latent:
-        return repeat_latents(end.variables.ws, frontal[None])
-    return dataclasses.replace(stage.own["start"], w_plus=end.variables)
-
-
-def found_noise_maps(stage: Stage, end: StageState) -> NoiseMaps:
-    """The noise maps that belong to them; none if the generator's own do."""
-    if stage.advance is advance_latent:
-        return end.variables.noise_maps
-    return stage.own["noise_maps"]

@@ -1,4 +1,4 @@
-"""The files of a saved state's arrays, and their digests beside them."""
+"""Saved states: the arrays of an interrupted run, bit by bit, whatever tree holds them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,11 @@ def are_whole(folder: Path) -> bool:
 
 
 _MANIFEST, _ARRAYS = "manifest", "arrays"
-# Orbax's threads print the traceback of what they also raise when they are waited for.
-logging.getLogger("absl").addFilter(lambda record: not record.exc_info)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Whether a line of orbax's log may be printed: its threads raise what they print, too."""
+    return not record.exc_info
 
 
 class DamagedState(Exception):
@@ -79,6 +82,7 @@ class Saver:
 
     def __init__(self, folder: Path):
         self.folder = folder.absolute()
+        logging.getLogger("absl").addFilter(_without_traceback)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self.folder,
@@ -109,6 +113,7 @@ class Saver:
                     raise
             finally:
                 self._manager.close()
+                logging.getLogger("absl").removeFilter(_without_traceback)
 
     def save(self, step: int, tree: Any, note: dict[str, Any] | None = None) -> None:
         """Save a tree of arrays; it and the note are copied, and written while the caller goes on.
@@ -159,6 +164,52 @@ class Saver:
                 f"the disk is full: a state was not saved below {self.folder} ({intact} is there); "
                 "free some space and continue with --resume"
             ) from error
+
+
+class Store:
+    """Keeps the states of one inversion, stage by stage. This one keeps none."""
+
+    save_steps = 50  # from one saved state to the next
+
+    def newest_step(self, stage: str) -> int | None:
+        """Step of the newest state of a stage, damaged or not; None if there is none."""
+        del stage
+        return None
+
+    def load(self, stage: str, like: Any) -> SavedState | None:
+        """The newest undamaged state of a stage; see `load`.
+
+        Args:
+          stage: its name.
+          like: a tree of the same structure whose leaves have shape and dtype.
+        """
+        del stage, like
+        return None
+
+    def saver(self, stage: str) -> AbstractContextManager[Saver | None]:
+        """What saves the states of a stage; None if none are kept."""
+        del stage
+        return nullcontext()
+
+
+class StateFolder(Store):
+    """Keeps the last two states of each stage in a folder of its own."""
+
+    def __init__(self, folder: Path | str, save_steps: int = 50):
+        self.folder, self.save_steps = Path(folder), save_steps
+
+    def path(self, stage: str) -> Path:
+        """Where the states of a stage lie."""
+        return self.folder / stage.replace(", ", "-").replace(" ", "-")
+
+    def newest_step(self, stage: str) -> int | None:  # noqa: D102
+        return (steps(self.path(stage)) or [None])[-1]
+
+    def load(self, stage: str, like: Any) -> SavedState | None:  # noqa: D102
+        return load(self.path(stage), like)
+
+    def saver(self, stage: str) -> Saver:  # noqa: D102
+        return Saver(self.path(stage))
 
 
 def save(folder: Path, step: int, tree: Any, note: dict[str, Any] | None = None) -> None:

@@ -20,12 +20,14 @@ from PIL import Image, ImageOps
 from convert_weights.pickle_reader import sha256
 from eg3d_jax.cameras import Cameras, azimuth, from_label, to_label
 from eg3d_jax.errors import InputError
+from eg3d_jax.generator import TriPlaneGenerator, ray_range
 from inversion.array_files import ALONE, read_arrays
 from inversion.files import fingerprint
 from inversion.frames.camera_checks import check_cameras
 from inversion.frames.camera_files import read_labels
 from inversion.frames.labels import LABELS_FILE, listed, natural_key, plain_name
 from inversion.frames.mirror_images import unnamed_mirrors, without_mirrored
+from inversion.views import select_evenly
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -220,6 +222,28 @@ class Frames:
         """Number of frames T."""
         return len(self.names)
 
+    def __getitem__(self, index: slice | np.ndarray) -> Frames:
+        """Some of the frames: a slice, or indices [n]."""
+        chosen = np.arange(len(self))[index]
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in chosen),
+            paths=tuple(self.paths[i] for i in chosen),
+            cameras=self.cameras[chosen],
+            depth=None if self.depth is None else self.depth[chosen],
+            mask=None if self.mask is None else self.mask[chosen],
+        )
+
+    def evenly(self, count: int) -> Frames:
+        """So many frames, evenly spaced in yaw; see `inversion.views.select_evenly`.
+
+        Raises:
+          InputError: if there are fewer.
+        """
+        if not 1 <= count <= len(self):
+            raise InputError(f"{count} views wanted of {len(self)} frames in {self.folder}")
+        return self[select_evenly(azimuth(self.cameras), count)]
+
     @property
     def yaw_degrees(self) -> np.ndarray:
         """[T] degrees in [-180, 180), 0 frontal, positive towards the world's +x."""
@@ -228,6 +252,26 @@ class Frames:
 
 
 def load_frames(
+    folder: Path | str,
+    generator: TriPlaneGenerator,
+    *,
+    crop: bool = False,
+    min_frames: int = 1,
+    decode_all: bool = True,
+) -> Frames:
+    """Check a folder of frames completely, for a generator to show; see `read_frames`."""
+    return read_frames(
+        folder,
+        image_side=generator.config.image_side,
+        crop=crop,
+        min_frames=min_frames,
+        box_side=generator.config.render.box_warp,
+        ray_range=ray_range(generator),
+        decode_all=decode_all,
+    )
+
+
+def read_frames(
     folder: Path | str,
     *,
     image_side: int,

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from eg3d_jax.errors import InputError
-from inversion.frames.folder import check_images, load_frames
+from inversion.frames.folder import check_images, read_frames
 
 
 def _refusal(folder, **options):
     with pytest.raises(InputError) as caught:
-        load_frames(folder, **{"image_side": 16, **options})
+        read_frames(folder, **{"image_side": 16, **options})
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -171,7 +171,7 @@ def test_damage_behind_the_header_is_found_when_decoding(frames_folder):
     data[100:200] = bytes(100)
     path.write_bytes(data)
     assert "cannot be decoded" in _refusal(frames_folder)
-    frames = load_frames(frames_folder, image_side=16, decode_all=False)
+    frames = read_frames(frames_folder, image_side=16, decode_all=False)
     check_images(frames, [0, 1])
     with pytest.raises(InputError, match="frame4.png"):
         check_images(frames, [0, 3])

@@ -10,7 +10,7 @@ from PIL import Image
 from eg3d_jax.cameras import from_label
 from eg3d_jax.errors import InputError
 from experiments.refined_folder import check_copy, copy_frames
-from inversion.frames.folder import load_frames
+from inversion.frames.folder import read_frames
 
 LABEL = [1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 2.7, 0, 0, 0, 1, 4, 0, 0.5, 0, 4, 0.5, 0, 0, 1]
 
@@ -31,7 +31,7 @@ def make(tmp_path):
 
 def refusal(folder):
     with pytest.raises(InputError) as caught:
-        load_frames(folder, image_side=8)
+        read_frames(folder, image_side=8)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -49,7 +49,7 @@ def refusal(folder):
 )
 def test_paths_may_be_written_in_other_ways(make, labelled, picture):
     folder = make([labelled], [picture])
-    frames = load_frames(folder, image_side=8)
+    frames = read_frames(folder, image_side=8)
     assert frames.paths == (folder / picture,)
 
 
@@ -75,7 +75,7 @@ def test_pictures_one_folder_down_are_taken_with_a_warning(make, labelled, pictu
     folder = make(labelled, pictures)
     where = taken[0].split("/")[0]
     with pytest.warns(UserWarning, match=f"that dataset.json names lie in {where}/, and are taken"):
-        frames = load_frames(folder, image_side=8)
+        frames = read_frames(folder, image_side=8)
     assert frames.paths == tuple(folder / name for name in taken)
     assert frames.names == tuple(name for name in labelled if "_mirror" not in name)
 
@@ -117,12 +117,12 @@ def test_labels_in_the_folder_above_or_below_are_named(make):
 
 @pytest.mark.filterwarnings("ignore:.*lie in 512")
 def test_copies_lie_where_their_labels_say(make, tmp_path):
-    frames = load_frames(make(["a.png", "x\\b.png"], ["512/a.png", "512/x/b.png"]), image_side=8)
+    frames = read_frames(make(["a.png", "x\\b.png"], ["512/a.png", "512/x/b.png"]), image_side=8)
     copy = tmp_path.parent / f"{tmp_path.name}_copy"
     check_copy(frames, copy, "mark.json", overwrite=False)
     copy_frames(frames, copy, from_label([LABEL, LABEL]))
     (copy / "mark.json").write_text("{}")
-    again = load_frames(copy, image_side=8)
+    again = read_frames(copy, image_side=8)
     assert again.paths == (copy / "a.png", copy / "x" / "b.png")
     assert [Path(p).read_bytes() for p in again.paths] == [p.read_bytes() for p in frames.paths]
     check_copy(frames, copy, "mark.json", overwrite=True)  # none of its pictures is strange

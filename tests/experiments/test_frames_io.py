@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from eg3d_jax.errors import InputError
-from inversion.frames.folder import load_frames, read_image, read_images
+from inversion.frames.folder import read_frames, read_image, read_images
 from inversion.frames.labels import natural_key
 
 
 def test_frames_come_in_natural_order_with_their_own_cameras(frames_folder, labels):
-    frames = load_frames(frames_folder, image_side=16)
+    frames = read_frames(frames_folder, image_side=16)
     assert frames.names == tuple(f"frame{i}.png" for i in range(1, 13))
     position = [np.reshape(labels[name][:16], (4, 4))[:3, 3] for name in frames.names]
     np.testing.assert_allclose(frames.cameras.position, np.array(position), atol=1e-6)
@@ -30,7 +30,7 @@ def test_mirror_images_of_frames_are_left_out(frames_folder, labels, images):
     for name in [*alone, *(names if images else [])]:
         shutil.copy(frames_folder / "frame1.png", frames_folder / name)
     with pytest.warns(UserWarning, match="12 mirror images"):
-        frames = load_frames(frames_folder, image_side=16)
+        frames = read_frames(frames_folder, image_side=16)
     assert set(frames.names) == {*labels, *alone}
     assert len(frames.cameras.cam2world) == 13
 
@@ -38,7 +38,7 @@ def test_mirror_images_of_frames_are_left_out(frames_folder, labels, images):
 def test_labels_may_be_a_dictionary_in_any_order(frames_folder, labels):
     text = json.dumps({"labels": dict(reversed(labels.items()))})
     (frames_folder / "dataset.json").write_text(text)
-    assert load_frames(frames_folder, image_side=16).names[9] == "frame10.png"
+    assert read_frames(frames_folder, image_side=16).names[9] == "frame10.png"
 
 
 def test_digits_that_are_no_numbers_are_letters_of_names():
@@ -51,13 +51,13 @@ def test_digits_that_are_no_numbers_are_letters_of_names():
 
 def test_pixels_keep_their_value_at_the_generators_own_size(frames_folder):
     pixels = np.asarray(Image.open(frames_folder / "frame3.png"), np.float64)
-    image = read_image(load_frames(frames_folder, image_side=16), 2)
+    image = read_image(read_frames(frames_folder, image_side=16), 2)
     assert image.dtype == np.float32
     np.testing.assert_allclose(image, pixels / 255 * 2 - 1, atol=1e-6)
 
 
 def test_other_sizes_are_resampled_by_lanczos(frames_folder):
-    frames = load_frames(frames_folder, image_side=8)
+    frames = read_frames(frames_folder, image_side=8)
     expected = Image.open(frames_folder / "frame1.png").resize((8, 8), Image.Resampling.LANCZOS)
     np.testing.assert_allclose((read_image(frames, 0) + 1) * 127.5, np.asarray(expected), atol=1e-4)
     assert read_images(frames, [0, 3, 5]).shape == (3, 8, 8, 3)
@@ -82,7 +82,7 @@ def test_every_kind_of_pixel_becomes_rgb(frames_folder, mode, pixel, expected):
     Image.new(mode, (16, 16), pixel).save(frames_folder / name)
     text = (frames_folder / "dataset.json").read_text().replace("frame1.png", name)
     (frames_folder / "dataset.json").write_text(text)
-    image = read_image(load_frames(frames_folder, image_side=16), 0)
+    image = read_image(read_frames(frames_folder, image_side=16), 0)
     np.testing.assert_allclose(image, np.full((16, 16, 3), expected * 2 - 1), atol=0.01)
 
 
@@ -92,7 +92,7 @@ def test_a_photograph_is_turned_upright(frames_folder):
     exif = Image.Exif()
     exif[0x0112] = 3  # stored upside down
     Image.fromarray(pixels).save(frames_folder / "frame1.png", exif=exif)
-    image = read_image(load_frames(frames_folder, image_side=16), 0)
+    image = read_image(read_frames(frames_folder, image_side=16), 0)
     assert image[:8].max() == -1
     assert image[8:].min() == 1
 
@@ -102,14 +102,14 @@ def test_crop_takes_the_middle(frames_folder):
     pixels[:, 4:20] = 255
     Image.fromarray(pixels).save(frames_folder / "frame1.png")
     with pytest.raises(InputError, match=r"frame1\.png is 24 x 16 pixels.*--crop"):
-        load_frames(frames_folder, image_side=16)
-    assert read_image(load_frames(frames_folder, image_side=16, crop=True), 0).min() == 1
+        read_frames(frames_folder, image_side=16)
+    assert read_image(read_frames(frames_folder, image_side=16, crop=True), 0).min() == 1
 
 
 def test_truth_beside_the_frames_is_read(frames_folder):
     np.savez(frames_folder / "depth.npz", depth=np.full((12, 4, 4), 2.5, np.float16))
     np.savez(frames_folder / "mask.npz", mask=np.ones((12, 4, 4), np.uint8))
-    frames = load_frames(frames_folder, image_side=16)
+    frames = read_frames(frames_folder, image_side=16)
     assert frames.depth is not None
     assert frames.mask is not None
     assert frames.depth.dtype == np.float32
@@ -127,7 +127,7 @@ def test_truth_beside_the_frames_is_read(frames_folder):
 )
 def test_a_mask_is_inside_from_half_opacity_on(frames_folder, values):
     np.savez(frames_folder / "mask.npz", mask=np.broadcast_to(values, (12, 5, 5)))
-    mask = load_frames(frames_folder, image_side=16).mask
+    mask = read_frames(frames_folder, image_side=16).mask
     assert mask is not None
     np.testing.assert_array_equal(mask[0, 0], [False, False, False, True, True])
 
@@ -137,9 +137,9 @@ def test_images_in_subfolders_count_if_labels_name_them(frames_folder, labels, w
     for name in labels:
         (frames_folder / name).rename(frames_folder / "00" / name)
     write_labels({f"00/{name}": label for name, label in labels.items()})
-    assert load_frames(frames_folder, image_side=16).names[1] == "00/frame2.png"
+    assert read_frames(frames_folder, image_side=16).names[1] == "00/frame2.png"
 
 
 def test_yaw_is_zero_in_front_and_grows_towards_plus_x(frames_folder):
-    frames = load_frames(frames_folder, image_side=16)
+    frames = read_frames(frames_folder, image_side=16)
     np.testing.assert_allclose(frames.yaw_degrees, np.linspace(-60, 60, 12), atol=1e-3)

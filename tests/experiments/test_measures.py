@@ -12,7 +12,7 @@ from eg3d_jax.generator import Renders
 from eg3d_jax.rays import cast_rays
 from inversion.evaluation import measure_frames, measure_latents, score
 from inversion.features.lpips import load_lpips
-from inversion.frames.folder import load_frames, read_images
+from inversion.frames.folder import read_frames, read_images
 from inversion.latents import Latents, repeat_latents
 from inversion.objectives import FeatureNetworks
 from inversion.result import load_result
@@ -25,7 +25,7 @@ def networks():
 
 @pytest.fixture(scope="module")
 def frames(inputs):
-    return load_frames(inputs / "frames", image_side=32)
+    return read_frames(inputs / "frames", image_side=32)
 
 
 def rendered(frames, noise=0.0, **more):
@@ -163,7 +163,7 @@ def test_faces_are_compared_if_a_network_is_given(inputs):
             return jnp.where(jnp.mean(image) > 0, jnp.array([1.0, 0.0]), jnp.array([0.6, 0.8]))
 
     networks = FeatureNetworks(lpips=load_lpips("alexnet"), identity=Faces())
-    frames = load_frames(inputs / "frames", image_side=32)
+    frames = read_frames(inputs / "frames", image_side=32)
     bright = dataclasses.replace(rendered(frames), image=np.ones((4, 32, 32, 3), np.float32))
     # The frames are dark, so their faces are the other ones.
     np.testing.assert_allclose(measure_frames(networks, frames, bright)["identity"], 0.6)

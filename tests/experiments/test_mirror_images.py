@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from eg3d_jax.cameras import mirror_image, to_label, yaw_pitch_camera
-from inversion.frames.folder import load_frames
+from inversion.frames.folder import read_frames
 from inversion.frames.mirror_images import mirrored, unnamed_mirrors
 
 YAW = (-37.2, -14.0, 11.3, 34.7, 50.1)
@@ -118,7 +118,7 @@ def test_a_folder_of_numbered_mirror_images_is_read_without_them(tmp_path, endin
     pairs = [[name, label.tolist()] for name, label in zip(names, MIRRORED, strict=True)]
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": pairs}))
     with pytest.warns(UserWarning, match="5 mirror images"):
-        frames = load_frames(tmp_path, image_side=16)
+        frames = read_frames(tmp_path, image_side=16)
     assert frames.names == tuple(names[::2])
     assert [path.name for path in frames.paths] == names[::2]
     np.testing.assert_allclose(to_label(frames.cameras), cameras(YAW), atol=1e-6)

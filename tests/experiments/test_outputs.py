@@ -7,17 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy_inversion
+from experiments.invert.fitting import Fit
 from matplotlib.figure import Figure
 
 from eg3d_jax.config import tiny
 from eg3d_jax.generator import Renders
 from experiments.compare import pictures
 from experiments.invert import outputs
-from experiments.invert.fitting import Fit
 from experiments.progress import Progress
 from experiments.report import figures, latent_pictures
 from experiments.report.summary import Comparison, MethodResult
-from inversion.frames.folder import load_frames
+from inversion.frames.folder import read_frames
 from inversion.latents import Latents
 from inversion.methods import Method
 from inversion.noise_maps import own_noise_maps, with_noise_maps
@@ -57,7 +57,7 @@ def test_the_latent_alone_is_measured_with_its_noise_maps(monkeypatch, tuning_st
 
 
 def test_pictures_say_which_frames_the_last_method_was_fitted_to(frames_folder, tmp_path):
-    frames = load_frames(frames_folder, image_side=16)
+    frames = read_frames(frames_folder, image_side=16)
     seen = renders(np.full((12, 8, 8), 2.7), np.ones((12, 8, 8)))
     items = [
         SimpleNamespace(method=Method(name=name, frames=np.array(fitted)), renders=seen)
@@ -94,7 +94,7 @@ def test_dots_of_a_curve_are_at_the_fitted_frames(monkeypatch):
 def test_a_comparison_shows_frames_that_no_method_was_fitted_to(
     monkeypatch, frames_folder, tmp_path, unseen, chosen
 ):
-    frames, said = load_frames(frames_folder, image_side=16), []
+    frames, said = read_frames(frames_folder, image_side=16), []
     monkeypatch.setattr(pictures, "grid", lambda rows, labels, **_: said.append(labels))
     monkeypatch.setattr(pictures, "save_png", lambda *_: None)
     head = pictures.ShownHead(frames=frames, runs=(), unseen=unseen)

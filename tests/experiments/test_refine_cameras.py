@@ -16,14 +16,14 @@ from eg3d_jax.errors import InputError
 from experiments import disturb, refine_cameras
 from experiments.disturb import disturbed
 from experiments.invert import main as invert
-from experiments.invert.plan import choose_refinement
+from experiments.invert.plan import choose_refinement, read_plan
 from experiments.invert.refine_first import refine_first
-from experiments.progress import Progress
+from experiments.progress import CommandMonitor, Progress
 from inversion.camera_refinement import refine
 from inversion.camera_refinement.joint import RefinementConfig
 from inversion.camera_refinement.motion import CameraMotion, CameraPrior, pose_errors, transform
 from inversion.frames.camera_files import read_labels
-from inversion.frames.folder import load_frames
+from inversion.frames.folder import read_frames
 
 
 def cameras_in(folder):
@@ -68,8 +68,8 @@ def test_refined_labels_lie_beside_the_frames(visible_inputs, frames, wrong, tmp
     said = capsys.readouterr().out
     assert "error before" in said
     assert "error after" in said
-    again = load_frames(args.output, image_side=32)  # a folder of frames like any other
-    assert again.names == load_frames(wrong, image_side=32).names
+    again = read_frames(args.output, image_side=32)  # a folder of frames like any other
+    assert again.names == read_frames(wrong, image_side=32).names
     turn, _ = pose_errors(again.cameras, cameras_in(wrong))
     numbers = json.loads((args.output / "refinement.json").read_text())
     # All frames moved, and as far as is told; angles this small are known to 0.05 degrees.
@@ -95,7 +95,7 @@ def test_the_library_finds_the_commands_labels_and_prints_nothing(
     refine_cameras.main(args)
     capsys.readouterr()
     generator, _ = checkpoint.load(args.generator)
-    frames = load_frames(wrong, image_side=generator.config.image_side)
+    frames = read_frames(wrong, image_side=generator.config.image_side)
     usual = RefinementConfig()
     config = RefinementConfig(
         num_views=3,
@@ -236,11 +236,11 @@ def test_an_inversion_takes_refined_labels_once_they_are_made(
     usual = refine_cameras.Args(  # nine views of four frames are four
         views=9, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1
     )
-    plan, progress = invert.prepare(args), Progress()
+    plan, progress = read_plan(args), Progress()
     with monkeypatch.context() as patched:  # what the inversion has loaded is used
         patched.delattr(checkpoint, "load")
         patched.delattr(refine, "load_networks")
-        refined = refine_first(args, plan, progress, usual).videos[0]
+        refined = refine_first(args, plan, CommandMonitor(progress), usual).videos[0]
     assert not progress.seconds  # of the inversion
     copy = tmp_path / "run_frames"
     given, noted = plan.videos[0].settings, json.loads((copy / "refinement.json").read_text())
@@ -251,15 +251,15 @@ def test_an_inversion_takes_refined_labels_once_they_are_made(
     assert np.any(read_labels(copy)["0.png"] != read_labels(wrong)["0.png"])
     np.testing.assert_allclose(refined.frames.cameras.cam2world, cameras_in(copy).cam2world)
     made = (copy / "refinement.json").stat().st_mtime_ns
-    again = refine_first(args, invert.prepare(args), Progress(), usual).videos[0]
+    again = refine_first(args, read_plan(args), CommandMonitor(Progress()), usual).videos[0]
     assert again.settings == refined.settings
     assert (copy / "refinement.json").stat().st_mtime_ns == made
     # Of several videos, one that is refused stays so, and one that cannot be refined is inverted
     # as it is.
     several = dataclasses.replace(args, frames=(wrong, tmp_path / "missing"))
     nothing = dataclasses.replace(usual, joint_steps=0)
-    plan = invert.prepare(several)
-    kept = refine_first(several, plan, Progress(), nothing)
+    plan = read_plan(several)
+    kept = refine_first(several, plan, CommandMonitor(Progress()), nothing)
     assert [video.folder for video in kept.videos] == [wrong]
     assert kept.refused == plan.refused
     assert "the cameras stay as given" in capsys.readouterr().out

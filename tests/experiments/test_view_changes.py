@@ -7,7 +7,7 @@ from PIL import Image
 
 from experiments.invert.args import Args
 from experiments.invert.plan import plan_methods
-from inversion.frames.folder import load_frames
+from inversion.frames.folder import read_frames
 from inversion.methods import change_along
 
 
@@ -20,11 +20,11 @@ class Brightness:
 @pytest.fixture
 def frames(inputs, tmp_path):
     """Frames by falling azimuth, the third of them white and the others black."""
-    paths = load_frames(inputs / "frames", image_side=32).paths
+    paths = read_frames(inputs / "frames", image_side=32).paths
     for path, level in zip(paths, [0, 0, 255, 0], strict=True):
         Image.new("RGB", (32, 32), (level,) * 3).save(tmp_path / path.name)
     (tmp_path / "dataset.json").write_bytes((inputs / "frames" / "dataset.json").read_bytes())
-    return load_frames(tmp_path, image_side=32)
+    return read_frames(tmp_path, image_side=32)
 
 
 def test_changes_from_picture_to_picture_add_up(frames):

@@ -15,7 +15,7 @@ from inversion.camera_refinement.joint import RefinementConfig
 from inversion.camera_refinement.motion import CameraPrior, pose_errors, transform
 from inversion.camera_refinement.refine import LEAST_SIDE, refine_cameras
 from inversion.config import StageConfig
-from inversion.frames.folder import load_frames
+from inversion.frames.folder import read_frames
 from inversion.latents import WStatistics
 from inversion.monitor import Monitor, Stopped
 from inversion.objectives import FeatureNetworks
@@ -69,7 +69,7 @@ def frames(tmp_path_factory):
         Image.fromarray(pixels).save(folder / f"{i}.png")
     pairs = [[f"{i}.png", label.tolist()] for i, label in enumerate(labels)]
     (folder / "dataset.json").write_text(json.dumps({"labels": pairs}))
-    return load_frames(folder, image_side=64)
+    return read_frames(folder, image_side=64)
 
 
 def refined(frames, generator=None, **more):

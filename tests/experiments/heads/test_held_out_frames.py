@@ -8,7 +8,7 @@ from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.errors import InputError
 from experiments.heads.anatomy import Z_DIM
 from experiments.heads.held_out_frames import Args, main
-from inversion.frames.folder import load_frames
+from inversion.frames.folder import read_frames
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_frames_hold_the_heads_of_the_file(held_out, tmp_path):
     folder = tmp_path / "frames" / "head001"
     picture = np.asarray(Image.open(folder / "frame0003.png"))
     np.testing.assert_array_equal(picture, arrays["image128"][1, 3])
-    frames = load_frames(folder, image_side=128)
+    frames = read_frames(folder, image_side=128)
     np.testing.assert_allclose(to_label(frames.cameras), arrays["label"][1], atol=1e-6)
     np.testing.assert_array_equal(frames.depth, arrays["depth128"][1])
     np.testing.assert_array_equal(frames.mask, arrays["opacity128"][1] >= 128)

@@ -15,7 +15,7 @@ from experiments.heads.anatomy import (
 )
 from experiments.heads.extras import EXTRAS
 from experiments.heads.sequences import SETS, Args, main, save_parameters, sweep, write
-from inversion.frames.folder import load_frames, read_image
+from inversion.frames.folder import read_frames, read_image
 
 BENCHMARK = SETS["benchmark"]
 STRONG = {"headband", "scar", "beard"}
@@ -90,7 +90,7 @@ def test_a_sequence_is_read_made_again_and_differs_in_expression_alone(maker, tm
         for folder in ("first", "second")
     )
     assert first == second
-    frames = load_frames(tmp_path / "first", image_side=32)
+    frames = read_frames(tmp_path / "first", image_side=32)
     assert len(frames) == 3
     ends = [BENCHMARK[name].first_yaw * side for side in (1, 0, -1)]
     np.testing.assert_allclose(frames.yaw_degrees, ends, atol=1e-3)

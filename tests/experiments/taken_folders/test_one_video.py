@@ -16,13 +16,13 @@ from experiments.invert.summary_page import Outcomes
 from experiments.refined_folder import MARK
 from experiments.runs.folder import RunLock
 from inversion.files import write_json
-from inversion.frames.folder import load_frames, pictures_fingerprint, truth_fingerprint
+from inversion.frames.folder import pictures_fingerprint, read_frames, truth_fingerprint
 
 
 def test_pictures_are_known_by_name_and_bytes_and_truth_apart(frames_folder):
-    frames = load_frames(frames_folder, image_side=16)
+    frames = read_frames(frames_folder, image_side=16)
     found = pictures_fingerprint(frames)
-    assert found == pictures_fingerprint(load_frames(frames_folder, image_side=16))
+    assert found == pictures_fingerprint(read_frames(frames_folder, image_side=16))
     renamed = dataclasses.replace(frames, names=("other.png", *frames.names[1:]))
     assert found != pictures_fingerprint(renamed)
     assert truth_fingerprint(frames) is None

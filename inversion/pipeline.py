@@ -1,0 +1,572 @@
+"""Multi-view and multi-latent inversion: pictures of a head in, latents and a tuned generator out.
+
+The order of all work: what is fitted is chosen (`Method`), the steps are compiled for as much at
+once as memory bears (`prepare`), videos of equal shape are fitted together, method by method
+(`Fitter.fit`), each by a stage that finds latents and one that tunes the generator around them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import NamedSharding, PartitionSpec
+
+from eg3d_jax.cameras import Cameras, azimuth
+from eg3d_jax.errors import InputError, is_disk_full, is_out_of_memory
+from eg3d_jax.generator import Origin, TriPlaneGenerator
+from inversion.config import InversionConfig
+from inversion.features.networks import load_networks
+from inversion.fitting.memory import BatchSizes, Resources, device_memory, fit_in_memory
+from inversion.fitting.programs import Programs, video_mesh
+from inversion.fitting.runner import StageJob, StageResult, StageRunner
+from inversion.fitting.stages import FirstStage, KnotStage, LatentStage, Stage, maps_to_fit
+from inversion.fitting.states import Store
+from inversion.fitting.steps import tuned_generator
+from inversion.frames.folder import Frames, read_images
+from inversion.latents import WStatistics, mean_latent, repeat_latents
+from inversion.methods import Method, choose_methods, place_knots
+from inversion.monitor import Monitor
+from inversion.noise_maps import with_noise_maps
+from inversion.objectives import FeatureNetworks, Targets, prepare_targets
+from inversion.result import Inversion
+from inversion.views import Views, ascending_azimuths
+
+_VIDEOS_AT_ONCE = {"cpu": 1}
+_OTHER_VIDEOS_AT_ONCE = 8
+
+
+def invert(
+    generator: TriPlaneGenerator,
+    frames: Frames | Views,
+    config: InversionConfig,
+    *,
+    key: Array,
+    start: Inversion | None = None,
+    networks: FeatureNetworks | None = None,
+    store: Store | None = None,
+    monitor: Monitor | None = None,
+) -> Inversion:
+    """Fit latents, then the generator, to several views of one head.
+
+    Args:
+      generator: any with weights; it stays as it is.
+      frames: the views to fit, all of them: `load_frames(...).evenly(7)`, or pictures [V, H, W, 3]
+        with their cameras.
+      config: `paper()`, `quick()` or your own; with `num_latents` above 1 a latent is fitted to
+        all views first, then one to each of so many views.
+      key: of all draws; the same key gives the same result.
+      start: an inversion of the same views with one latent, from which several start; fitted here
+        if None.
+      networks: that the losses look through; LPIPS alone, for the generator's size, if None.
+      store: where states are kept, so that a later call with the same arguments goes on from them;
+        `StateFolder(path)`, or nowhere.
+      monitor: told of every step; silent if None.
+
+    Returns:
+      The inversion; see `Inversion.stopped` of stages that ended early.
+
+    Raises:
+      InputError: if the views cannot be fitted so, or a loss is not finite at the first step.
+      Stopped: if the monitor asked for it.
+      DiskFullError: if a state could not be saved.
+    """
+    video = Video(name="", frames=frames, methods=methods_of(frames, config, networks, generator))
+    if start is not None and len(video.methods) > 1:
+        video = dataclasses.replace(video, methods=video.methods[-1:])
+    fitter, _ = prepare(generator, [video], config, key=key, networks=networks, monitor=monitor)
+    found = {} if start is None else {"": start}
+    for method in video.methods:
+        job = Job(video=video, method=method, start=found.get(""), store=store or Store())
+        found[""] = fitter.fit([job])[0]
+        check_usable(found[""])
+    return found[""]
+
+
+def invert_videos(
+    generator: TriPlaneGenerator,
+    videos: Sequence[Frames | Views],
+    config: InversionConfig,
+    *,
+    key: Array,
+    networks: FeatureNetworks | None = None,
+    resources: Resources | None = None,
+    stores: Sequence[Store] = (),
+    monitor: Monitor | None = None,
+) -> list[Inversion | Exception]:
+    """Invert the heads of several videos, those of equal shape together.
+
+    Args:
+      generator: see `invert`.
+      videos: views of each, see `invert`.
+      config: of all of them; a video with fewer views than `num_latents` gets one for each.
+      key: see `invert`; all videos draw alike, as if each were inverted alone.
+      networks: see `invert`.
+      resources: how much is worked on at once.
+      stores: one for each video, or none.
+      monitor: see `invert`; videos are named "0", "1", ...
+
+    Returns:
+      The inversions in the order of `videos`; in place of one that failed, its exception.
+    """
+    named = [
+        Video(name=str(i), frames=frames, methods=methods_of(frames, config, networks, generator))
+        for i, frames in enumerate(videos)
+    ]
+    if not named:
+        return []
+    fitter, at_once = prepare(
+        generator, named, config, key=key, networks=networks, resources=resources, monitor=monitor
+    )
+    hooks = _Collected(dict(zip([v.name for v in named], stores or (), strict=False)))
+    for batch in batches(named, at_once):
+        fit_batch(fitter, batch, hooks)
+    return [hooks.found[video.name] for video in named]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """One head's frames, and what is fitted to them.
+
+    Attributes:
+      name: empty for a single one.
+      frames: all of them.
+      methods: in the order in which they are fitted.
+    """
+
+    name: str
+    frames: Frames | Views
+    methods: Sequence[Method]
+
+    @property
+    def shape(self) -> tuple:
+        """Equal for videos that can be fitted together."""
+        each = [(len(m.frames), 0 if m.knots is None else len(m.knots)) for m in self.methods]
+        return tuple(each)
+
+    def cameras(self, method: Method) -> Cameras:
+        """Of the frames that a method fits, [V]."""
+        return self.frames.cameras[method.frames]
+
+    def views(self, method: Method) -> Views:
+        """The frames that a method fits, read."""
+        if isinstance(self.frames, Views):
+            return self.frames[method.frames]
+        images = jnp.asarray(read_images(self.frames, method.frames))
+        return Views(images=images, cameras=self.cameras(method))
+
+    def names(self, method: Method) -> tuple[str, ...]:
+        """Of the frames that a method fits; 'view 0', ... of pictures without a name."""
+        if isinstance(self.frames, Views):
+            return tuple(f"view {i}" for i in method.frames)
+        return tuple(self.frames.names[i] for i in method.frames)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A method for one video.
+
+    Attributes:
+      video: whose frames are fitted.
+      method: how.
+      start: the inversion by `method.start`; None for one latent, which starts from the mean.
+      store: of the states.
+    """
+
+    video: Video
+    method: Method
+    start: Inversion | None
+    store: Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitter:
+    """What all methods of all videos share.
+
+    Attributes:
+      generator: as loaded.
+      networks: of the losses.
+      w_statistics: of the generator's mapping.
+      runner: of the stages; it has the compiled steps.
+      key: of the draws.
+    """
+
+    generator: TriPlaneGenerator
+    networks: FeatureNetworks
+    w_statistics: WStatistics
+    runner: StageRunner
+    key: Array
+
+    @property
+    def config(self) -> InversionConfig:
+        """Schedules and weights."""
+        return self.runner.programs.config
+
+    def fit(self, jobs: Sequence[Job]) -> list[Inversion]:
+        """All stages of one method for videos of equal shape, from where a stopped run left them.
+
+        They share the steps that find latents; then each device tunes one generator at a time.
+        """
+        key_latents, key_tuning = jax.random.split(self.key)
+        firsts = [
+            self.first_stage(
+                job.video, job.method, job.video.views(job.method), job.start, key_latents
+            )
+            for job in jobs
+        ]
+        ends = self.runner.run([
+            _stage_job(job, job.method.latent_stage, first)
+            for job, first in zip(jobs, firsts, strict=True)
+        ])  # fmt: skip
+        found, at_once = [], self.runner.programs.mesh.size
+        for i in range(0, len(jobs), at_once):
+            group = slice(i, i + at_once)
+            tuned = self._tune(jobs[group], firsts[group], ends[group], key_tuning)
+            for results in zip(jobs[group], firsts[group], ends[group], tuned, strict=True):
+                found.append(self._inversion(*results))
+        return found
+
+    def first_stage(
+        self, video: Video, method: Method, views: Views, start: Inversion | None, key: Array
+    ) -> FirstStage:
+        """The stage that finds the latent or the latents."""
+        if method.knots is None:
+            targets = prepare_targets(self.networks, self._repeated(video, views))
+            return LatentStage.start(self.generator, self.w_statistics, self.config, targets, key)
+        if start is None:
+            raise ValueError(f"{method.name} starts from the inversion with one latent; give it")
+        targets: Targets = prepare_targets(self.networks, views)
+        with jax.ensure_compile_time_eval():  # cameras are known where only shapes are planned
+            angles = ascending_azimuths(azimuth(views.cameras))[method.knots]
+        latents = repeat_latents(start.latents.w_plus[0], jnp.asarray(angles))
+        return KnotStage.begin(method, self.config, targets, latents, start.noise_maps, key)
+
+    def _repeated(self, video: Video, views: Views) -> Views:
+        """The views; a lone one as often as the video's other methods have views.
+
+        Where a step draws some of the views, it so shares the compiled steps of those methods.
+        """
+        most = max(len(method.frames) for method in video.methods)
+        per_step = self.config.views_per_step
+        if len(views) > 1 or per_step is None or per_step >= most:
+            return views
+        return views[np.zeros(most, int)]
+
+    def _tune(
+        self,
+        jobs: Sequence[Job],
+        firsts: Sequence[FirstStage],
+        ends: Sequence[StageResult],
+        key: Array,
+    ) -> list[StageResult | None]:
+        """The tuning stages at their end; None if they have no steps."""
+        if not self.config.tuning.num_steps:
+            return [None for _ in jobs]
+        stages = [
+            first.tuning(self.generator, self.config, end.state, key)
+            for first, end in zip(firsts, ends, strict=True)
+        ]
+        return [*self.runner.run([
+            _stage_job(job, job.method.tuning_stage, stage)
+            for job, stage in zip(jobs, stages, strict=True)
+        ])]  # fmt: skip
+
+    def _inversion(
+        self, job: Job, first: FirstStage, end: StageResult, tuned: StageResult | None
+    ) -> Inversion:
+        method, video = job.method, job.video
+        maps = first.noise_maps(end.state)
+        generator = with_noise_maps(self.generator, maps)
+        results = {method.latent_stage: end}
+        if tuned is not None:
+            generator = tuned_generator(generator, tuned.state)
+            results[method.tuning_stage] = tuned
+        return Inversion(
+            latents=first.latents(end.state, azimuth(self.generator.frontal_camera())),
+            generator=generator,
+            noise_maps=maps,
+            names=video.names(method),
+            cameras=video.cameras(method),
+            terms={name: dict(result.terms) for name, result in results.items()},
+            seconds={name: result.seconds for name, result in results.items()},
+            stopped=tuple(r.stopped for r in results.values() if r.stopped),
+            usable=all(int(r.state.step) for r in results.values() if r.stopped),
+            metadata=getattr(self.generator, "origin", Origin()).metadata,
+        )
+
+
+class Hooks:
+    """What `fit_batch` tells of each video, and asks for it. These keep nothing."""
+
+    def open(self, video: Video, stack: ExitStack) -> Store:
+        """Where the states of a video are kept; what is entered into `stack` lasts as long."""
+        del video, stack
+        return Store()
+
+    def fitted(self, job: Job, found: Inversion) -> None:
+        """One method is done."""
+
+    def done(self, video: Video) -> None:
+        """All methods of a video are done."""
+
+    def failed(self, video: Video, error: Exception) -> None:
+        """A video failed; the others go on. Raise the error to end them, too."""
+        raise error
+
+
+def fit_batch(fitter: Fitter, batch: Sequence[Video], hooks: Hooks) -> None:
+    """All methods for videos of one shape; one that fails leaves the others alone.
+
+    Errors by which no other video would fare better, of a full disk or memory, end all.
+    """
+    failed: set[str] = set()
+
+    @contextmanager
+    def attempt(video: Video) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if _ends_all(error):
+                raise
+            failed.add(video.name)
+            hooks.failed(video, error)
+
+    with ExitStack() as stack:
+        stores: dict[str, Store] = {}
+        found: dict[str, dict[str, Inversion]] = {video.name: {} for video in batch}
+        for video in batch:
+            with attempt(video):
+                stores[video.name] = hooks.open(video, stack)
+        for number in range(len(batch[0].methods)):
+            jobs = []
+            for video in batch:
+                if video.name not in failed:
+                    method = video.methods[number]
+                    start = method.start and found[video.name][method.start.name]
+                    store = stores[video.name]
+                    jobs.append(Job(video=video, method=method, start=start, store=store))
+            for job, inversion in _fit(fitter, jobs, attempt):
+                with attempt(job.video):
+                    check_usable(inversion)
+                    found[job.video.name][job.method.name] = inversion
+                    hooks.fitted(job, inversion)
+        for video in batch:
+            if video.name not in failed:
+                with attempt(video):
+                    hooks.done(video)
+
+
+def check_usable(found: Inversion) -> None:
+    """Refuse what no step was taken for.
+
+    Raises:
+      InputError: if a stage ended before its first step.
+    """
+    if not found.usable:
+        raise InputError(f"{found.stopped[0]}; check the generator and the frames")
+
+
+def _fit(fitter: Fitter, jobs: list[Job], attempt) -> list[tuple[Job, Inversion]]:
+    """Fit videos together; if that fails, each by itself, so that one alone can be blamed."""
+    if len(jobs) > 1:
+        try:
+            return list(zip(jobs, fitter.fit(jobs), strict=True))
+        except Exception as error:
+            if _ends_all(error):
+                raise
+    found = []
+    for job in jobs:
+        with attempt(job.video):
+            found.append((job, fitter.fit([job])[0]))
+    return found
+
+
+def _ends_all(error: Exception) -> bool:
+    """Whether no other video would fare better."""
+    return is_disk_full(error) or is_out_of_memory(error)
+
+
+class _Collected(Hooks):
+    """Keeps each video's last inversion, or its error."""
+
+    def __init__(self, stores: dict[str, Store]):
+        self._stores = stores
+        self.found: dict[str, Inversion | Exception] = {}
+
+    def open(self, video: Video, stack: ExitStack) -> Store:
+        return self._stores.get(video.name, Store())
+
+    def fitted(self, job: Job, found: Inversion) -> None:
+        self.found[job.video.name] = found
+
+    def failed(self, video: Video, error: Exception) -> None:
+        self.found[video.name] = error
+
+
+def methods_of(
+    frames: Frames | Views,
+    config: InversionConfig,
+    networks: FeatureNetworks | None,
+    generator: TriPlaneGenerator,
+) -> list[Method]:
+    """Methods that fit all of the given views: one latent, and several if so configured."""
+    angles = np.asarray(azimuth(frames.cameras))
+    latents = min(config.num_latents, len(frames))
+    methods = choose_methods(angles, views=len(frames), latents=latents)
+    if latents > 1 and config.knots == "change":
+        networks = networks or load_networks(generator.config.image_side)
+        video = Video(name="", frames=frames, methods=methods)
+        methods[-1] = place_knots(methods[-1], networks, video.views(methods[-1]))
+    return methods
+
+
+def batches(videos: Sequence[Video], size: int) -> list[list[Video]]:
+    """Videos to be fitted together: of one shape, at most `size`, of as equal sizes as can be."""
+    shapes = list(dict.fromkeys(video.shape for video in videos))
+    found = []
+    for shape in shapes:
+        alike = [video for video in videos if video.shape == shape]
+        count = -(-len(alike) // size)
+        found += [alike[i * len(alike) // count : (i + 1) * len(alike) // count]
+                  for i in range(count)]  # fmt: skip
+    return found
+
+
+def prepare(
+    generator: TriPlaneGenerator,
+    videos: Sequence[Video],
+    config: InversionConfig,
+    *,
+    key: Array,
+    networks: FeatureNetworks | None = None,
+    resources: Resources | None = None,
+    finished: Collection[str] = (),
+    monitor: Monitor | None = None,
+) -> tuple[Fitter, int]:
+    """What the videos share, made once: statistics, and compiled steps that fit in memory.
+
+    Args:
+      generator: as loaded.
+      videos: to be inverted.
+      config: schedules and weights.
+      key: of the draws.
+      networks: of the losses; see `invert`.
+      resources: how much may be done at once.
+      finished: names of stages that need not be compiled.
+      monitor: told what is found.
+
+    Returns:
+      The fitter, and how many videos make a batch.
+
+    Raises:
+      InputError: if the steps do not fit in memory however little is done at once.
+    """
+    monitor, resources = monitor or Monitor(), resources or Resources()
+    networks = networks or load_networks(generator.config.image_side)
+    with monitor.task("statistics of the latent space"):
+        statistics = mean_latent(generator)
+    mesh = video_mesh()
+    largest = max(videos, key=lambda video: len(video.methods[-1].frames))
+    most = largest_sizes(generator, videos, config, resources, mesh.size)
+
+    def attempt(sizes: BatchSizes) -> tuple[int, Fitter]:
+        # What need not be divided stays as it is: that is another, faster program.
+        fitting = dataclasses.replace(
+            config,
+            views_at_once=sizes.views if sizes.views < most.views else config.views_at_once,
+            rays_at_once=sizes.rays if sizes.rays < most.rays else config.rays_at_once,
+        )
+        fitter = Fitter(
+            generator=generator,
+            networks=networks,
+            w_statistics=statistics,
+            runner=StageRunner(Programs(generator, networks, fitting, mesh), monitor),
+            key=key,
+        )
+        with monitor.task("compiling the steps"):
+            return planned_bytes(fitter, largest, sizes.videos, finished), fitter
+
+    budget = device_memory() if resources.memory_budget is None else resources.memory_budget
+    sizes, fitter = fit_in_memory(attempt, most, budget, monitor.say)
+    return fitter, sizes.videos * mesh.size
+
+
+def largest_sizes(
+    generator: TriPlaneGenerator,
+    videos: Sequence[Video],
+    config: InversionConfig,
+    resources: Resources,
+    devices: int,
+) -> BatchSizes:
+    """All that may be done at once."""
+    usual = _VIDEOS_AT_ONCE.get(jax.default_backend(), _OTHER_VIDEOS_AT_ONCE)
+    views = max(len(method.frames) for video in videos for method in video.methods)
+    views = min(views, config.views_per_step or views)
+    side = generator.config.neural_side
+    return BatchSizes(
+        videos=min(resources.videos_at_once or usual, -(-len(videos) // devices)),
+        views=min(config.views_at_once or views, views),
+        rays=config.rays_at_once or side * side,
+    )
+
+
+def planned_bytes(fitter: Fitter, video: Video, videos: int, finished: Collection[str]) -> int:
+    """Peak memory on each device while videos like the given one are inverted, so many at once.
+
+    Compiles every kind of step for it but the finished stages; they are used afterwards.
+    """
+    stages = [stage for name, stage in planned_stages(fitter, video) if name not in finished]
+    with ThreadPoolExecutor() as pool:
+        compiled = list(pool.map(lambda stage: _compile(fitter, stage, videos), stages))
+    tuned = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(fitter.generator))
+    return max(compiled, default=0) + videos * len(video.methods) * tuned
+
+
+def planned_stages(fitter: Fitter, video: Video) -> list[tuple[str, Stage]]:
+    """All stages of a video's methods as shapes, by name, without those that have no steps."""
+    config, found = fitter.generator.config, []
+    side, key = config.image_side, jax.random.key(0)
+    start = Inversion(
+        latents=repeat_latents(jnp.zeros((config.num_ws, config.w_dim)), jnp.zeros(1)),
+        generator=fitter.generator,
+        noise_maps=maps_to_fit(fitter.generator, fitter.config),
+        cameras=video.frames.cameras[:0],
+    )
+    for method in video.methods:
+        cameras = video.cameras(method)
+        images = jax.ShapeDtypeStruct((len(method.frames), side, side, 3), jnp.float32)
+
+        def first(images, method=method, cameras=cameras) -> FirstStage:
+            views = Views(images=images, cameras=cameras)
+            return fitter.first_stage(video, method, views, start, key)
+
+        def second(stage: FirstStage) -> Stage:
+            return stage.tuning(fitter.generator, fitter.config, stage.state, key)
+
+        stage = jax.eval_shape(first, images)
+        found.append((method.latent_stage, stage))
+        found.append((method.tuning_stage, jax.eval_shape(second, stage)))
+    return [(name, stage) for name, stage in found if stage.schedule.num_steps]
+
+
+def _compile(fitter: Fitter, stage: Stage, videos: int) -> int:
+    programs = fitter.runner.programs
+    count = programs.mesh.size * (videos if stage.shares_generator else 1)
+    sharded = NamedSharding(programs.mesh, PartitionSpec("videos"))
+
+    def stacked(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype, sharding=sharded)
+
+    state, own = jax.tree.map(stacked, (stage.state, stage.own))
+    return programs.compiled(stage, state, own).bytes
+
+
+def _stage_job(job: Job, name: str, stage: Stage) -> StageJob:
+    return StageJob(video=job.video.name, name=name, stage=stage, store=job.store)
