@@ -18,8 +18,8 @@ from eg3d_jax.cameras import Cameras
 from eg3d_jax.errors import InputError
 from experiments import command
 from experiments.command import check_seed
-from experiments.refine_cameras import check_copy, copy_frames
-from inversion.camera_refinement.motion import CameraMotion, CameraSpread, moved
+from experiments.refined_folder import check_copy, copy_frames
+from inversion.camera_refinement.motion import CameraMotion, CameraPrior, transform
 from inversion.files import write_json
 from inversion.frames.folder import read_frames
 
@@ -71,9 +71,9 @@ def disturbed(cameras: Cameras, degrees: float, percent: float, seed: int) -> Ca
     directions = rng.normal(size=(2, len(cameras), 3))
     directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
     amounts = rng.uniform(size=(2, len(cameras), 1))
-    spread = CameraSpread(rotation=float(np.radians(degrees)), translation=percent / 100)
+    largest = CameraPrior(rotation=float(np.radians(degrees)), translation=percent / 100)
     rigid = jnp.asarray(np.concatenate([*(directions * amounts)], axis=-1), jnp.float32)
-    return moved(cameras, CameraMotion(rigid=rigid, focal=jnp.zeros(())), spread)
+    return transform(cameras, CameraMotion(rigid=rigid, focal=jnp.zeros(())), largest)
 
 
 def start(prog: str | None = None) -> NoReturn:

@@ -1,4 +1,7 @@
-"""Progress of a command: live bars on a terminal, a plain line now and then anywhere else."""
+"""Progress of a command: live bars on a terminal, a plain line now and then anywhere else.
+
+`Progress` shows it; `CommandMonitor` takes it from a computation of the library.
+"""
 
 from __future__ import annotations
 

@@ -8,12 +8,12 @@ import numpy as np
 from flax import nnx
 
 from eg3d_jax.cameras import yaw_pitch_camera
-from inversion.camera_refinement.joint import PoseConfig, pose_targets
-from inversion.camera_refinement.motion import CameraMotion, CameraSpread
+from inversion.camera_refinement.joint import RefinementConfig, pose_targets
+from inversion.camera_refinement.motion import CameraMotion, CameraPrior
 from inversion.views import Views
 
 SIDE = 24
-SPREAD = CameraSpread()
+PRIOR = CameraPrior()
 CAMERAS = yaw_pitch_camera(jnp.linspace(-0.8, 0.8, 5), jnp.array([0.1, -0.1, 0.0, 0.2, -0.2]))
 
 
@@ -61,4 +61,4 @@ def seen_from(cameras, wrong, ws):
     images = jax.vmap(
         lambda c: dots.render(dots.tri_planes(ws), c, side=SIDE, draws=None).features
     )(cameras)
-    return pose_targets(dots, Plain(), Views(images=images, cameras=wrong), PoseConfig())
+    return pose_targets(dots, Plain(), Views(images=images, cameras=wrong), RefinementConfig())

@@ -1,1 +1,1 @@
-"""Cameras refined together with the head that they see."""
+"""Refinement of estimated camera labels, together with a latent of the head that they show."""

@@ -1,12 +1,13 @@
-"""Cameras of frames aligned to a head that stays, by steps of Gauss and Newton.
+"""Alignment of a frame's camera to a known head, by damped Gauss-Newton steps.
 
-A camera has six numbers, so derivatives of the whole picture are cheap, and steps made from them
-know that a turn and a shift of a head look nearly alike. Adam, which does not, takes longer for the
-same (docs/performance.md).
+A camera's motion has six numbers, so derivatives of the whole picture are cheap, and Gauss-Newton
+steps account for a turn and a shift of a head looking nearly alike. Adam, which does not, takes
+longer for the same (docs/performance.md).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -15,58 +16,59 @@ from jax import Array
 
 from eg3d_jax.cameras import Cameras
 from eg3d_jax.generator import TriPlaneGenerator
-from inversion.camera_refinement.joint import PoseConfig, PoseTargets
-from inversion.camera_refinement.motion import CameraMotion, moved
+from inversion.camera_refinement.joint import PoseTargets, RefinementConfig
+from inversion.camera_refinement.motion import CameraMotion, transform
 from inversion.features.lpips import Lpips
 
-# Derivatives are taken over so many expected deviations to either side, at first and at last.
-# Rendered from a few samples a ray, pictures are rough below: derivatives at a point lead into the
-# nearest dent.
+# Finite differences reach so many deviations to either side, in the first and in the last step.
+# Pictures rendered from a few samples a ray are rough on smaller scales, where a derivative would
+# point into the nearest local minimum.
 _FIRST_REACH, _LAST_REACH = 0.7, 0.2
-# Levenberg's damping, relative to the diagonal: at first, after a step that was taken, and after
-# one that was not.
+# Levenberg's damping, relative to the diagonal: at first, and its factors after a step that was
+# accepted and after one that was rejected.
 _DAMPING, _LESS, _MORE = 0.01, 0.3, 5.0
 
 
 @partial(jax.jit, static_argnames=("config", "num_steps", "pictures_at_once"))
 def align(
-    rigid: Array,
+    motion: CameraMotion,
     generator: TriPlaneGenerator,
     lpips: Lpips,
     target: PoseTargets,
     planes: Array,
-    focal: Array,
     *,
-    config: PoseConfig,
+    config: RefinementConfig,
     num_steps: int,
     pictures_at_once: int = 1,
-) -> tuple[Array, Array]:
-    """Move the camera of one frame to where a head looks most like it does there.
+) -> tuple[CameraMotion, Array]:
+    """Find the camera from which a head looks most like it does in a frame.
 
     Minimises the squared differences of pixels and of LPIPS features with the config's weights, and
-    `align_prior` times the squared motion, by Levenberg and Marquardt's damped steps.
+    `align_prior` times the squared rigid motion, by Levenberg and Marquardt's damped steps. A step
+    that would raise the loss is rejected.
 
     Args:
-      rigid: [6], how far the camera has moved, as `CameraMotion.rigid`.
-      generator: stays as it is.
+      motion: of the frame's camera so far: rigid [6] and focal [].
+      generator: not changed.
       lpips: of the perceptual term.
       target: the frame, without an axis of views.
       planes: of the head.
-      focal: [] as `CameraMotion.focal`; stays.
       config: weights.
-      num_steps: how many; each renders 13 pictures.
-      pictures_at_once: of the first twelve rendered together.
+      num_steps: Gauss-Newton steps; each renders 13 pictures.
+      pictures_at_once: how many of the first twelve are rendered together.
 
     Returns:
-      rigid, and the loss before the first step and after each as [num_steps + 1], which never
-      rises; not finite if it was not to begin with.
+      The motion with another rigid part and the same focal one, and the loss before the first step
+      and after each, [num_steps + 1], which never rises. If the first loss is not finite, the
+      motion is the given one and no loss is finite.
     """
     given: Cameras = jax.tree.map(lambda x: x[None], target.cameras)
     side = target.images.shape[0]
 
     def differences(rigid: Array) -> Array:
-        """[N] numbers whose squares add up to the loss."""
-        camera = moved(given, CameraMotion(rigid=rigid[None], focal=focal), config.spread)[0]
+        """Residuals [N], whose squares add up to the loss."""
+        moved = CameraMotion(rigid=rigid[None], focal=motion.focal)
+        camera = transform(given, moved, config.prior)[0]
         image = generator.render(planes, camera, side=side, draws=None).features[..., :3]
         return jnp.concatenate(
             [
@@ -96,8 +98,9 @@ def align(
         damping = damping * jnp.where(better, _LESS, _MORE)
         return (x, now, damping), jnp.sum(jnp.square(now))
 
-    first = differences(rigid)
-    start = rigid, first, jnp.float32(_DAMPING)
+    first = differences(motion.rigid)
+    start = motion.rigid, first, jnp.float32(_DAMPING)
     reaches = jnp.geomspace(_FIRST_REACH, _LAST_REACH, num_steps)
     (rigid, _, _), losses = jax.lax.scan(step, start, reaches)
-    return rigid, jnp.concatenate([jnp.sum(jnp.square(first))[None], losses])
+    losses = jnp.concatenate([jnp.sum(jnp.square(first))[None], losses])
+    return replace(motion, rigid=rigid), losses

@@ -1,8 +1,8 @@
-"""Cameras that are only nearly known, refined together with a latent.
+"""Fitting a latent and the motions of cameras together, by Adam.
 
-Cameras move as `motion` says, fitted in units of the deviation that is expected of them, so that
-one rate suits them and the prior is a sum of squares. The authors' optional camera steps move all
-25 numbers of a label freely, which leaves no rotation a rotation (spec inversion 3.1).
+Motions are fitted in units of the deviations expected (`motion.CameraMotion`), so that one learning
+rate suits them and the prior is a sum of squares. The authors' optional camera steps change all 25
+numbers of a label freely, which leaves no rotation a rotation (spec inversion 3.1).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jax import Array
 from eg3d_jax.cameras import Cameras
 from eg3d_jax.generator import TriPlaneGenerator
 from inversion import losses
-from inversion.camera_refinement.motion import CameraMotion, CameraSpread, moved, still
+from inversion.camera_refinement.motion import CameraMotion, CameraPrior, no_motion, transform
 from inversion.config import StageConfig
 from inversion.features.face_crop import area_resize
 from inversion.features.lpips import Lpips
@@ -28,29 +28,32 @@ from inversion.views import Views
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoseConfig:
-    """How cameras are refined.
+class RefinementConfig:
+    """Schedule and weights of a camera refinement.
 
     Attributes:
-      joint: the stage that fits a latent and the cameras of some views together.
-      latent: the stage that fits the latent to all frames, from what was found with some of them.
-      coarse_steps: of aligning each frame, in pictures of half the side, before `latent`.
-      fine_steps: of aligning each frame after it.
-      steady: frames follow one another in time: after each alignment what shakes from one to the
-        next is taken out (`steadiness.steadied`).
-      spread: deviations expected of the cameras.
-      camera_prior: weight of the sum of squares of all these, each over its deviation, a mean over
-        the views.
-      align_prior: the same where frames are aligned to a head that stays (`alignment.align`).
+      num_views: frames whose cameras are fitted together with the latent, evenly spaced in azimuth;
+        all frames where there are fewer.
+      joint: the first stage, which fits the latent and the cameras of `num_views` frames.
+      latent: the stage that then fits the latent to all frames.
+      coarse_steps: Gauss-Newton steps for each frame's camera before `latent`, in pictures of half
+        the side.
+      fine_steps: the same after it, in pictures of the full side.
+      steady: frames are a video's, in order: smooth the cameras after either (`smoothing.smooth`).
+      prior: deviations expected of the cameras.
+      camera_prior: weight of the squared motions in `joint`, in units of these deviations: of the
+        mean over the views, and of the focal length.
+      align_prior: weight of a frame's squared motion in Gauss-Newton steps (`alignment.align`).
       latent_prior: weight of the mean squared distance from the mean latent.
       pixel: weight of the mean squared difference in the [-1, 1] range.
       perceptual: weight of the LPIPS distance.
       side: pixels along either axis of the pictures compared, which are rendered without
-        super-resolution; None for the generator's own.
+        super-resolution; None for the side that the generator renders.
       views_per_step: views of a step of `joint` and `latent`, drawn at random; None for all.
       views_at_once: views rendered together; None for all.
     """
 
+    num_views: int = 9
     joint: StageConfig = field(
         default_factory=lambda: StageConfig(
             num_steps=360, learning_rate=0.1, ramp_up=0.05, ramp_down=0.5
@@ -62,26 +65,26 @@ class PoseConfig:
     coarse_steps: int = 8
     fine_steps: int = 4
     steady: bool = True
-    spread: CameraSpread = CameraSpread()
+    prior: CameraPrior = CameraPrior()
     camera_prior: float = 0.003
     align_prior: float = 0.002
     latent_prior: float = 0.1
     pixel: float = 1.0
     perceptual: float = 1.0
     side: int | None = None
-    views_per_step: int | None = None
+    views_per_step: int | None = 1
     views_at_once: int | None = None
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class PoseTargets:
-    """Frames whose cameras are refined.
+    """What the pictures of a camera refinement are compared with.
 
     Attributes:
       images: [V, S, S, 3] in [-1, 1], S pixels as they are compared.
       features: [V, F] for the perceptual term.
-      cameras: [V] as given, or as far as they are known.
+      cameras: [V] as given, or as refined so far.
     """
 
     images: Array
@@ -90,9 +93,19 @@ class PoseTargets:
 
 
 def pose_targets(
-    generator: TriPlaneGenerator, lpips: Lpips, views: Views, config: PoseConfig
+    generator: TriPlaneGenerator, lpips: Lpips, views: Views, config: RefinementConfig
 ) -> PoseTargets:
-    """What views are compared with, computed once."""
+    """Shrink views to the side compared, and compute their features.
+
+    Args:
+      generator: whose side counts where the config has none.
+      lpips: of the features.
+      views: V frames with their cameras.
+      config: says the side.
+
+    Returns:
+      Targets of V views.
+    """
     side = config.side or generator.config.neural_side
     small = jax.lax.map(lambda image: area_resize(image, side), views.images)
     return PoseTargets(
@@ -101,12 +114,12 @@ def pose_targets(
 
 
 def start_joint(w_statistics: WStatistics, num_ws: int, views: int, key: Array) -> StageState:
-    """Before the first step: the mean latent and the cameras as given."""
-    return start_state((jnp.tile(w_statistics.mean, (num_ws, 1)), still(views)), key)
+    """State before the first joint step: the mean latent [num_ws, D] and no motion of V cameras."""
+    return start_state((jnp.tile(w_statistics.mean, (num_ws, 1)), no_motion(views)), key)
 
 
 def start_latent(ws: Array, key: Array) -> StageState:
-    """Before the first step of the latent alone: as found before, [L, D]."""
+    """State before the first step of the latent alone, from ws [L, D]."""
     return start_state(jnp.copy(ws), key)
 
 
@@ -118,14 +131,14 @@ def advance_joint(
     targets: PoseTargets,
     w_statistics: WStatistics,
     *,
-    config: PoseConfig,
+    config: RefinementConfig,
     num_steps: int,
 ) -> tuple[StageState, Terms]:
     """Fit a latent and all cameras for `num_steps` more steps.
 
     Args:
-      state: of `start_joint`: ws [L, D] and a `CameraMotion` on their way.
-      generator: stays as it is.
+      state: of `start_joint` or an earlier call: ws [L, D] and a `CameraMotion` of V cameras.
+      generator: not changed.
       lpips: of the perceptual term.
       targets: V views.
       w_statistics: of the latent prior.
@@ -139,7 +152,7 @@ def advance_joint(
     def objective(variables: tuple[Array, CameraMotion], step: Array, key: Array) -> Terms:
         del step
         ws, motion = variables
-        seen = replace(targets, cameras=moved(targets.cameras, motion, config.spread))
+        seen = replace(targets, cameras=transform(targets.cameras, motion, config.prior))
         squares = jnp.mean(jnp.sum(jnp.square(motion.rigid), axis=-1)) + jnp.square(motion.focal)
         terms = _latent_terms(ws, generator, lpips, seen, w_statistics, config, key)
         return terms | {"camera_prior": squares}
@@ -155,14 +168,14 @@ def advance_latent(
     targets: PoseTargets,
     w_statistics: WStatistics,
     *,
-    config: PoseConfig,
+    config: RefinementConfig,
     num_steps: int,
 ) -> tuple[StageState, Terms]:
-    """Fit a latent to views whose cameras stay, for `num_steps` more steps.
+    """Fit a latent to views with fixed cameras, for `num_steps` more steps.
 
     Args:
-      state: of `start_latent`: ws [L, D] on its way.
-      generator: stays as it is.
+      state: of `start_latent` or an earlier call: ws [L, D].
+      generator: not changed.
       lpips: of the perceptual term.
       targets: V views.
       w_statistics: of the latent prior.
@@ -186,10 +199,10 @@ def _latent_terms(
     lpips: Lpips,
     targets: PoseTargets,
     w_statistics: WStatistics,
-    config: PoseConfig,
+    config: RefinementConfig,
     key: Array,
 ) -> Terms:
-    """Terms of a latent: image terms, means over the views that are drawn, and its prior."""
+    """Image terms of a latent, means over the views drawn, and its prior."""
     key_views, key_rays = jax.random.split(key)
     targets = draw_views(targets, config.views_per_step, key_views)
     planes = generator.tri_planes(ws)

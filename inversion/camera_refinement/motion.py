@@ -1,7 +1,7 @@
-"""Small rigid motions of cameras, and how far cameras are from the true ones.
+"""Small rigid motions of cameras about the head, and the errors of cameras.
 
-Each camera moves as a rigid body about the origin, where the head is, so that its turn and its
-shift are the head's in the picture; one factor scales all focal lengths, as a video has one lens.
+A camera moves as a rigid body about the origin, where the head is, so that its turn and its shift
+are the head's in the picture. One factor scales all focal lengths, as a video has one lens.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from eg3d_jax.cameras import Cameras
 
 
 @dataclass(frozen=True, kw_only=True)
-class CameraSpread:
-    """Deviations expected of cameras that are only nearly known.
+class CameraPrior:
+    """Standard deviations of the errors expected in camera labels, which are estimates.
 
     Attributes:
       rotation: of a camera's turn about the head, radians.
       translation: of its shift, over its distance from the origin.
-      focal: of the logarithm of the focal lengths.
+      focal: of the logarithm of the focal length that all cameras share.
     """
 
     rotation: float = math.radians(2.0)
@@ -35,7 +35,7 @@ class CameraSpread:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class CameraMotion:
-    """How far cameras moved, in units of the deviations expected.
+    """A motion of V cameras, in units of a `CameraPrior`'s deviations.
 
     Attributes:
       rigid: [V, 6] tangents of SE(3), shift then turn, applied from the left: about the origin.
@@ -46,45 +46,45 @@ class CameraMotion:
     focal: Array
 
 
-def still(count: int) -> CameraMotion:
-    """No motion of `count` cameras."""
+def no_motion(count: int) -> CameraMotion:
+    """The motion of `count` cameras that leaves them in place: zeros."""
     return CameraMotion(rigid=jnp.zeros((count, 6)), focal=jnp.zeros(()))
 
 
-def moved(cameras: Cameras, motion: CameraMotion, spread: CameraSpread) -> Cameras:
-    """Cameras [V] after a motion; at rest they are the given ones to rounding."""
+def transform(cameras: Cameras, motion: CameraMotion, prior: CameraPrior) -> Cameras:
+    """Apply a motion to cameras [V]; `no_motion` returns the given ones, to rounding."""
     distance = jnp.linalg.norm(cameras.position, axis=-1, keepdims=True)
-    shift = spread.translation * distance * motion.rigid[:, :3]
-    tangent = jnp.concatenate([shift, spread.rotation * motion.rigid[:, 3:]], axis=-1)
-    factor = jnp.exp(spread.focal * motion.focal)
+    shift = prior.translation * distance * motion.rigid[:, :3]
+    tangent = jnp.concatenate([shift, prior.rotation * motion.rigid[:, 3:]], axis=-1)
+    factor = jnp.exp(prior.focal * motion.focal)
     scale = jnp.ones((3, 3)).at[jnp.array([0, 0, 1]), jnp.array([0, 1, 1])].set(factor)
     return Cameras(
-        cam2world=carried(cameras.cam2world, tangent),
+        cam2world=transform_poses(cameras.cam2world, tangent),
         intrinsics=cameras.intrinsics * scale,
     )
 
 
-def rigid_between(start: Cameras, end: Cameras, spread: CameraSpread) -> Array:
-    """[V, 6] `CameraMotion.rigid` that moves cameras [V] to where others are."""
+def rigid_between(start: Cameras, end: Cameras, prior: CameraPrior) -> Array:
+    """`CameraMotion.rigid` [V, 6] that takes the poses of cameras [V] to those of others."""
     distance = jnp.linalg.norm(start.position, axis=-1, keepdims=True)
     tangent = tangents(start.cam2world, end.cam2world)
-    shift = tangent[:, :3] / (spread.translation * distance)
-    return jnp.concatenate([shift, tangent[:, 3:] / spread.rotation], axis=-1)
+    shift = tangent[:, :3] / (prior.translation * distance)
+    return jnp.concatenate([shift, tangent[:, 3:] / prior.rotation], axis=-1)
 
 
-def carried(poses: Array, tangents: Array) -> Array:
-    """Poses [V, 4, 4] after shifts and turns about the origin, tangents [V, 6]."""
+def transform_poses(poses: Array, tangents: Array) -> Array:
+    """Apply shifts and turns about the origin, tangents [V, 6], to poses [V, 4, 4]."""
     matrix = jax.vmap(jaxlie.SE3.exp)(tangents).as_matrix()
     return jnp.matmul(matrix, poses, precision="highest")
 
 
 def tangents(start: Array, end: Array) -> Array:
-    """[V, 6] shift and turn about the origin that take poses [V, 4, 4] to others."""
-    return jax.vmap(lambda start, end: _apart(start, end).log())(start, end)
+    """Tangents [V, 6], shift then turn about the origin, that take poses [V, 4, 4] to others."""
+    return jax.vmap(lambda start, end: _relative(start, end).log())(start, end)
 
 
 def pose_errors(cameras: Cameras, truth: Cameras) -> tuple[Array, Array]:
-    """How far cameras are from the true ones, as the head appears from them.
+    """Errors of cameras, as turn and shift of the head in the camera's frame.
 
     Args:
       cameras: [V].
@@ -96,7 +96,7 @@ def pose_errors(cameras: Cameras, truth: Cameras) -> tuple[Array, Array]:
     """
 
     def one(found: Array, true: Array) -> tuple[Array, Array]:
-        apart = _apart(true, found)
+        apart = _relative(true, found)
         turn = jnp.linalg.norm(apart.rotation().log())
         return jnp.degrees(turn), jnp.linalg.norm(apart.translation())
 
@@ -104,6 +104,6 @@ def pose_errors(cameras: Cameras, truth: Cameras) -> tuple[Array, Array]:
     return degrees, shift / jnp.linalg.norm(truth.position, axis=-1)
 
 
-def _apart(start: Array, end: Array) -> jaxlie.SE3:
+def _relative(start: Array, end: Array) -> jaxlie.SE3:
     """The rigid motion about the origin that takes one pose [4, 4] to another."""
     return jaxlie.SE3.from_matrix(end) @ jaxlie.SE3.from_matrix(start).inverse()

@@ -1,7 +1,7 @@
-"""Cameras of a video's frames without what shakes from one frame to the next.
+"""Smoothing of a video's cameras: errors independent from frame to frame are removed.
 
-Found frame by frame, cameras err frame by frame, while a head has weight: its motion changes
-little between frames. How little is estimated from the cameras themselves.
+Cameras that were found frame by frame have such errors, while the motion of a head changes little
+from one frame to the next. How little is estimated from the cameras themselves.
 """
 
 from __future__ import annotations
@@ -13,29 +13,32 @@ import numpy as np
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
 from eg3d_jax.cameras import Cameras
-from inversion.camera_refinement.motion import CameraSpread, carried, tangents
+from inversion.camera_refinement.motion import CameraPrior, tangents, transform_poses
 
 _LEAST_FRAMES = 10  # fewer do not tell errors from motion
 _SECOND_DIFFERENCE = np.array([1.0, -2.0, 1.0])
-# What is tried as the variance of a motion's change, over that of the errors. With errors of a
-# degree: motions that change by a thousandth of one, up to such that change by a thousand.
+# Candidates for the variance of a velocity's change, over that of the errors. With errors of a
+# degree: from a thousandth of a degree a frame to a thousand degrees.
 _RATIOS = np.geomspace(1e-6, 1e6, 121)
 
 
-def steadied(cameras: Cameras, spread: CameraSpread) -> Cameras:
-    """Cameras of consecutive frames, less what is most probably error.
+def smooth(cameras: Cameras, prior: CameraPrior) -> Cameras:
+    """Remove from the cameras of consecutive frames the errors that are most likely theirs.
 
-    Along each of the six axes of a rigid motion errors are taken as independent and normal, and so
-    are changes of the motion from one step between frames to the next (a local linear trend). The
-    variances of both are those that make what is seen most likely; errors are then the mean of what
-    they can be. A motion that is uniform is no error, whatever its speed.
+    Along each of the six axes of a rigid motion, errors and changes of velocity between frames are
+    modelled as independent and normal (a local linear trend). Their two variances are the ones of
+    maximum likelihood, and the errors removed are the posterior mean. A uniform motion has no
+    errors, whatever its speed.
 
-    Where errors along any axis would be larger than expected, what is seen is no video but
-    photographs in some order, and all cameras stay.
+    If the errors along any axis have a larger deviation than the prior's, the frames are taken for
+    photographs in some order, and all cameras are returned as given.
 
     Args:
-      cameras: [T] in the order of time; fewer than ten stay as they are.
-      spread: deviations expected of the cameras, at most.
+      cameras: [T] in the order of time; fewer than ten are returned as given.
+      prior: largest deviations of the errors.
+
+    Returns:
+      [T] cameras with other poses and the same intrinsics.
     """
     poses = cameras.cam2world
     if len(poses) < _LEAST_FRAMES:
@@ -44,17 +47,20 @@ def steadied(cameras: Cameras, spread: CameraSpread) -> Cameras:
     found = [likely_errors(change) for change in np.diff(velocity, axis=0).T]
     errors = np.stack([errors for errors, _ in found], axis=-1)
     distance = float(jnp.mean(jnp.linalg.norm(cameras.position, axis=-1)))
-    most = np.repeat([spread.translation * distance, spread.rotation], 3)
+    most = np.repeat([prior.translation * distance, prior.rotation], 3)
     if np.any(np.array([deviation for _, deviation in found]) > most):
         return cameras
-    return replace(cameras, cam2world=carried(poses, jnp.asarray(-errors, poses.dtype)))
+    return replace(cameras, cam2world=transform_poses(poses, jnp.asarray(-errors, poses.dtype)))
 
 
 def likely_errors(change: np.ndarray) -> tuple[np.ndarray, float]:
-    """Errors of a series of which second differences are known, [T - 2].
+    """Estimate the errors of a series from its second differences.
+
+    Args:
+      change: [T - 2] second differences.
 
     Returns:
-      The mean of what the errors can be, [T], and the deviation that they were taken to have.
+      The posterior mean of the errors, [T], and the estimate of their standard deviation.
     """
     if not np.any(change):
         return np.zeros(len(change) + 2), 0.0

@@ -9,7 +9,7 @@ from PIL import Image
 
 from eg3d_jax.cameras import from_label
 from eg3d_jax.errors import InputError
-from experiments.refine_cameras import check_copy, copy_frames
+from experiments.refined_folder import check_copy, copy_frames
 from inversion.frames.folder import read_frames
 
 LABEL = [1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 2.7, 0, 0, 0, 1, 4, 0, 0.5, 0, 4, 0.5, 0, 0, 1]

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from experiments import progress
-from experiments.progress import Progress, clock
+from experiments.progress import CommandMonitor, Progress, clock
 
 
 def _progress(*, terminal):
@@ -40,6 +40,28 @@ def test_plain_output_is_rare_and_ends_with_the_last_step(wait):
     assert " left  pixel" in lines[0]
     assert lines[-1] == "latent: step 20/20  pixel 0.05"
     assert shown.seconds["latent"] == 40.0
+
+
+def test_a_monitor_shows_what_a_computation_tells(wait):
+    shown, file = _progress(terminal=False)
+    monitor = CommandMonitor(shown)
+    with monitor.task("statistics", "a"):
+        wait(1.5)
+    with monitor.stages(["a", ""], ["latent", "tuning"], 20, [0, 10]):
+        wait(20.0)
+        monitor.steps("a", "latent", 0, {"pixel": np.array([0.5, 0.25])})
+        monitor.steps("", "tuning", 10, {"pixel": np.arange(10.0)})
+    monitor.say("it ended", "a")
+    monitor.say("all ended")
+    assert file.getvalue().splitlines() == [
+        "a: statistics ...",
+        "a: statistics: 1.5 s",
+        "a: latent: step 2/20, 3:00 left  pixel 0.25",
+        "tuning: step 20/20  pixel 9",
+        "a: it ended",
+        "all ended",
+    ]
+    assert not monitor.stop_requested()
 
 
 def test_a_terminal_sees_stage_step_losses_and_time_left():

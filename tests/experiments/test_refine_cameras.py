@@ -5,19 +5,23 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from eg3d_jax.cameras import from_label, yaw_pitch_camera
+from eg3d_jax import checkpoint
+from eg3d_jax.cameras import from_label, to_label, yaw_pitch_camera
 from eg3d_jax.errors import InputError
-from experiments import camera_refinement, disturb, refine_cameras
+from experiments import disturb, refine_cameras
 from experiments.disturb import disturbed
 from experiments.invert import main as invert
-from experiments.invert.plan import choose_refinement
+from experiments.invert.plan import choose_refinement, read_plan
 from experiments.invert.refine_first import refine_first
-from experiments.progress import Progress
-from inversion.camera_refinement.motion import CameraMotion, moved, pose_errors
+from experiments.progress import CommandMonitor, Progress
+from inversion.camera_refinement import refine
+from inversion.camera_refinement.joint import RefinementConfig
+from inversion.camera_refinement.motion import CameraMotion, CameraPrior, pose_errors, transform
 from inversion.frames.camera_files import read_labels
 from inversion.frames.folder import read_frames
 
@@ -81,18 +85,48 @@ def test_refined_labels_lie_beside_the_frames(visible_inputs, frames, wrong, tmp
         refine_cameras.main(args)
 
 
+def test_the_library_finds_the_commands_labels_and_prints_nothing(
+    visible_inputs, wrong, tmp_path, capsys
+):
+    args = refine_cameras.Args(
+        frames=wrong, output=tmp_path / "new", generator=visible_inputs / "generator",
+        views=3, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1, degrees=1.0, seed=7,
+    )  # fmt: skip
+    refine_cameras.main(args)
+    capsys.readouterr()
+    generator, _ = checkpoint.load(args.generator)
+    frames = read_frames(wrong, image_side=generator.config.image_side)
+    usual = RefinementConfig()
+    config = RefinementConfig(
+        num_views=3,
+        joint=dataclasses.replace(usual.joint, num_steps=3),
+        latent=dataclasses.replace(usual.latent, num_steps=3),
+        coarse_steps=1,
+        fine_steps=1,
+        prior=CameraPrior(rotation=np.radians(1.0).item()),
+    )
+    found = refine.refine_cameras(generator, frames, config, key=jax.random.key(7))
+    assert capsys.readouterr() == ("", "")
+    labels = np.stack(list(read_labels(args.output).values()))
+    np.testing.assert_array_equal(np.asarray(to_label(found.cameras)), labels)
+
+
+def test_the_commands_defaults_are_the_librarys():
+    assert refine_cameras.Args().config == RefinementConfig()
+
+
 @pytest.mark.parametrize("steady", [True, False])
-def test_what_shakes_is_taken_out_after_each_alignment_if_asked(
+def test_cameras_are_smoothed_after_each_alignment_if_asked(
     visible_inputs, wrong, tmp_path, monkeypatch, steady
 ):
     turned = []
 
-    def turn_all(cameras, spread):
+    def turn_all(cameras, prior):
         rigid = np.tile(np.float32([0, 0, 0, 0, 1, 0]), (len(cameras), 1))
-        turned.append(moved(cameras, CameraMotion(rigid=rigid, focal=np.float32(0)), spread))
+        turned.append(transform(cameras, CameraMotion(rigid=rigid, focal=np.float32(0)), prior))
         return turned[-1]
 
-    monkeypatch.setattr(camera_refinement, "steadied", turn_all)
+    monkeypatch.setattr(refine, "smooth", turn_all)
     refine_cameras.main(
         refine_cameras.Args(
             frames=wrong, output=tmp_path / "new", generator=visible_inputs / "generator",
@@ -194,7 +228,7 @@ def test_labels_are_refined_where_footage_is_real_or_if_asked(change, refined):
 
 
 def test_an_inversion_takes_refined_labels_once_they_are_made(
-    visible_inputs, wrong, tmp_path, capsys
+    visible_inputs, wrong, tmp_path, monkeypatch, capsys
 ):
     args = invert.Args(
         frames=(wrong,), generator=visible_inputs / "generator", run=tmp_path / "run", views=2
@@ -202,21 +236,30 @@ def test_an_inversion_takes_refined_labels_once_they_are_made(
     usual = refine_cameras.Args(  # nine views of four frames are four
         views=9, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1
     )
-    refined = refine_first(args, invert.prepare(args), Progress(), usual).videos[0]
+    plan, progress = read_plan(args), Progress()
+    with monkeypatch.context() as patched:  # what the inversion has loaded is used
+        patched.delattr(checkpoint, "load")
+        patched.delattr(refine, "load_networks")
+        refined = refine_first(args, plan, CommandMonitor(progress), usual).videos[0]
+    assert not progress.seconds  # of the inversion
     copy = tmp_path / "run_frames"
+    given, noted = plan.videos[0].settings, json.loads((copy / "refinement.json").read_text())
+    sources = ("frame_labels", "frame_pictures", "generator")
+    assert noted["source"] == {name: given[name] for name in sources}
+    assert noted["settings"]["views"] == 4
     assert refined.folder == copy
     assert np.any(read_labels(copy)["0.png"] != read_labels(wrong)["0.png"])
     np.testing.assert_allclose(refined.frames.cameras.cam2world, cameras_in(copy).cam2world)
     made = (copy / "refinement.json").stat().st_mtime_ns
-    again = refine_first(args, invert.prepare(args), Progress(), usual).videos[0]
+    again = refine_first(args, read_plan(args), CommandMonitor(Progress()), usual).videos[0]
     assert again.settings == refined.settings
     assert (copy / "refinement.json").stat().st_mtime_ns == made
     # Of several videos, one that is refused stays so, and one that cannot be refined is inverted
     # as it is.
     several = dataclasses.replace(args, frames=(wrong, tmp_path / "missing"))
     nothing = dataclasses.replace(usual, joint_steps=0)
-    plan = invert.prepare(several)
-    kept = refine_first(several, plan, Progress(), nothing)
+    plan = read_plan(several)
+    kept = refine_first(several, plan, CommandMonitor(Progress()), nothing)
     assert [video.folder for video in kept.videos] == [wrong]
     assert kept.refused == plan.refused
     assert "the cameras stay as given" in capsys.readouterr().out

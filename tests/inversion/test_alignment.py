@@ -6,16 +6,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dots import CAMERAS, SPREAD, Dots, Plain, random_motion, seen_from
+from dots import CAMERAS, PRIOR, Dots, Plain, random_motion, seen_from
 
 from inversion import losses
 from inversion.camera_refinement.alignment import align
-from inversion.camera_refinement.joint import PoseConfig
-from inversion.camera_refinement.motion import CameraMotion, moved, pose_errors, still
+from inversion.camera_refinement.joint import RefinementConfig
+from inversion.camera_refinement.motion import CameraMotion, no_motion, pose_errors, transform
 
-CONFIG = PoseConfig(align_prior=1e-5)
+CONFIG = RefinementConfig(align_prior=1e-5)
 WS = jnp.zeros((2, 3))
-WRONG = moved(CAMERAS, random_motion(1), SPREAD)
+WRONG = transform(CAMERAS, random_motion(1), PRIOR)
+
+
+def at(rigid):
+    """The motion of a camera alone, with the focal length given."""
+    return CameraMotion(rigid=rigid, focal=jnp.zeros(()))
 
 
 def aligned(targets, config=CONFIG, steps=8, **more):
@@ -25,13 +30,13 @@ def aligned(targets, config=CONFIG, steps=8, **more):
     for i in range(len(targets.cameras)):
         target = jax.tree.map(lambda x, i=i: x[i], targets)
         found, course = align(
-            jnp.zeros(6), dots, Plain(), target, dots.tri_planes(WS), jnp.zeros(()),
+            at(jnp.zeros(6)), dots, Plain(), target, dots.tri_planes(WS),
             config=config, num_steps=steps, **more,
         )  # fmt: skip
-        rigid.append(found)
+        rigid.append(found.rigid)
         courses.append(course)
     motion = CameraMotion(rigid=jnp.stack(rigid), focal=jnp.zeros(()))
-    return moved(targets.cameras, motion, SPREAD), np.stack(courses)
+    return transform(targets.cameras, motion, PRIOR), np.stack(courses)
 
 
 def test_cameras_of_a_known_head_are_found():
@@ -60,11 +65,10 @@ def test_a_step_is_the_exact_one_where_the_prior_rules():
     firm = dataclasses.replace(CONFIG, pixel=0.0, perceptual=0.0, align_prior=2.0)
     target = jax.tree.map(lambda x: x[0], seen_from(CAMERAS, WRONG, WS))
     start = jnp.asarray(np.random.default_rng(0).normal(size=6), jnp.float32)
-    rigid, course = align(
-        start, Dots(), Plain(), target, Dots().tri_planes(WS), jnp.zeros(()),
-        config=firm, num_steps=1,
-    )  # fmt: skip
-    np.testing.assert_allclose(rigid, start * (1 - 1 / 1.01), rtol=1e-3, atol=1e-5)
+    found, course = align(
+        at(start), Dots(), Plain(), target, Dots().tri_planes(WS), config=firm, num_steps=1
+    )
+    np.testing.assert_allclose(found.rigid, start * (1 - 1 / 1.01), rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(course[0], 2.0 * np.sum(np.square(start)), rtol=1e-5)
 
 
@@ -88,7 +92,7 @@ def test_what_is_not_finite_stays_and_is_told():
     targets = seen_from(CAMERAS, WRONG, WS)
     broken = dataclasses.replace(targets, images=targets.images.at[0, 0, 0, 0].set(jnp.nan))
     found, courses = aligned(broken, steps=2)
-    still_there = moved(WRONG, still(5), SPREAD)
+    still_there = transform(WRONG, no_motion(5), PRIOR)
     np.testing.assert_array_equal(found.cam2world[0], still_there.cam2world[0])
     assert np.all(np.isnan(courses[0]))
     assert np.all(np.isfinite(courses[1:]))

@@ -7,33 +7,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dots import CAMERAS, SPREAD, Dots, Plain, random_motion, seen_from
+from dots import CAMERAS, PRIOR, Dots, Plain, random_motion, seen_from
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eg3d_jax.cameras import azimuth
 from inversion.camera_refinement.joint import (
-    PoseConfig,
+    RefinementConfig,
     advance_joint,
     advance_latent,
     start_joint,
     start_latent,
 )
-from inversion.camera_refinement.motion import CameraMotion, moved, pose_errors, still
+from inversion.camera_refinement.motion import CameraMotion, no_motion, pose_errors, transform
 from inversion.config import StageConfig
 from inversion.fitting.adam import start_state
 from inversion.latents import WStatistics
 
 STEPS = 80
-CONFIG = PoseConfig(
+CONFIG = RefinementConfig(
     joint=StageConfig(num_steps=STEPS, learning_rate=0.1, ramp_down=0.7),
     camera_prior=1e-5,
     latent_prior=0.0,
+    views_per_step=None,
 )
 
 
 def test_at_rest_nothing_moves():
-    out = moved(CAMERAS, still(5), SPREAD)
+    out = transform(CAMERAS, no_motion(5), PRIOR)
     np.testing.assert_allclose(out.cam2world, CAMERAS.cam2world, atol=1e-6)
     np.testing.assert_array_equal(out.intrinsics, CAMERAS.intrinsics)
 
@@ -42,7 +43,7 @@ def test_at_rest_nothing_moves():
 @given(seed=st.integers(0, 2**32 - 1), focal=st.floats(-2, 2))
 def test_motions_are_rigid_and_of_the_deviations_given(seed, focal):
     motion = random_motion(seed, focal=focal)
-    out = moved(CAMERAS, motion, SPREAD)
+    out = transform(CAMERAS, motion, PRIOR)
     rotation = out.cam2world[:, :3, :3]
     np.testing.assert_allclose(
         rotation @ rotation.mT, np.broadcast_to(np.eye(3), (5, 3, 3)), atol=3e-6
@@ -51,32 +52,32 @@ def test_motions_are_rigid_and_of_the_deviations_given(seed, focal):
     turn, shift = pose_errors(out, CAMERAS)
     units = np.linalg.norm(np.asarray(motion.rigid).reshape(5, 2, 3), axis=-1)
     # The shift of a screw motion differs from its tangent's by a factor of 1 - turn^2 / 24 at most.
-    np.testing.assert_allclose(turn, np.degrees(SPREAD.rotation) * units[:, 1], atol=5e-4)
-    np.testing.assert_allclose(shift, SPREAD.translation * units[:, 0], rtol=1e-3, atol=1e-6)
-    factor = np.exp(SPREAD.focal * focal)
+    np.testing.assert_allclose(turn, np.degrees(PRIOR.rotation) * units[:, 1], atol=5e-4)
+    np.testing.assert_allclose(shift, PRIOR.translation * units[:, 0], rtol=1e-3, atol=1e-6)
+    factor = np.exp(PRIOR.focal * focal)
     np.testing.assert_allclose(out.intrinsics[:, 0, 0], CAMERAS.intrinsics[:, 0, 0] * factor, 1e-5)
     np.testing.assert_array_equal(out.intrinsics[:, :2, 2], CAMERAS.intrinsics[:, :2, 2])
 
 
 def test_a_turn_about_the_vertical_changes_the_azimuth_alone():
     turn = jnp.zeros((5, 6)).at[:, 4].set(1.0)
-    out = moved(CAMERAS, CameraMotion(rigid=turn, focal=jnp.zeros(())), SPREAD)
+    out = transform(CAMERAS, CameraMotion(rigid=turn, focal=jnp.zeros(())), PRIOR)
     # About y a positive turn carries +z to +x: azimuths, from x to z, fall.
-    np.testing.assert_allclose(azimuth(out), azimuth(CAMERAS) - SPREAD.rotation, atol=1e-6)
+    np.testing.assert_allclose(azimuth(out), azimuth(CAMERAS) - PRIOR.rotation, atol=1e-6)
     np.testing.assert_allclose(out.position[:, 1], CAMERAS.position[:, 1], atol=1e-6)
 
 
 def test_latent_cameras_and_focal_length_are_found_together():
     ws = jnp.full((2, 3), 1.0)
-    true = moved(CAMERAS, still(5), SPREAD)
-    wrong = moved(true, random_motion(3, focal=1.0), SPREAD)
+    true = transform(CAMERAS, no_motion(5), PRIOR)
+    wrong = transform(true, random_motion(3, focal=1.0), PRIOR)
     targets = seen_from(true, wrong, ws)
     statistics = WStatistics(mean=jnp.zeros(3), std=jnp.ones(()))
     state = start_joint(statistics, 2, 5, jax.random.key(0))
     advance = partial(advance_joint, config=CONFIG, num_steps=STEPS)
     state, terms = advance(state, Dots(), Plain(), targets, statistics)
     found_ws, motion = state.variables
-    found = moved(wrong, motion, SPREAD)
+    found = transform(wrong, motion, PRIOR)
     turned, _ = pose_errors(wrong, true)
     turned_after, _ = pose_errors(found, true)
     assert np.median(turned_after) < np.median(turned) / 2
@@ -102,19 +103,19 @@ def test_a_latent_is_fitted_where_cameras_are_known():
 
 def joint_step(motion):
     """One step on two of five views, from a motion of their cameras."""
-    config = PoseConfig(
+    config = RefinementConfig(
         joint=StageConfig(num_steps=1, learning_rate=0.1),
         camera_prior=0.0, views_per_step=2, views_at_once=1,
     )  # fmt: skip
     ws = jnp.zeros((2, 3))
-    targets = seen_from(CAMERAS, moved(CAMERAS, random_motion(4), SPREAD), ws)
+    targets = seen_from(CAMERAS, transform(CAMERAS, random_motion(4), PRIOR), ws)
     statistics = WStatistics(mean=jnp.zeros(3), std=jnp.ones(()))
     state = start_state((ws, motion), jax.random.key(0))
     return advance_joint(state, Dots(), Plain(), targets, statistics, config=config, num_steps=1)
 
 
 def test_drawn_views_move_and_the_others_stay_for_a_step():
-    state, _ = joint_step(still(5))
+    state, _ = joint_step(no_motion(5))
     rigid = np.asarray(state.variables[1].rigid)
     assert np.sum(np.any(rigid != 0, axis=1)) == 2
 

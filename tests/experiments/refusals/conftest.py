@@ -127,7 +127,7 @@ COMMANDS = [
                                   at / "generator", "--views", 3, "--latents", 2,
                                   "--methods", "+ all"],
             earlier=files("comparison.json", "table.md")),
-    Command(module="experiments.refine_cameras", work=("mean_latent",),
+    Command(module="experiments.refine_cameras", work=("write_refined",),
             call=lambda at, out: [at / "frames", "--output", out, "--generator", at / "generator",
                                   "--views", 3, "--truth", at / "frames"],
             earlier=files("refinement.json", "0.png", "dataset.json")),

@@ -7,10 +7,11 @@ import pytest
 from stub_runs import Done, Ready
 from video_runs import make_videos
 
-from experiments import refine_cameras
 from experiments.invert import main as invert
+from experiments.invert import refine_first
 from experiments.invert.plan import prepare
 from experiments.invert.summary_page import Outcome, Outcomes
+from experiments.refined_folder import MARK
 from experiments.runs.folder import RunFolder
 from inversion.files import write_json
 
@@ -53,10 +54,10 @@ def refinements(monkeypatch):
     """Labels stay as they are; which copies were made."""
     made = []
 
-    def refine(wanted):
-        made.append(wanted.output)
-        shutil.copytree(wanted.frames, wanted.output, dirs_exist_ok=True)
-        write_json(wanted.output / refine_cameras.MARK, {"settings": wanted})
+    def write(generator, frames, settings, output, *, source, **_):
+        made.append(output.path)
+        shutil.copytree(frames.folder, output.path, dirs_exist_ok=True)
+        write_json(output.path / MARK, {"settings": settings, "source": source})
 
-    monkeypatch.setattr(refine_cameras, "main", refine)
+    monkeypatch.setattr(refine_first, "write_refined", write)
     return made

@@ -11,9 +11,9 @@ import pytest
 from stub_runs import Ready, begin, other_picture
 
 from eg3d_jax.errors import InputError
-from experiments import refine_cameras
 from experiments.invert import main as invert
 from experiments.invert.summary_page import Outcomes
+from experiments.refined_folder import MARK
 from experiments.runs.folder import RunLock
 from inversion.files import write_json
 from inversion.frames.folder import pictures_fingerprint, read_frames, truth_fingerprint
@@ -96,7 +96,7 @@ def test_refined_labels_are_used_again_for_the_same_frames_only(args, refinement
     other = dataclasses.replace(args, resume=True, seed=1)
     with pytest.raises(InputError, match="run_frames was started with other settings: seed was 0"):
         invert.main(other)
-    mark = copy / refine_cameras.MARK  # as it was before sources were noted
+    mark = copy / MARK  # as it was before sources were noted
     write_json(mark, {"settings": json.loads(mark.read_text())["settings"]})
     with pytest.raises(Ready):
         invert.main(dataclasses.replace(args, resume=True))

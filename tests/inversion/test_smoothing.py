@@ -1,4 +1,4 @@
-"""Cameras of a video lose what shakes, and nothing else."""
+"""Smoothing removes independent errors from the cameras of a video, and nothing else."""
 
 import dataclasses
 
@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from eg3d_jax.cameras import Cameras, yaw_pitch_camera
 from inversion.camera_refinement.motion import (
     CameraMotion,
-    CameraSpread,
-    moved,
+    CameraPrior,
     pose_errors,
     rigid_between,
+    transform,
 )
-from inversion.camera_refinement.smoothing import likely_errors, steadied
+from inversion.camera_refinement.smoothing import likely_errors, smooth
 
 FRAMES = 60
-SPREAD = CameraSpread()
+PRIOR = CameraPrior()
 
 
 def sweep() -> Cameras:
@@ -32,7 +32,7 @@ def shaken(cameras: Cameras, seed: int, size: float) -> Cameras:
     """The same with errors of `size` deviations, independent from frame to frame."""
     rigid = size * np.random.default_rng(seed).standard_normal((len(cameras), 6))
     motion = CameraMotion(rigid=jnp.asarray(rigid, jnp.float32), focal=jnp.zeros(()))
-    return moved(cameras, motion, SPREAD)
+    return transform(cameras, motion, PRIOR)
 
 
 def chosen(cameras: Cameras, order: np.ndarray) -> Cameras:
@@ -44,7 +44,7 @@ def chosen(cameras: Cameras, order: np.ndarray) -> Cameras:
 def test_independent_errors_shrink_by_a_quarter_or_more(seed, size):
     true = sweep()
     wrong = shaken(true, seed, size)
-    before, after = (pose_errors(cameras, true) for cameras in (wrong, steadied(wrong, SPREAD)))
+    before, after = (pose_errors(cameras, true) for cameras in (wrong, smooth(wrong, PRIOR)))
     for was, became in zip(before, after, strict=True):
         assert np.mean(became) < 0.75 * np.mean(was)
 
@@ -52,7 +52,7 @@ def test_independent_errors_shrink_by_a_quarter_or_more(seed, size):
 def test_steady_cameras_stay():
     """To what a trend that bends can be mistaken for an error, and rounding."""
     true = sweep()
-    turn, shift = pose_errors(steadied(true, SPREAD), true)
+    turn, shift = pose_errors(smooth(true, PRIOR), true)
     assert np.max(turn) < 0.02
     assert np.max(shift) < 1e-4
 
@@ -77,22 +77,22 @@ def test_a_motion_that_changes_freely_has_no_errors():
 def test_photographs_in_any_order_stay():
     order = np.random.default_rng(0).permutation(FRAMES)
     cameras = chosen(shaken(sweep(), 1, 0.3), order)
-    np.testing.assert_array_equal(steadied(cameras, SPREAD).cam2world, cameras.cam2world)
+    np.testing.assert_array_equal(smooth(cameras, PRIOR).cam2world, cameras.cam2world)
 
 
 def test_a_few_frames_tell_nothing_and_stay():
     cameras = chosen(shaken(sweep(), 2, 0.3), np.arange(9))
-    np.testing.assert_array_equal(steadied(cameras, SPREAD).cam2world, cameras.cam2world)
+    np.testing.assert_array_equal(smooth(cameras, PRIOR).cam2world, cameras.cam2world)
 
 
 def test_a_head_at_rest_stays():
     still = chosen(sweep(), np.zeros(12, int))
-    np.testing.assert_allclose(steadied(still, SPREAD).cam2world, still.cam2world, atol=1e-5)
+    np.testing.assert_allclose(smooth(still, PRIOR).cam2world, still.cam2world, atol=1e-5)
 
 
 def test_poses_stay_rigid_and_lenses_as_they_are():
     cameras = shaken(sweep(), 3, 0.5)
-    steady = steadied(cameras, SPREAD)
+    steady = smooth(cameras, PRIOR)
     rotation = steady.cam2world[:, :3, :3]
     unit = np.broadcast_to(np.eye(3), rotation.shape)
     np.testing.assert_allclose(rotation @ rotation.mT, unit, atol=3e-6)
@@ -102,5 +102,5 @@ def test_poses_stay_rigid_and_lenses_as_they_are():
 def test_the_motion_between_cameras_moves_them_there():
     start = sweep()
     end = dataclasses.replace(shaken(start, 4, 1.0), intrinsics=start.intrinsics)
-    motion = CameraMotion(rigid=rigid_between(start, end, SPREAD), focal=jnp.zeros(()))
-    np.testing.assert_allclose(moved(start, motion, SPREAD).cam2world, end.cam2world, atol=1e-5)
+    motion = CameraMotion(rigid=rigid_between(start, end, PRIOR), focal=jnp.zeros(()))
+    np.testing.assert_allclose(transform(start, motion, PRIOR).cam2world, end.cam2world, atol=1e-5)
