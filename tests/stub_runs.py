@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from experiments.invert.plan import prepare
+from experiments.invert.plan import read_plan
 from experiments.invert.summary_page import Outcome, Outcomes
 from experiments.runs.folder import RunFolder
 
@@ -14,21 +14,16 @@ class Ready(Exception):
     """The command got as far as the steps."""
 
 
-class Done:
-    """In place of an inverter: all videos succeed at once."""
-
-    def __init__(self, plan, fitter, progress, open_run, report):
-        self.open_run, self.report = open_run, report
-
-    def invert(self, batch):
-        for video in batch:
-            self.open_run(video).close()
-            self.report(Outcome(video=video.name, status="done"))
+def done_at_once(fitter, batch, hooks) -> None:
+    """In place of `fit_batch`: all videos succeed at once."""
+    for video in batch:
+        hooks._open_run(video).close()
+        hooks._report(Outcome(video=video.name, status="done"))
 
 
 def begin(args) -> Path:
     """A finished run of one video; its result."""
-    with RunFolder.create(args.run, prepare(args).videos[0].settings) as run:
+    with RunFolder.create(args.run, read_plan(args).videos[0].settings) as run:
         (run.result / "latents.npz").write_text("")
     return run.result / "latents.npz"
 

@@ -15,17 +15,20 @@ from one_number import Brightness
 
 from eg3d_jax.cameras import yaw_pitch_camera
 from eg3d_jax.layers import Buffer
-from experiments.invert.fitting import TERMS, Fit, Fitter, Job, steps_done
+from experiments.invert.batch import RunMonitor, steps_done
 from experiments.invert.processes import join_processes
-from experiments.invert.stage_runner import StageRunner
 from experiments.progress import Progress
 from experiments.runs.log import EventLog
 from inversion.config import InversionConfig, LossWeights, StageConfig
 from inversion.files import entries
 from inversion.fitting.programs import Programs, video_mesh
+from inversion.fitting.runner import StageRunner
+from inversion.fitting.states import StateFolder
 from inversion.latents import WStatistics
 from inversion.methods import choose_methods
-from inversion.objectives import FeatureNetworks
+from inversion.objectives import TERMS, FeatureNetworks
+from inversion.pipeline import Fitter, Job, Video
+from inversion.result import Inversion
 from inversion.views import Views
 
 STEPS, SAVE_STEPS, STAGES = 24, 4, 4
@@ -77,7 +80,7 @@ class NoisyPainter(Painter):
 
 def invert(
     folder: Path, names: str, target_lpips: float | None = None, *, fit_noise_maps: bool = False
-) -> dict[str, Fit]:
+) -> dict[str, Inversion]:
     """Fit one latent, then two, each with tuning, to videos named by digits; go on if begun.
 
     Their brightness is a tenth of their name, but that of 0 is no number.
@@ -90,36 +93,36 @@ def invert(
         weights=LossWeights(noise=0.0),
     )  # fmt: skip
     networks = FeatureNetworks(lpips=Brightness(jnp.asarray(1.0)))
-    programs = Programs(generator, networks, config, video_mesh())
+    monitor = RunMonitor(progress)
     fitter = Fitter(
         generator=generator,
         networks=networks,
         w_statistics=WStatistics(mean=jnp.zeros(2), std=jnp.asarray(1.0)),
-        config=config,
-        programs=programs,
-        runner=StageRunner(programs, progress, SAVE_STEPS),
-        seed=0,
+        runner=StageRunner(Programs(generator, networks, config, video_mesh()), monitor),
+        key=jax.random.key(0),
     )
     cameras = yaw_pitch_camera(np.linspace(0.5, -0.5, VIEWS), np.zeros(VIEWS))
     methods = choose_methods(np.linspace(-0.5, 0.5, VIEWS), views=VIEWS, latents=2)
-    logs, fits = {}, dict.fromkeys(names)
+    shown = {name: 0.1 * int(name) or np.nan for name in names}
+    videos = {
+        name: Video(
+            name=name,
+            frames=Views(images=jnp.full((VIEWS, 4, 4, 3), shown[name]), cameras=cameras),
+            methods=methods,
+        )
+        for name in names
+    }
+    stores, fits = {}, dict.fromkeys(names)
     stack = ExitStack()
     for name in names:
         (folder / name).mkdir(parents=True, exist_ok=True)
-        keep = steps_done(folder / name / "state", methods)
-        logs[name] = stack.enter_context(EventLog(folder / name, TERMS, keep=keep))
-    shown = {name: 0.1 * int(name) or np.nan for name in names}
+        stores[name] = StateFolder(folder / name / "state", SAVE_STEPS)
+        keep = steps_done(stores[name], methods)
+        monitor.logs[name] = stack.enter_context(EventLog(folder / name, TERMS, keep=keep))
     with stack:
         for method in methods:
             jobs = [
-                Job(
-                    method=method,
-                    views=Views(images=jnp.full((VIEWS, 4, 4, 3), shown[name]), cameras=cameras),
-                    start=fits[name],
-                    folder=folder / name / "state",
-                    log=logs[name],
-                    prefix=f"{name}: ",
-                )
+                Job(video=videos[name], method=method, start=fits[name], store=stores[name])
                 for name in names
             ]
             fits = dict(zip(names, fitter.fit(jobs), strict=True))

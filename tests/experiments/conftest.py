@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from flax import nnx
 from PIL import Image
+from saved_results import save_result
 
 from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.config import SuperResolutionConfig, tiny
 from eg3d_jax.generator import TriPlaneGenerator
 from inversion.latents import repeat_latents
-from inversion.result import save_result
 
 
 @pytest.fixture

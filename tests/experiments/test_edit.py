@@ -8,12 +8,12 @@ import pytest
 import tyro
 from PIL import Image
 
+import inversion
 from eg3d_jax.errors import InputError
 from experiments.edit import Args, main
 from experiments.subjects import load_subjects
 from inversion.direction_files import load_directions, save_directions
 from inversion.editing import Directions
-from inversion.result import load_result
 
 
 def arguments(inputs, output, **changes) -> Args:
@@ -39,8 +39,8 @@ def test_strips_and_directions_of_a_run(inputs, tmp_path):
 def test_the_saved_head_is_moved_by_the_strength_in_the_chosen_layers(inputs, tmp_path):
     main(arguments(inputs, tmp_path / "edit", strengths=(2.0,), layers=(0, 1), save=True))
     before, after = (
-        load_result(inputs / "run" / "result"),
-        load_result(tmp_path / "edit" / "result"),
+        inversion.load(inputs / "run" / "result"),
+        inversion.load(tmp_path / "edit" / "result"),
     )
     path = tmp_path / "edit" / "directions.npz"
     directions = load_directions(path, before.generator, before.metadata, pytest.fail)
@@ -53,21 +53,21 @@ def test_the_saved_head_is_moved_by_the_strength_in_the_chosen_layers(inputs, tm
 
 
 def test_directions_of_others_count_in_units_of_w(inputs, tmp_path):
-    width = load_result(inputs / "run" / "result").generator.config.w_dim
+    width = inversion.load(inputs / "run" / "result").generator.config.w_dim
     boundary = np.random.default_rng(0).standard_normal((1, width))
     np.save(tmp_path / "smile.npy", boundary)
     changes = {"directions": tmp_path / "smile.npy", "strengths": (0.5,), "save": True}
     main(arguments(inputs, tmp_path / "edit", **changes))
     before, after = (
-        load_result(inputs / "run" / "result"),
-        load_result(tmp_path / "edit" / "result"),
+        inversion.load(inputs / "run" / "result"),
+        inversion.load(tmp_path / "edit" / "result"),
     )
     change = np.asarray(after.latents.w_plus - before.latents.w_plus)
     np.testing.assert_allclose(change, np.broadcast_to(0.5 * boundary, change.shape), atol=2e-6)
 
 
 def test_directions_of_w_plus_move_each_layer_by_its_own_offset(inputs, tmp_path):
-    before = load_result(inputs / "run" / "result")
+    before = inversion.load(inputs / "run" / "result")
     direction = np.random.default_rng(0).standard_normal((1, *before.latents.w_plus.shape[1:]))
     np.save(tmp_path / "smile.npy", direction)
     args = arguments(inputs, tmp_path / "edit", directions=tmp_path / "smile.npy", yaws=(0.0,))
@@ -77,7 +77,7 @@ def test_directions_of_w_plus_move_each_layer_by_its_own_offset(inputs, tmp_path
     copy = tmp_path / "edit" / "directions.npz"
     main(dataclasses.replace(args, directions=copy, output=tmp_path / "again"))
     for output in ("edit", "again"):
-        after = load_result(tmp_path / output / "result")
+        after = inversion.load(tmp_path / output / "result")
         change = np.asarray(after.latents.w_plus - before.latents.w_plus)[0]
         # Differences of float32 latents of order 1 to 10.
         np.testing.assert_allclose(change[[1, 3]], 0.5 * direction[0, [1, 3]], atol=2e-6)
@@ -94,12 +94,12 @@ def save_named(path, result, names=("jaw", "smile")):
 
 
 def test_directions_with_names_are_found_by_them(inputs, tmp_path):
-    before = load_result(inputs / "run" / "result")
+    before = inversion.load(inputs / "run" / "result")
     path = save_named(tmp_path / "named.npz", before)
     args = arguments(inputs, tmp_path / "edit", directions=path, strengths=(2.0,), yaws=(0.0,))
     main(dataclasses.replace(args, which=("smile",), save=True))
     assert (tmp_path / "edit" / "direction_smile.png").is_file()
-    change = load_result(tmp_path / "edit" / "result").latents.w_plus - before.latents.w_plus
+    change = inversion.load(tmp_path / "edit" / "result").latents.w_plus - before.latents.w_plus
     # 2 * 0.5 along the second axis, added to latents of order 1.
     np.testing.assert_allclose(change, np.broadcast_to(np.eye(16)[1], change.shape), atol=1e-6)
     assert json.loads((tmp_path / "edit" / "edit.json").read_text())["standard_deviations"] == {
@@ -121,7 +121,7 @@ def test_numbers_and_names_are_told_apart_on_the_command_line():
 
 @pytest.mark.parametrize("names", [("jaw", "jaw"), ("jaw",), ("jaw", "../smile"), ("jaw", "12")])
 def test_names_that_are_no_words_or_not_one_each_are_refused(inputs, tmp_path, names):
-    path = save_named(tmp_path / "named.npz", load_result(inputs / "run" / "result"), names)
+    path = save_named(tmp_path / "named.npz", inversion.load(inputs / "run" / "result"), names)
     with pytest.raises(InputError, match="by a word each"):
         main(arguments(inputs, tmp_path / "edit", directions=path))
 
@@ -145,7 +145,7 @@ def test_files_that_hold_no_directions_are_refused(inputs, tmp_path, content):
     if isinstance(content, bytes):
         path.write_bytes(content)
     else:
-        width = load_result(inputs / "run" / "result").generator.config.w_dim
+        width = inversion.load(inputs / "run" / "result").generator.config.w_dim
         np.save(path, np.resize(content, (1, width)) if np.isnan(content).any() else content)
     with pytest.raises(InputError, match=r"bad\.npy"):
         main(arguments(inputs, tmp_path / "edit", directions=path))

@@ -8,19 +8,20 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from saved_results import save_result
 
+import inversion
 from eg3d_jax.errors import InputError
 from experiments.evaluate.files import Evaluated
 from experiments.evaluate.main import Args, main, prepare
 from inversion.files import fingerprint
-from inversion.result import load_result, save_result
 
 
 @pytest.fixture
 def run(visible_inputs, tmp_path):
     """A run of the four frames that was fitted to the second and third."""
     shutil.copytree(visible_inputs / "run", tmp_path / "run")
-    result = load_result(tmp_path / "run" / "result")
+    result = inversion.load(tmp_path / "run" / "result")
     labels = np.asarray(result.labels)
     save_result(
         tmp_path / "run" / "result", result.generator, result.latents, labels[1:3], result.metadata
@@ -73,7 +74,7 @@ def test_frames_between_the_fitted_angles_are_told_from_those_beyond():
 
 def test_several_runs_count_once_each(run, visible_inputs, tmp_path):
     shutil.copytree(run, tmp_path / "other")
-    result = load_result(run / "result")
+    result = inversion.load(run / "result")
     latents = dataclasses.replace(result.latents, w_plus=2 * result.latents.w_plus)
     save_result(
         tmp_path / "other" / "result", result.generator, latents, result.labels, result.metadata

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch_files
 
+import inversion
 from convert_weights.generator import to_torch_state
 from eg3d_jax.cameras import nearest_camera, to_label, yaw_pitch_camera
 from eg3d_jax.config import tiny
 from eg3d_jax.errors import InputError
 from experiments.import_result import Args, main
 from inversion.array_files import read_latents
-from inversion.result import load_result
 
 CONFIG = dataclasses.replace(
     tiny(), render=dataclasses.replace(tiny().render, ray_start=2.35)
@@ -61,7 +61,7 @@ def import_(pickle, tmp_path):
         path = tmp_path / "499_projected_w_mult.npz"
         np.savez(path, **arrays)
         main(Args(pickle=pickle, latents=path, run=tmp_path / "run", **keywords))
-        return load_result(tmp_path / "run" / "result")
+        return inversion.load(tmp_path / "run" / "result")
 
     return run
 
@@ -88,7 +88,7 @@ def test_training_s_bookkeeping_is_left_out_and_told(writer, state, tmp_path, ca
     assert "network-snapshot.pkl: " in told
     assert " parameters in " in told
     assert "left out, as no picture depends on it: dataset_label_std [25]" in told
-    result = load_result(tmp_path / "run" / "result")
+    result = inversion.load(tmp_path / "run" / "result")
     assert result.generator.config == CONFIG
 
 

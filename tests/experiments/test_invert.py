@@ -14,16 +14,17 @@ from flax import nnx
 from flax.traverse_util import flatten_dict
 from PIL import Image
 
+import inversion
 from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.config import SuperResolutionConfig, tiny
 from eg3d_jax.errors import InputError
 from eg3d_jax.generator import TriPlaneGenerator
-from experiments.invert.main import Args, main
-from experiments.invert.plan import choose_config
+from experiments.invert.args import Args, choose_config
+from experiments.invert.main import main
 from experiments.media.pictures import to_uint8
-from inversion.config import inversion_config
-from inversion.result import load_result
+from experiments.subjects import EMBEDDED
+from inversion.config import quick
 
 NUM_FRAMES = 6
 REGULARIZERS = ("distance", "interpolation", "depth")
@@ -97,7 +98,7 @@ def test_the_memory_of_the_steps_is_planned(finished):
 
 
 def test_the_result_loads_with_the_labels_of_the_fitted_views(finished, inputs):
-    result = load_result(finished / "result")
+    result = inversion.load(finished / "result")
     generator, config = result.generator, result.generator.config
     assert result.latents.w_plus.shape == (1, config.num_ws, config.w_dim)
     assert result.labels.shape == (3, 25)
@@ -115,14 +116,14 @@ def test_a_latent_beside_another_generator_is_refused(finished, inputs, tmp_path
     latents = (finished / "result" / "latents.npz").read_bytes()
     (tmp_path / "latents.npz").write_bytes(latents)
     with pytest.raises(InputError, match="another generator"):
-        load_result(tmp_path)
+        inversion.load(tmp_path)
 
 
 def test_several_latents_start_from_the_one_of_all_views(inputs, tmp_path):
     run = tmp_path / "several"
     args = arguments(inputs, run, latents=2)
     main(args)
-    result = load_result(run / "result")
+    result = inversion.load(run / "result")
     config = result.generator.config
     assert result.latents.w_plus.shape == (2, config.num_ws, config.w_dim)
     assert result.latents.azimuth[0] < result.latents.azimuth[1]
@@ -209,5 +210,5 @@ def test_an_option_changes_the_one_setting_it_names(option, value, field):
 
 
 def test_without_options_the_presets_hold():
-    assert choose_config(Args()) == inversion_config("quick")
-    assert choose_config(Args(preset="paper")).weights.pixel == 0.1  # spec inversion 10
+    assert choose_config(Args(), EMBEDDED) == quick()
+    assert choose_config(Args(preset="paper"), EMBEDDED).weights.pixel == 0.1  # spec inversion 10

@@ -14,7 +14,9 @@ import toy_inversion
 from video_runs import ROOT, STEPS, arrays, command, finish, make_videos, start
 
 from eg3d_jax.errors import InputError
-from experiments.invert.main import Args, main, prepare
+from experiments.invert.args import Args
+from experiments.invert.main import main
+from experiments.invert.plan import read_plan
 from experiments.invert.processes import Share
 from experiments.invert.summary_page import Outcome, Outcomes, table
 from experiments.invert.videos import find_videos, is_one_folder
@@ -143,7 +145,7 @@ def test_a_folder_in_use_is_refused(visible_inputs, videos, tmp_path):
 
 def test_one_video_is_not_shared(visible_inputs, videos):
     with pytest.raises(InputError, match="2 processes cannot share one video"):
-        prepare(arguments(visible_inputs, videos[:1], videos[0] / "run"), Share(0, 2))
+        read_plan(arguments(visible_inputs, videos[:1], videos[0] / "run"), Share(0, 2))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_numbers_below_one_are_refused(visible_inputs, videos, tmp_path, option)
 
 def test_a_seed_that_cannot_be_is_refused(visible_inputs, videos, tmp_path):
     with pytest.raises(InputError, match="seed 99999999999999999999 is outside 0 to 4294967295"):
-        prepare(arguments(visible_inputs, videos, tmp_path / "run", seed=99999999999999999999))
+        read_plan(arguments(visible_inputs, videos, tmp_path / "run", seed=99999999999999999999))
 
 
 def assert_close(run, other, names):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import inversion
 from eg3d_jax.cameras import from_label
 from eg3d_jax.generator import Renders
 from eg3d_jax.rays import cast_rays
@@ -15,7 +16,6 @@ from inversion.features.lpips import load_lpips
 from inversion.frames.folder import read_frames, read_images
 from inversion.latents import Latents, repeat_latents
 from inversion.objectives import FeatureNetworks
-from inversion.result import load_result
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def each(cameras):
 
 
 def test_latents_that_agree_and_that_do_not(inputs):
-    result = load_result(inputs / "run" / "result")
+    result = inversion.load(inputs / "run" / "result")
     generator, cameras = result.generator, from_label(result.labels)
     alone = measure_latents(generator, result.latents, cameras)
     assert alone == {"depth_spread": None, "path_distance": None, "path_angle": None}

@@ -1,60 +1,61 @@
 """Less is done at once until a plan fits, and what does not fit is said before the start."""
 
-import io
 from pathlib import Path
 
 import jax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from eg3d_jax.errors import InputError, explained
-from experiments.invert.memory import Spread, device_memory, fit_in_memory, narrower
-from experiments.progress import Progress
+from inversion.fitting.memory import BatchSizes, device_memory, fit_in_memory, narrower
 
-WIDE = Spread(videos=8, views=7, rays=4096)
-
-
-def quiet():
-    return Progress(console=Console(file=io.StringIO()))
+WIDE = BatchSizes(videos=8, views=7, rays=4096)
 
 
-def peak(spread):
+def fitting(budget):
+    sizes, planned = fit_in_memory(lambda sizes: (peak(sizes), str(sizes)), WIDE, budget, str)
+    assert planned == str(sizes)  # what was compiled for the very sizes
+    return sizes
+
+
+def peak(sizes):
     """A gigabyte that is always there, and a kilobyte for each ray at once."""
-    return 10**9 + 1000 * spread.videos * spread.views * spread.rays
+    return 10**9 + 1000 * sizes.videos * sizes.views * sizes.rays
 
 
 def test_all_is_done_at_once_where_it_fits():
-    assert fit_in_memory(peak, WIDE, None, quiet()) == WIDE
-    assert fit_in_memory(peak, WIDE, 2e9, quiet()) == WIDE
+    assert fitting(None) == WIDE
+    assert fitting(2e9) == WIDE
 
 
 @pytest.mark.parametrize("budget", [1.1e9, 1.02e9, 1.001e9, 1.00007e9])
 def test_what_is_done_at_once_fits_the_budget(budget):
-    spread = fit_in_memory(peak, WIDE, budget, quiet())
-    assert peak(spread) <= budget
-    assert WIDE.rays % spread.rays == 0
-    assert (spread.views == WIDE.views) or spread.videos == 1  # videos are the first to wait
-    assert (spread.rays == WIDE.rays) or spread.views == 1
+    sizes = fitting(budget)
+    assert peak(sizes) <= budget
+    assert WIDE.rays % sizes.rays == 0
+    assert (sizes.views == WIDE.views) or sizes.videos == 1  # videos are the first to wait
+    assert (sizes.rays == WIDE.rays) or sizes.views == 1
 
 
 def test_what_never_fits_is_refused():
     with pytest.raises(InputError, match=r"need 1\.00 GB of memory, more than the 0\.90 GB"):
-        fit_in_memory(peak, WIDE, 0.9e9, quiet())
+        fitting(0.9e9)
 
 
 @given(
-    st.builds(Spread, videos=st.integers(1, 9), views=st.integers(1, 9), rays=st.integers(1, 5000)),
+    st.builds(
+        BatchSizes, videos=st.integers(1, 9), views=st.integers(1, 9), rays=st.integers(1, 5000)
+    ),
     st.floats(0.01, 0.99),
 )
-def test_narrower_is_smaller_until_nothing_is_left(spread, ratio):
-    size, left = spread.videos * spread.views * spread.rays, narrower(spread, ratio)
+def test_narrower_is_smaller_until_nothing_is_left(sizes, ratio):
+    size, left = sizes.videos * sizes.views * sizes.rays, narrower(sizes, ratio)
     if left is None:
-        assert spread.videos == spread.views == 1
+        assert sizes.videos == sizes.views == 1
     else:
         assert 0 < left.videos * left.views * left.rays < size
-        assert spread.rays % left.rays == 0
+        assert sizes.rays % left.rays == 0
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").is_file(), reason="no Linux, which would tell")

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eg3d_jax.errors import InputError
-from experiments.invert.fitting import Fitter
 from inversion.config import InversionConfig
 from inversion.methods import choose_methods
+from inversion.pipeline import Fitter, Video
 from inversion.views import Views
 
 AZIMUTHS = np.linspace(0.5, 2.6, 31)
@@ -67,9 +67,10 @@ def test_only_a_lone_frame_is_repeated_as_its_own_video_needs(views_per_step, lo
     """Repeating some of several would favour them, and depend on how many other videos have."""
     fitter: Any = SimpleNamespace(config=InversionConfig(views_per_step=views_per_step))
     baseline, single, several = choose_methods(AZIMUTHS, views=7, latents=4, baseline=True)
+    video = Video(name="", frames=cast(Any, None), methods=(baseline, single, several))
     for method, shown in ((baseline, lone), (single, 7), (several, 7)):
         frames = jnp.asarray(method.frames)
         views = Views(images=frames, cameras=cast(Any, frames))
-        found = np.asarray(Fitter.repeated(fitter, method, views).images)
+        found = np.asarray(Fitter._repeated(fitter, video, views).images)
         assert len(found) == shown
         assert set(found.tolist()) == set(method.frames.tolist())

@@ -7,20 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy_inversion
-from experiments.invert.fitting import Fit
 from matplotlib.figure import Figure
 
 from eg3d_jax.config import tiny
 from eg3d_jax.generator import Renders
 from experiments.compare import pictures
 from experiments.invert import outputs
-from experiments.progress import Progress
 from experiments.report import figures, latent_pictures
 from experiments.report.summary import Comparison, MethodResult
 from inversion.frames.folder import read_frames
 from inversion.latents import Latents
 from inversion.methods import Method
+from inversion.monitor import Monitor
 from inversion.noise_maps import own_noise_maps, with_noise_maps
+from inversion.result import Inversion
 
 
 def renders(depth, opacity, side=16):
@@ -43,13 +43,10 @@ def test_the_latent_alone_is_measured_with_its_noise_maps(monkeypatch, tuning_st
         config=SimpleNamespace(tuning=stage),
         networks=SimpleNamespace(lpips=None),
     )
-    job = SimpleNamespace(
-        method=Method(name="m", frames=np.arange(1)),
-        prefix="",
-        log=SimpleNamespace(history=lambda name: name),
-    )
-    fit = Fit(None, generator=tuned, noise_maps=maps)
-    found = outputs.measure(fitter, SimpleNamespace(cameras=None), job, fit, Progress())
+    method, frames = Method(name="m", frames=np.arange(1)), SimpleNamespace(cameras=None)
+    job = SimpleNamespace(method=method, video=SimpleNamespace(name=""))
+    fitted = Inversion(latents=None, generator=tuned, noise_maps=maps, cameras=None)
+    found = outputs.measure(fitter, job, fitted, frames, str, Monitor())
     gains = {name: float(generator.gain[...]) for name, generator in found.scores.items()}
     assert gains == {"latent": 1.0} | ({"tuning": 2.0} if tuning_steps else {})
     for generator in found.scores.values():

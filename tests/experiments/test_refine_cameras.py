@@ -15,7 +15,7 @@ from eg3d_jax.cameras import from_label, to_label, yaw_pitch_camera
 from eg3d_jax.errors import InputError
 from experiments import disturb, refine_cameras
 from experiments.disturb import disturbed
-from experiments.invert import main as invert
+from experiments.invert.args import Args
 from experiments.invert.plan import choose_refinement, read_plan
 from experiments.invert.refine_first import refine_first
 from experiments.progress import CommandMonitor, Progress
@@ -224,13 +224,13 @@ def test_truth_must_name_the_same_frames(visible_inputs, wrong, tmp_path):
     ],
 )
 def test_labels_are_refined_where_footage_is_real_or_if_asked(change, refined):
-    assert choose_refinement(invert.Args(**change)) is refined
+    assert choose_refinement(Args(**change)) is refined
 
 
 def test_an_inversion_takes_refined_labels_once_they_are_made(
     visible_inputs, wrong, tmp_path, monkeypatch, capsys
 ):
-    args = invert.Args(
+    args = Args(
         frames=(wrong,), generator=visible_inputs / "generator", run=tmp_path / "run", views=2
     )
     usual = refine_cameras.Args(  # nine views of four frames are four

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from saved_results import save_result
 
 from eg3d_jax.errors import InputError
 from experiments.render import Args, main
 from experiments.subjects import load_subjects
 from inversion.latents import Latents, repeat_latents
-from inversion.result import BATCH, save_result
+from inversion.result import BATCH
 
 NUM_FRAMES = 4
 

@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eg3d_jax.errors import InputError
-from experiments.invert.plan import batches
 from experiments.invert.processes import join_processes
 from inversion.fitting import states
+from inversion.pipeline import batches
 
 
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_one_video_of_a_batch(tmp_path):
     fits = toy_inversion.invert(tmp_path, "03")
-    assert fits["0"].unusable
+    assert not fits["0"].usable
     assert "is not finite after step 0" in fits["0"].stopped[0]
-    assert not fits["3"].unusable
+    assert fits["3"].usable
     assert not fits["3"].stopped
     assert np.isfinite(fits["0"].latents.w_plus).all()
     folder = tmp_path / "0" / "state" / "3-views-latent"

@@ -1,14 +1,17 @@
 """Latents crowd where neighbouring views differ."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from experiments.invert.args import Args
 from experiments.invert.plan import plan_methods
-from inversion.frames.folder import read_frames
+from inversion.frames.folder import read_frames, read_images
 from inversion.methods import change_along
+from inversion.objectives import FeatureNetworks
+from inversion.views import Views
 
 
 @jax.tree_util.register_static
@@ -29,13 +32,14 @@ def frames(inputs, tmp_path):
 
 def test_changes_from_picture_to_picture_add_up(frames):
     # The squared difference of black and white, -1 and 1, is 4.
-    changed = change_along(Brightness(), frames, np.arange(4))
+    views = Views(images=jnp.asarray(read_images(frames, range(4))), cameras=frames.cameras)
+    changed = change_along(Brightness(), views)
     np.testing.assert_allclose(changed, [0, 0, 4, 8], atol=1e-6)
 
 
 @pytest.mark.parametrize(("knots", "positions"), [("even", [0, 2, 3]), ("change", [0, 1, 2])])
 def test_latents_go_evenly_or_to_where_the_pictures_change(frames, knots, positions):
     args = Args(views=4, latents=3, knots=knots, baseline=False)
-    several = plan_methods(args, frames, Brightness())[-1]
+    several = plan_methods(args, frames, FeatureNetworks(lpips=Brightness()))[-1]
     assert several.frames.tolist() == [3, 2, 1, 0]
     assert several.knots.tolist() == positions

@@ -4,12 +4,13 @@ import dataclasses
 import shutil
 
 import pytest
-from stub_runs import Done, Ready
+from stub_runs import Ready, done_at_once
 from video_runs import make_videos
 
 from experiments.invert import main as invert
 from experiments.invert import refine_first
-from experiments.invert.plan import prepare
+from experiments.invert.args import Args
+from experiments.invert.plan import read_plan
 from experiments.invert.summary_page import Outcome, Outcomes
 from experiments.refined_folder import MARK
 from experiments.runs.folder import RunFolder
@@ -19,7 +20,7 @@ from inversion.files import write_json
 @pytest.fixture
 def args(visible_inputs, tmp_path):
     (folder,) = make_videos(visible_inputs, tmp_path, "a")
-    return invert.Args(frames=(folder,), generator=visible_inputs / "generator",
+    return Args(frames=(folder,), generator=visible_inputs / "generator",
                        run=tmp_path / "run", views=3, preset="quick")  # fmt: skip
 
 
@@ -29,7 +30,7 @@ def several(args, visible_inputs, tmp_path):
     more = make_videos(visible_inputs, tmp_path / "more", "b")
     args = dataclasses.replace(args, frames=(*args.frames, *more))
     outcomes = Outcomes(args.run, ("a", "b"))
-    for video in prepare(args).videos:
+    for video in read_plan(args).videos:
         RunFolder.create(video.run, video.settings).close()
         outcomes.write(Outcome(video=video.name, status="done"))
     outcomes.claim()
@@ -46,7 +47,7 @@ def stubs(monkeypatch):
         return "fitter", 1
 
     monkeypatch.setattr(invert, "prepare_fitter", prepare_fitter)
-    monkeypatch.setattr(invert, "Inverter", Done)
+    monkeypatch.setattr(invert, "fit_batch", done_at_once)
 
 
 @pytest.fixture

@@ -5,18 +5,18 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from stub_runs import Done, other_picture, statuses
+from stub_runs import other_picture, statuses
 
 from eg3d_jax.errors import InputError
 from experiments.invert import batch
 from experiments.invert import main as invert
-from experiments.invert.batch import Inverter
-from experiments.invert.fitting import Fitter
-from experiments.invert.plan import prepare
+from experiments.invert.batch import RunHooks, RunMonitor
+from experiments.invert.plan import read_plan
 from experiments.invert.processes import Share
 from experiments.invert.summary_page import Outcomes
 from experiments.progress import Progress
 from experiments.runs.folder import RunFolder
+from inversion.pipeline import Fitter, fit_batch
 
 
 def test_a_video_that_changed_is_left_out_and_another_option_refused(several):
@@ -47,21 +47,23 @@ def test_a_run_folder_that_cannot_be_is_refused_for_several_videos(several, tmp_
 
 
 def test_of_videos_fitted_together_one_that_cannot_be_is_left_out(several, monkeypatch):
-    tried, told = [], []
+    tried, told, left = [], [], []
 
     def fit(jobs):
-        tried.append("".join(job.prefix[0] for job in jobs))
+        tried.append("".join(job.video.name for job in jobs))
         if "a" in tried[-1]:
             raise ValueError("a state of other shapes")
-        return [SimpleNamespace(unusable=False) for _ in jobs]
+        return [SimpleNamespace(usable=True, seconds={}) for _ in jobs]
 
     monkeypatch.setattr(batch, "measure", lambda *_: None)
-    monkeypatch.setattr(Inverter, "_leave", lambda _, one: one.video.name)
-    plan, fitter = prepare(several), cast(Fitter, SimpleNamespace(fit=fit))
-    inverter = Inverter(
-        plan, fitter, Progress(), lambda v: RunFolder.resume(v.run, v.settings), told.append
-    )
-    assert inverter.invert(plan.videos) == ["b"]
+    monkeypatch.setattr(RunHooks, "done", lambda _, video: left.append(video.name))
+    plan, fitter = read_plan(several), cast(Fitter, SimpleNamespace(fit=fit))
+    hooks = RunHooks(
+        fitter, RunMonitor(Progress()), lambda v: RunFolder.resume(v.run, v.settings), told.append,
+        save_steps=50, alone=False,
+    )  # fmt: skip
+    fit_batch(fitter, plan.videos, hooks)
+    assert left == ["b"]
     assert tried[:3] == ["ab", "a", "b"]
     assert [(outcome.video, outcome.status) for outcome in told] == [("a", "failed")]
 
@@ -74,7 +76,7 @@ def test_every_process_refuses_a_folder_that_holds_a_run(several, monkeypatch):
 
 
 def test_each_process_forgets_its_own_videos_only(several, monkeypatch):
-    monkeypatch.setattr(Done, "invert", lambda *_: None)
+    monkeypatch.setattr(invert, "fit_batch", lambda *_: None)
     monkeypatch.setattr(invert, "join_processes", lambda *_: Share(0, 2))
     assert not invert.main(dataclasses.replace(several, overwrite=True))
     assert statuses(several.run) == {"a": "waiting", "b": "done"}
@@ -99,7 +101,7 @@ def test_ctrl_c_tells_of_resuming_only_once_a_run_has_begun(several, monkeypatch
         patched.setattr(invert, "prepare_fitter", interrupted)
         with pytest.raises(KeyboardInterrupt) as before:
             invert.main(several)
-    monkeypatch.setattr(Done, "invert", interrupted)
+    monkeypatch.setattr(invert, "fit_batch", interrupted)
     with pytest.raises(KeyboardInterrupt) as after:
         invert.main(several)
     assert not str(before.value)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from PIL import Image
+from saved_results import save_result
 
 from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
@@ -16,7 +17,6 @@ from experiments.subjects import load_subjects
 from inversion.direction_files import save_directions
 from inversion.editing import Directions
 from inversion.latents import Latents
-from inversion.result import save_result
 
 YAW = np.array([-0.5, 0.0, 0.5], np.float32)
 
