@@ -64,7 +64,7 @@ def invert_one(args: Args, plan: Plan, monitor: RunMonitor) -> bool:
         args.run, resume=args.resume, overwrite=args.overwrite, needed_bytes=needed_bytes
     ) as run:
         if choose_refinement(args):
-            plan = refine_first(args, plan, monitor.progress)
+            plan = refine_first(args, plan, monitor)
         video = plan.videos[0]
         if args.resume:
             run.go_on(video.settings)
@@ -122,7 +122,7 @@ def invert_several(args: Args, plan: Plan, monitor: RunMonitor) -> bool:
         if not number:  # the first alone says what the folder is for
             outcomes.check(resume=args.resume, overwrite=args.overwrite)
         if choose_refinement(args):
-            plan = refine_first(args, plan, monitor.progress)
+            plan = refine_first(args, plan, monitor)
         plan = without_changed(args, plan)
         mine = [*(video.name for video in plan.videos), *plan.refused]
         waiting = [video for video in plan.videos if not is_done(args, outcomes, video)]

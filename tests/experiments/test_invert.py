@@ -200,10 +200,12 @@ def test_a_folder_that_is_no_generator_is_named(inputs, tmp_path):
         ("latent_space", "w", "latent_space"),
         ("fit_noise_maps", True, "fit_noise_maps"),
         ("target_lpips", 0.1, "target_lpips"),
+        ("latents", 3, "num_latents"),
+        ("knots", "change", "knots"),
     ],
 )
 def test_an_option_changes_the_one_setting_it_names(option, value, field):
-    configs = choose_config(Args()), choose_config(Args(**{option: value}))
+    configs = [choose_config(args, EMBEDDED) for args in (Args(), Args(**{option: value}))]
     usual, given = (flatten_dict(dataclasses.asdict(config), sep=".") for config in configs)
     assert {key for key in usual if usual[key] != given[key]} == {field}
     assert given[field] == value

@@ -117,7 +117,7 @@ def test_maps_of_several_latents_show_how_their_depths_differ(monkeypatch):
     monkeypatch.setattr(latent_pictures, "render_each_in_batches", lambda *args: [seen(*args)])
     w_plus = jnp.arange(2.0)[:, None, None] * jnp.ones((config.num_ws, config.w_dim))
     latents = Latents(w_plus=w_plus, azimuth=jnp.array([1.2, 1.9]))
-    fit = Fit(latents, generator=SimpleNamespace(config=config))
+    fit = Inversion(latents=latents, generator=SimpleNamespace(config=config), cameras=None)
     picture = latent_pictures.latent_pictures(fit).maps[-side:, -side:].astype(int).sum(axis=-1)
     black, white = 0 + 0 + 3, 252 + 253 + 191  # the ends of magma
     assert (picture[:, :8] == black).all()  # all agree
