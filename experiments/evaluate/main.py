@@ -7,29 +7,26 @@ each counted once. Every run keeps its own numbers in RUN/evaluation.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
 import tyro
 
 from convert_weights.pickle_reader import sha256
-from eg3d_jax.cameras import from_label, to_label
 from eg3d_jax.errors import InputError
 from experiments import command
 from experiments.evaluate.files import FILES, MARK, Evaluated, write_evaluation, write_overview
 from experiments.progress import Progress
 from experiments.runs.output_folder import OutputFolder
 from experiments.subjects import DEMO_RUN
-from inversion.evaluation import measure_frames, measure_latents
+from inversion import evaluation
 from inversion.features.networks import load_networks
 from inversion.frames.folder import Frames, labels_fingerprint, load_frames, pictures_fingerprint
 from inversion.objectives import FeatureNetworks
-from inversion.result import Inversion, load, render_views
-
-_EQUAL_LABELS = 1e-4  # labels pass through float32 and text
+from inversion.result import Inversion, load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,26 +141,13 @@ def read_config(run: Path) -> dict:
 
 def evaluate(job: _Job, args: Args) -> Evaluated:
     """Render every frame's view and measure it, and the latents."""
-    generator, latents = job.result.generator, job.result.latents
-    renders = render_views(generator, latents, job.frames.cameras)
+    found = evaluation.evaluate(job.result, job.frames, job.networks)
     return Evaluated(
+        **{field.name: getattr(found, field.name) for field in dataclasses.fields(found)},
         name=job.run.resolve().name,
-        names=job.frames.names,
-        yaw_degrees=job.frames.yaw_degrees,
-        fitted=fitted_frames(job.frames, job.result.labels),
-        columns=measure_frames(job.networks, job.frames, renders),
-        latents=measure_latents(generator, latents, from_label(job.result.labels)),
-        count=len(latents),
         identity_network=None if args.identity is None else args.identity.name,
         provenance={key: job.result.metadata.get(key) for key in ("source", "license")},
     )
-
-
-def fitted_frames(frames: Frames, labels: np.ndarray) -> np.ndarray:
-    """[T] which frames have the camera of a fitted view."""
-    ours = np.asarray(to_label(frames.cameras))
-    distance = np.abs(ours[:, None] - np.asarray(labels)[None]).max(axis=-1)
-    return distance.min(axis=1, initial=np.inf) < _EQUAL_LABELS
 
 
 def start(prog: str | None = None) -> NoReturn:
