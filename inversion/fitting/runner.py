@@ -163,14 +163,15 @@ class StageRunner:
             state, terms = program(state, own)
             steps = np.asarray(state.step)
             values = {name: np.asarray(value) for name, value in terms.items()}
-            stop = self._monitor.stop_requested()  # once: it may change while states are saved
             for i, one in enumerate(running):
                 if not one.ended:
                     own_values = {name: value[i] for name, value in values.items()}
                     self._tell(one, int(steps[i]), own_values)
                     if self._reaches_target(one):
                         one.reached = video(state, i)
-                if _is_due(one) or stop:
+            stop = self._monitor.stop_requested()  # once: it may change while states are saved
+            for i, one in enumerate(running):
+                if stop or _is_due(one):
                     _save(one, video(state, i))
             if stop:
                 for one in running:
