@@ -14,7 +14,13 @@ from typing import Any, Literal, NoReturn
 
 from eg3d_jax.errors import InputError
 from experiments import command
-from experiments.media.meshes import (
+from experiments.progress import Progress
+from experiments.runs.output_folder import OutputFolder
+from experiments.runs.settings import versions
+from experiments.subjects import HeadArgs, Subjects
+from inversion.files import write_json
+from inversion.latents import latents_at
+from inversion.meshes import (
     FORMATS,
     check_libraries,
     density_grid,
@@ -24,12 +30,6 @@ from experiments.media.meshes import (
     write_mesh,
     write_mrc,
 )
-from experiments.progress import Progress
-from experiments.runs.output_folder import OutputFolder
-from experiments.runs.settings import versions
-from experiments.subjects import HeadArgs, Subjects
-from inversion.files import write_json
-from inversion.latents import latents_at
 
 _MARK, _FILES = "mesh.json", (*(f"mesh.{kind}" for kind in FORMATS), "density.mrc")
 _RESOLUTIONS = range(8, 513)

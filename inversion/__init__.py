@@ -8,11 +8,13 @@ head.save("runs/video/result")
 
 from inversion.camera_refinement.refine import refine_cameras
 from inversion.config import InversionConfig, LossWeights, StageConfig, paper, quick
+from inversion.editing import edit
 from inversion.evaluation import Evaluation, evaluate
 from inversion.fitting.memory import Resources
 from inversion.fitting.states import StateFolder, Store
 from inversion.frames.folder import Frames, load_frames
 from inversion.latents import Latents
+from inversion.meshes import mesh
 from inversion.methods import Method
 from inversion.monitor import Monitor, Stopped
 from inversion.pipeline import invert, invert_videos
@@ -34,11 +36,13 @@ __all__ = [
     "Stopped",
     "Store",
     "Views",
+    "edit",
     "evaluate",
     "invert",
     "invert_videos",
     "load",
     "load_frames",
+    "mesh",
     "paper",
     "quick",
     "refine_cameras",

@@ -14,6 +14,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from inversion.latents import Latents
+from inversion.result import Inversion
 
 # Least eigenvalue of the correlation of parameters that count as independent.
 _INDEPENDENT = 1e-9
@@ -213,3 +214,14 @@ def shift(latents: Latents, offset: ArrayLike, layers: Sequence[int] | None = No
     moves = np.isin(np.arange(num_layers), list(chosen)).astype(np.float32)
     w_plus = latents.w_plus + moves[:, None] * jnp.asarray(offset)
     return dataclasses.replace(latents, w_plus=w_plus)
+
+
+def edit(inversion: Inversion, offset: ArrayLike, layers: Sequence[int] | None = None) -> Inversion:
+    """The head moved along a direction of W or W+, the same from every side; see `shift`.
+
+    Args:
+      inversion: of one latent or several.
+      offset: a strength times one of `Directions.steps`.
+      layers: which of the L latents move; all if None.
+    """
+    return dataclasses.replace(inversion, latents=shift(inversion.latents, offset, layers))

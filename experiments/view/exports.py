@@ -13,15 +13,6 @@ from eg3d_jax.cameras import Cameras
 from eg3d_jax.errors import InputError
 from eg3d_jax.folders import check_writable
 from experiments.media.films import pictures
-from experiments.media.meshes import (
-    FORMATS,
-    check_libraries,
-    density_grid,
-    field_of,
-    iso_surface,
-    paint,
-    write_mesh,
-)
 from experiments.media.pictures import save_png
 from experiments.media.video import write_mp4
 from experiments.progress import Progress
@@ -31,6 +22,15 @@ from experiments.subjects import Subjects
 from experiments.view.head import Display
 from inversion.files import write_json
 from inversion.latents import Latents
+from inversion.meshes import (
+    FORMATS,
+    check_libraries,
+    density_grid,
+    field_of,
+    iso_surface,
+    paint,
+    write_mesh,
+)
 
 # Raw density of the surface of a mesh, as `python -m experiments.mesh` has it.
 _LEVEL = 10.0

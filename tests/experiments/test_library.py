@@ -147,6 +147,18 @@ def test_several_latents_start_from_an_inversion_given(generator, frames, head, 
     same(inversion.invert(generator, views, config, key=jax.random.key(0), start=start), head)
 
 
+def test_an_edited_head_is_another_and_has_a_surface(head):
+    width = head.latents.w_plus.shape[-1]
+    edited = inversion.edit(head, 0.5 * np.ones(width), layers=[0])
+    moved = np.asarray(edited.latents.w_plus - head.latents.w_plus)
+    np.testing.assert_allclose(moved[:, 0], 0.5, atol=1e-6)
+    assert not moved[:, 1:].any()
+    pytest.importorskip("skimage")
+    surface = inversion.mesh(edited, resolution=12, level=0.0)
+    assert surface.is_watertight
+    assert surface.visual.vertex_colors.shape == (len(surface.vertices), 4)
+
+
 def test_the_paper_and_its_steps():
     """Spec inversion 10: 500 steps a stage."""
     config = inversion.paper()

@@ -12,8 +12,10 @@ import pytest
 import trimesh
 
 from eg3d_jax.errors import InputError
-from experiments.media import meshes
-from experiments.media.meshes import (
+from experiments.mesh import Args, main
+from experiments.subjects import EMBEDDED, load_generator
+from inversion import meshes
+from inversion.meshes import (
     density_grid,
     field_of,
     grid_axis,
@@ -24,8 +26,6 @@ from experiments.media.meshes import (
     write_mesh,
     write_mrc,
 )
-from experiments.mesh import Args, main
-from experiments.subjects import EMBEDDED, load_generator
 
 RADIUS, CENTRE = 0.25, np.array([0.1, -0.05, 0.02])
 

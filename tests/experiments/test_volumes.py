@@ -6,7 +6,7 @@ from flax import nnx
 import eg3d_jax.generator
 from eg3d_jax.config import tiny
 from eg3d_jax.generator import TriPlaneGenerator
-from experiments.media import meshes
+from inversion import meshes
 
 
 def test_planes_are_packed_once_for_all_chunks(monkeypatch):

@@ -1,4 +1,4 @@
-"""The density of a head on a regular grid, and the MRC file that holds such a grid.
+"""Surfaces of a head, from its density on a regular grid, and the files of both.
 
 A grid has N samples along each axis, the first and last on the faces of the generator's box, so
 their spacing is box_side / (N - 1). Arrays are indexed [x, y, z]: x to the head's left, y up, z out
@@ -8,6 +8,7 @@ of the face. Values are raw density, as in EG3D's own volumes (spec eg3d section
 from __future__ import annotations
 
 import importlib
+import math
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,8 @@ from eg3d_jax.errors import InputError
 from eg3d_jax.field import TriPlaneField
 from eg3d_jax.generator import TriPlaneGenerator, planes_of
 from inversion.files import write_atomically
+from inversion.latents import latents_at
+from inversion.result import Inversion
 from inversion.wording import beside
 
 # Points of one call of the decoder: bounds memory (about 0.3 GB for EG3D's), and fixes the program.
@@ -29,6 +32,31 @@ CHUNK = 2**16
 
 # Points [M, 3] -> colours [M, 3] in [0, 1] and raw density [M]; on the host, any M.
 Query = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def mesh(
+    inversion: Inversion, *, yaw: float = 0.0, resolution: int = 128, level: float = 10.0
+) -> Any:
+    """The surface of an inverted head, with its colours.
+
+    Args:
+      inversion: whose latent at the yaw is taken.
+      yaw: radians, 0 frontal.
+      resolution: samples along each axis of the generator's box.
+      level: density of the surface.
+
+    Returns:
+      A closed `trimesh.Trimesh` in world units, y up, the face towards +z; see `write_mesh`.
+
+    Raises:
+      InputError: if the density reaches the level nowhere, or scikit-image and trimesh are missing.
+    """
+    check_libraries()
+    box_side = inversion.generator.config.render.box_warp
+    query = field_of(inversion.generator, latents_at(inversion.latents, math.pi / 2 - yaw))
+    surface = iso_surface(density_grid(query, resolution, box_side), level, box_side)
+    paint(surface, query)
+    return surface
 
 
 @jax.jit
