@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -232,6 +233,20 @@ def orbit(
         cam2world=look_at(position, jnp.asarray(target, jnp.float32)),
         intrinsics=simple_intrinsics(focal, horizontal.shape),
     )
+
+
+# The azimuth of a camera in front of the head.
+FRONTAL = math.pi / 2
+
+
+def yaw_azimuth(angle: Any, *, degrees: bool = False) -> Any:
+    """A yaw as azimuth, or an azimuth as yaw: each is a quarter turn less the other.
+
+    Args:
+      angle: [*] number or array; yaw is 0 frontal and positive towards the world's +x.
+      degrees: whether it is in degrees; else in radians.
+    """
+    return (90.0 if degrees else FRONTAL) - angle
 
 
 def yaw_pitch_camera(

@@ -15,7 +15,7 @@ import numpy as np
 
 from convert_weights.convert import LICENSE, convert_pickle
 from convert_weights.pickle_reader import sha256
-from eg3d_jax.cameras import azimuth, from_label
+from eg3d_jax.cameras import FRONTAL, azimuth, from_label
 from eg3d_jax.config import GeneratorConfig
 from experiments import command
 from experiments.runs.folder import RunFolder
@@ -24,8 +24,6 @@ from inversion.frames.camera_checks import nearest_cameras
 from inversion.latents import Latents
 from inversion.result import Inversion
 from inversion.views import continuous_azimuths
-
-_FRONTAL = np.pi / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +86,7 @@ def cameras_of(path: Path, labels: np.ndarray, config: GeneratorConfig) -> np.nd
 
 def sort_latents(w_plus: np.ndarray, labels: np.ndarray) -> tuple[Latents, np.ndarray]:
     """Latents and labels by ascending azimuth; a latent of no or several labels is frontal."""
-    angles = np.array([_FRONTAL])
+    angles = np.array([FRONTAL])
     if len(labels) == len(w_plus):
         angles = continuous_azimuths(np.asarray(azimuth(from_label(labels))))
     order = np.argsort(angles, kind="stable")

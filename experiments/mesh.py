@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+from eg3d_jax.cameras import yaw_azimuth
 from eg3d_jax.errors import InputError
 from experiments import command
 from experiments.progress import Progress
@@ -66,7 +67,7 @@ def main(args: Args) -> None:
         subjects = args.head(args.truncation)
     folder = subjects.home / "mesh" if args.output is None else args.output
     output = OutputFolder(folder, _MARK, _FILES, overwrite=args.overwrite)
-    ws = latents_at(subjects.latents[0], math.pi / 2 - math.radians(args.yaw))
+    ws = latents_at(subjects.latents[0], yaw_azimuth(math.radians(args.yaw)))
     box_side = subjects.generator.config.render.box_warp
     query = field_of(subjects.generator, ws)
     with progress.stage("density", args.resolution**3) as stage:

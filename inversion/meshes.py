@@ -8,7 +8,6 @@ of the face. Values are raw density, as in EG3D's own volumes (spec eg3d section
 from __future__ import annotations
 
 import importlib
-import math
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from eg3d_jax.cameras import yaw_azimuth
 from eg3d_jax.errors import InputError
 from eg3d_jax.field import TriPlaneField
 from eg3d_jax.generator import TriPlaneGenerator, planes_of
@@ -53,7 +53,7 @@ def mesh(
     """
     check_libraries()
     box_side = inversion.generator.config.render.box_warp
-    query = field_of(inversion.generator, latents_at(inversion.latents, math.pi / 2 - yaw))
+    query = field_of(inversion.generator, latents_at(inversion.latents, yaw_azimuth(yaw)))
     surface = iso_surface(density_grid(query, resolution, box_side), level, box_side)
     paint(surface, query)
     return surface

@@ -15,9 +15,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from eg3d_jax.cameras import Cameras
+from eg3d_jax.cameras import FRONTAL, Cameras
 
-_FRONTAL = np.pi / 2
 _TURN = 2 * np.pi
 
 
@@ -109,7 +108,7 @@ def select_evenly(azimuths: ArrayLike, count: int) -> np.ndarray:
             "and at most as many as there are frames, or supply more frames"
         )
     if count == 1:
-        return np.argmin(np.abs(_wrap(angles - _FRONTAL)), keepdims=True)
+        return np.argmin(np.abs(_wrap(angles - FRONTAL)), keepdims=True)
     return select_along(angles, count)
 
 

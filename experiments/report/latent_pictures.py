@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 
-from eg3d_jax.cameras import Cameras, yaw_pitch_camera
+from eg3d_jax.cameras import Cameras, yaw_azimuth, yaw_pitch_camera
 from eg3d_jax.config import GeneratorConfig
 from experiments.media.pictures import grid, resized, to_uint8
 from experiments.report.figures import path_of_latents
@@ -52,10 +52,10 @@ def latent_pictures(found: Inversion) -> LatentPictures:
     """All of them for a fit of several latents."""
     generator, latents = found.generator, found.latents
     config = generator.config
-    knots = np.pi / 2 - np.asarray(latents.azimuth, np.float64)  # yaws, falling
+    knots = yaw_azimuth(np.asarray(latents.azimuth, np.float64))  # yaws, falling
     yaws = np.linspace(knots[0], knots[-1], _COLUMNS)
     turning = render_views(generator, latents, _level_cameras(yaws, config))
-    ws = jax.vmap(partial(latents_at, latents))(jnp.asarray(np.pi / 2 - yaws))
+    ws = jax.vmap(partial(latents_at, latents))(jnp.asarray(yaw_azimuth(yaws)))
     middle = _level_cameras(np.full(_COLUMNS, yaws[_COLUMNS // 2]), config)
     still = joined(render_each_in_batches(generator, ws, middle))
     strip = grid(

@@ -14,7 +14,7 @@ import matplotlib
 import numpy as np
 from jax import Array
 
-from eg3d_jax.cameras import Cameras, azimuth
+from eg3d_jax.cameras import Cameras, azimuth, yaw_azimuth
 from eg3d_jax.generator import Renders, TriPlaneGenerator, planes_of
 from eg3d_jax.rays import cast_rays
 from experiments.media.films import Show, cell
@@ -103,7 +103,7 @@ class Head:
             )
         if look.yaw is None:
             return latents
-        ws = latents_at(latents, math.pi / 2 - math.radians(look.yaw))
+        ws = latents_at(latents, yaw_azimuth(math.radians(look.yaw)))
         return Latents(w_plus=ws[None], azimuth=jnp.zeros(1))
 
     def picture(self, camera: Cameras, look: Look, *, moving: bool) -> np.ndarray:

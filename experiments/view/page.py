@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from eg3d_jax.cameras import Cameras, azimuth
+from eg3d_jax.cameras import Cameras, azimuth, yaw_azimuth
 from eg3d_jax.errors import InputError
 from experiments.media.video import turntable
 from experiments.view.exports import Exports
@@ -103,7 +103,7 @@ class Page:
         latents = self._exhibit.head.latents(Look())
         self._follows, self._yaw = None, None
         if len(latents) > 1:
-            degrees = 90 - np.degrees(np.asarray(latents.azimuth, np.float64))
+            degrees = yaw_azimuth(np.degrees(np.asarray(latents.azimuth, np.float64)), degrees=True)
             low, high = float(np.floor(degrees.min())), float(np.ceil(degrees.max()))
             self._follows = gui.add_checkbox("Latent follows the camera", True)
             self._yaw = gui.add_slider(

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eg3d_jax.cameras import Cameras
+from eg3d_jax.cameras import Cameras, yaw_azimuth
 from eg3d_jax.errors import InputError
 from eg3d_jax.generator import TriPlaneGenerator, planes_of
 from inversion.camera_refinement.alignment import align
@@ -97,7 +97,7 @@ def refine_cameras(
     config, monitor = config or RefinementConfig(), monitor or Monitor()
     config = replace(config, side=max(config.side or generator.config.neural_side, LEAST_SIDE))
     count = min(config.num_views, len(frames))
-    chosen = select_evenly(np.radians(90 - frames.yaw_degrees), count)
+    chosen = select_evenly(np.radians(yaw_azimuth(frames.yaw_degrees, degrees=True)), count)
     if networks is None:
         networks = load_networks(generator.config.image_side)
     if w_statistics is None:

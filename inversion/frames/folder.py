@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from convert_weights.pickle_reader import sha256
-from eg3d_jax.cameras import Cameras, azimuth, from_label, to_label
+from eg3d_jax.cameras import Cameras, azimuth, from_label, to_label, yaw_azimuth
 from eg3d_jax.errors import InputError
 from eg3d_jax.generator import TriPlaneGenerator, ray_range
 from inversion.array_files import ALONE, read_arrays
@@ -247,7 +247,8 @@ class Frames:
     @property
     def yaw_degrees(self) -> np.ndarray:
         """[T] degrees in [-180, 180), 0 frontal, positive towards the world's +x."""
-        degrees = 90 - np.degrees(np.asarray(azimuth(self.cameras), np.float64))
+        angles = np.degrees(np.asarray(azimuth(self.cameras), np.float64))
+        degrees = yaw_azimuth(angles, degrees=True)
         return (degrees + 180) % 360 - 180
 
 
