@@ -13,7 +13,7 @@ from experiments.flicker import STEP_DEGREES, flicker, measure_flicker, slow_swi
 from experiments.generators import EMBEDDED, load_generator, with_finer_rays
 from inversion.latents import repeat_latents
 
-pytestmark = pytest.mark.computes_much
+pytestmark = pytest.mark.compiled_in_full
 
 
 def test_even_change_and_no_change_do_not_flicker():
