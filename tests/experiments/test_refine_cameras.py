@@ -1,6 +1,8 @@
 """Labels are disturbed and refined from the command line's side."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import shutil
 from pathlib import Path
@@ -54,13 +56,40 @@ def test_amounts_are_spread_evenly_up_to_the_largest():
                                    atol=0.05)  # fmt: skip
 
 
-def test_refined_labels_lie_beside_the_frames(visible_inputs, frames, wrong, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def turned():
+    """What `turn_all` gave."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def turn_all(turned):
+    """In place of `steadied`: turns all cameras once more."""
+
+    def turn_all(cameras, spread):
+        rigid = np.tile(np.float32([0, 0, 0, 0, 1, 0]), (len(cameras), 1))
+        turned.append(moved(cameras, CameraMotion(rigid=rigid, focal=np.float32(0)), spread))
+        return turned[-1]
+
+    return turn_all
+
+
+@pytest.fixture(scope="module")
+def refined(visible_inputs, frames, wrong, turn_all, tmp_path_factory):
+    """What a refinement was asked for, and what it said."""
     args = refine_cameras.Args(
-        frames=wrong, output=tmp_path / "refined", generator=visible_inputs / "generator",
-        views=2, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1, truth=frames,
+        frames=wrong, output=tmp_path_factory.mktemp("new") / "refined",
+        generator=visible_inputs / "generator", truth=frames,
+        views=2, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1,
     )  # fmt: skip
-    refine_cameras.main(args)
-    said = capsys.readouterr().out
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
+        patch.setattr(camera_refinement, "steadied", turn_all)
+        refine_cameras.main(args)
+    return args, said.getvalue()
+
+
+def test_refined_labels_lie_beside_the_frames(refined, frames, wrong):
+    args, said = refined
     assert "error before" in said
     assert "error after" in said
     again = load_frames(args.output, image_side=32)  # a folder of frames like any other
@@ -74,34 +103,16 @@ def test_refined_labels_lie_beside_the_frames(visible_inputs, frames, wrong, tmp
         numbers["errors"]["before"]["turn_degrees"],
         pose_errors(cameras_in(wrong), cameras_in(frames))[0], atol=1e-3,
     )  # fmt: skip
-    with Image.open(tmp_path / "refined.png") as picture:
+    with Image.open(f"{args.output}.png") as picture:
         assert min(picture.size) > 3 * 32
     with pytest.raises(InputError, match="--overwrite"):
         refine_cameras.main(args)
 
 
-@pytest.mark.parametrize("steady", [True, False])
-def test_what_shakes_is_taken_out_after_each_alignment_if_asked(
-    visible_inputs, wrong, tmp_path, monkeypatch, steady
-):
-    turned = []
-
-    def turn_all(cameras, spread):
-        rigid = np.tile(np.float32([0, 0, 0, 0, 1, 0]), (len(cameras), 1))
-        turned.append(moved(cameras, CameraMotion(rigid=rigid, focal=np.float32(0)), spread))
-        return turned[-1]
-
-    monkeypatch.setattr(camera_refinement, "steadied", turn_all)
-    refine_cameras.main(
-        refine_cameras.Args(
-            frames=wrong, output=tmp_path / "new", generator=visible_inputs / "generator",
-            views=2, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1, steady=steady,
-        )
-    )  # fmt: skip
-    assert len(turned) == (2 if steady else 0)
-    if steady:
-        written = cameras_in(tmp_path / "new").cam2world
-        np.testing.assert_allclose(written, turned[-1].cam2world, atol=1e-4)
+def test_what_shakes_is_taken_out_after_each_alignment(refined, turned):
+    assert len(turned) == 2
+    written = cameras_in(refined[0].output).cam2world
+    np.testing.assert_allclose(written, turned[-1].cam2world, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -193,13 +204,15 @@ def test_labels_are_refined_where_footage_is_real_or_if_asked(change, refined):
 
 
 def test_an_inversion_takes_refined_labels_once_they_are_made(
-    visible_inputs, wrong, tmp_path, capsys
+    visible_inputs, wrong, tmp_path, monkeypatch, capsys
 ):
+    """And what shakes stays in, if that is asked."""
+    monkeypatch.setattr(camera_refinement, "steadied", lambda *_: pytest.fail("steadied"))
     args = invert.Args(
         frames=(wrong,), generator=visible_inputs / "generator", run=tmp_path / "run", views=2
     )
     usual = refine_cameras.Args(  # nine views of four frames are four
-        views=9, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1
+        views=9, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1, steady=False
     )
     refined = refine_first(args, invert.prepare(args), Progress(), usual).videos[0]
     copy = tmp_path / "run_frames"
