@@ -45,7 +45,7 @@ def pytest_configure(config):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
     if _CACHE not in os.environ:
         os.environ[_CACHE] = config.compiled = tempfile.mkdtemp(prefix="eg3d_jax_tests_")
-        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
         # See experiments/__init__.py; JAX, imported by a plugin, has set it to 1 by now.
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
