@@ -1,6 +1,5 @@
 """Shares compiled programs between the tests, and finds the modules that write checkpoints."""
 
-import functools
 import gc
 import importlib
 import os
@@ -8,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import threading
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +16,10 @@ import pytest
 
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
 _QUICK = "jax_disable_most_optimizations"
-_EMITTERS = "xla_cpu_use_fusion_emitters"
+# XLA's way to compile loops takes more than half of the time that is left without optimisations.
+_FLAG = "--xla_cpu_use_fusion_emitters=false"
+# XLA ends a process at a flag that it does not know, and flags come and go.
+_FLAG_IS_KNOWN_TO = "0.10.1"
 
 
 # The same examples each time, so that a change fails for what it does; new ones are sought by the
@@ -35,7 +38,12 @@ def pytest_configure(config):
     # Tracing makes and drops objects by the million; looking through them for cycles at Python's
     # usual pace takes a ninth of the tests' time.
     gc.set_threshold(100_000, 20, 10)
-    if not hasattr(config, "workerinput") and _CACHE not in os.environ:
+    if hasattr(config, "workerinput"):
+        return
+    if version("jaxlib") == _FLAG_IS_KNOWN_TO and not os.environ.get("EG3D_JAX_LONG_TESTS"):
+        # The long tests, and those with other releases, show that results do not depend on it.
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
+    if _CACHE not in os.environ:
         os.environ[_CACHE] = config.compiled = tempfile.mkdtemp(prefix="eg3d_jax_tests_")
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
         # See `command.quiet_cache_loader`; JAX, imported by a plugin, has set it to 1 by now.
@@ -48,52 +56,33 @@ def pytest_unconfigure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Tests of the whole come first: one is the longest, and no worker should end with it."""
-    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+    """Tests of the whole come first: one is the longest, and no worker should end with it.
 
-
-@functools.cache
-def _is_known(option: str) -> bool:
-    """Whether XLA has this compile option: they come and go with releases."""
-    import jax
-
-    try:
-        jax.jit(lambda: 0, compiler_options={option: False})()
-    except jax.errors.JaxRuntimeError:  # no such option
-        return False
-    return True
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _compiled_quickly(request):
-    """Compile what the commands run with few optimisations, as much of it runs but a few steps.
-
-    Everything that is compared with PyTorch's numbers is compiled as users have it, and so is a
-    module marked `computes_much`.
+    What is compiled in full comes last, as nothing that was compiled otherwise serves it.
     """
-    experiments = Path(__file__).parent / "experiments"
-    computes_much = request.node.get_closest_marker("computes_much")
-    if experiments not in request.path.parents or computes_much:
-        yield
-        return
+    items.sort(
+        key=lambda item: (
+            item.path.parent != Path(__file__).parent,
+            item.get_closest_marker("compiled_in_full") is not None,
+        )
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Compile with few optimisations, as most of what is compiled here runs a few times.
+
+    Not for a test marked `compiled_in_full`: what is compared with PyTorch's numbers is compiled as
+    users have it, and so is what runs longer than it compiles.
+    """
     import jax  # after the variables above are set
-    from jax._src import compiler
 
-    ordinary = compiler.get_compile_options
-
-    def without_emitters(*args, env_options_overrides=None, **others):
-        # They take more than half of the time once optimisations are off; the other way to get
-        # at them, XLA_FLAGS, holds for all that a process compiles.
-        overrides = {**(env_options_overrides or {}), _EMITTERS: False}
-        return ordinary(*args, env_options_overrides=overrides, **others)
-
-    with pytest.MonkeyPatch.context() as patch:
-        if _is_known(_EMITTERS):
-            patch.setattr(compiler, "get_compile_options", without_emitters)
-        patch.setenv(_QUICK.upper(), "1")  # of the commands that the tests start
-        jax.config.update(_QUICK, True)
-        yield
-        jax.config.update(_QUICK, False)
+    quick = item.get_closest_marker("compiled_in_full") is None
+    before = os.environ.get(_QUICK.upper())
+    os.environ[_QUICK.upper()] = str(int(quick))  # of the commands that the tests start
+    if before != os.environ[_QUICK.upper()]:
+        jax.clear_caches()  # else what was compiled for one test would serve another one
+        jax.config.update(_QUICK, quick)
 
 
 @pytest.fixture

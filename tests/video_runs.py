@@ -40,7 +40,8 @@ def start(line: list[str], *, devices: int = 1, seen: object = subprocess.PIPE):
     """Start a command that sees so many devices."""
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     if devices > 1:  # else what other tests compiled serves here, too
-        environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+        flags = os.environ.get("XLA_FLAGS", "")
+        environment["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         line, env=environment, stdout=seen, stderr=subprocess.STDOUT, text=True
     )  # fmt: skip

@@ -126,13 +126,10 @@ def test_what_training_left_behind_is_told_with_the_number_of_parameters(run, wr
 
 
 @pytest.mark.slow
-def test_the_mini_checkpoint_converts_from_the_command_line(mini_path, tmp_path):
-    command = [sys.executable, "-m", "convert_weights"]
-    done = subprocess.run(
-        [*command, mini_path, tmp_path / "out"], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    generator, _ = checkpoint.load(tmp_path / "out")
+def test_the_mini_checkpoint_converts(run, mini_path, tmp_path):
+    status, _, err = run(mini_path.read_bytes())
+    assert (status, err) == (0, "")
+    generator, _ = checkpoint.load(tmp_path / "out" / "generator")
     assert generator.config.neural_side == 48
 
 

@@ -3,6 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.compiled_in_full
+
 SIDES = [4, 8, 16, 32, 64, 128, 256]
 
 

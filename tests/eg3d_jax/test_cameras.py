@@ -16,6 +16,8 @@ from eg3d_jax.cameras import (
     yaw_pitch_camera,
 )
 
+pytestmark = pytest.mark.compiled_in_full
+
 HALF_PI = math.pi / 2
 
 

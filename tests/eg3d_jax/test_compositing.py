@@ -5,6 +5,8 @@ import pytest
 
 from eg3d_jax.compositing import expected_depth, interval_weights, midpoints, sample_weights
 
+pytestmark = pytest.mark.compiled_in_full
+
 
 @pytest.fixture(scope="module")
 def golden(golden_rule):

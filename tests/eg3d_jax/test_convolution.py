@@ -105,6 +105,7 @@ def test_upsampling_convolution_equals_its_definition():
     close(jax.jit(conv2d_up)(x, kernel), jnp.concatenate(columns, axis=-1))
 
 
+@pytest.mark.compiled_in_full
 def test_upsampling_convolution_equals_the_transposed_one_of_pytorch():
     """A loop over t[2y + ky, 2x + kx] += x[y, x] W[ky, kx]."""
     x, kernel = (np.asarray(a) for a in arrays((4, 4, 2), (3, 3, 2, 3)))

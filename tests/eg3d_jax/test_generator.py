@@ -8,6 +8,8 @@ import pytest
 from eg3d_jax.cameras import from_label
 from eg3d_jax.rays import RayDraws
 
+pytestmark = pytest.mark.compiled_in_full
+
 IMAGE, DEPTH = 2e-4, 1e-4
 CASES = {
     "small_2x": ["half_const", "half_none", "midu_const", "rule_const", "half_const_nrr32"],

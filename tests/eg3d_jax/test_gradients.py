@@ -9,6 +9,8 @@ from convert_weights.generator import to_torch_state
 from eg3d_jax.cameras import from_label
 from eg3d_jax.rays import RayDraws
 
+pytestmark = pytest.mark.compiled_in_full
+
 
 @pytest.fixture(scope="module")
 def golden(golden_rule):

@@ -15,6 +15,8 @@ from eg3d_jax.layers import (
     normalize_2nd_moment,
 )
 
+pytestmark = pytest.mark.compiled_in_full
+
 
 @pytest.fixture(scope="module")
 def golden(golden_rule):

@@ -7,6 +7,8 @@ import pytest
 
 from eg3d_jax.cameras import from_label
 
+pytestmark = pytest.mark.compiled_in_full
+
 
 @pytest.fixture(scope="module")
 def golden(golden_rule):

@@ -18,6 +18,8 @@ from eg3d_jax.rays import (
     stratified_depths,
 )
 
+pytestmark = pytest.mark.compiled_in_full
+
 AUTO = RenderConfig(ray_start=None, ray_end=None)
 
 

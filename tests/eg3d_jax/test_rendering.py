@@ -58,6 +58,7 @@ def merged(tree):
     return jax.tree.map(lambda x: x.reshape(72, *x.shape[2:]), tree)
 
 
+@pytest.mark.compiled_in_full
 @pytest.mark.parametrize("case", CASES)
 def test_rendering_matches_pytorch(golden, planes, decoder, close, case):
     """Both examples in one call, as PyTorch couples the depths and box limits of its batch."""
@@ -80,6 +81,7 @@ def test_rendering_matches_pytorch(golden, planes, decoder, close, case):
     close("rendering: opacity", out.opacity, golden[f"full/{case}/weight_sum"].reshape(72), 2e-5)
 
 
+@pytest.mark.compiled_in_full
 def test_point_query_matches_pytorch(golden, planes, decoder, close):
     """Colours as they leave the sigmoid, raw densities."""
     run = jax.jit(jax.vmap(lambda p, x: decoder(sample_tri_planes(p, x, EG3D_AXES, box_warp=1.0))))

@@ -6,6 +6,8 @@ from fir import FILTER_1331, upfirdn2d
 
 from eg3d_jax.resample import blur_phases, resize_bilinear, upsample2d
 
+pytestmark = pytest.mark.compiled_in_full
+
 
 @pytest.fixture(scope="module")
 def golden(golden_rule):

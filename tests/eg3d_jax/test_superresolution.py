@@ -7,6 +7,8 @@ import pytest
 
 from eg3d_jax.config import SUPERRESOLUTION_VARIANTS
 
+pytestmark = pytest.mark.compiled_in_full
+
 CASES = {
     "2X": ["in64_none", "in64_const", "in32_none", "in128_none"],
     "4X": ["in128_none", "in64_none"],

@@ -26,6 +26,7 @@ def test_the_axes_are_those_of_the_released_checkpoints(golden):
     np.testing.assert_array_equal(EG3D_AXES, golden["planes/axes"])
 
 
+@pytest.mark.compiled_in_full
 def test_projection_matches_pytorch(golden, close):
     points = jnp.asarray(golden["planes/points"])
     # Stored before the scale by the box: a box of side 2 spans -1 to 1.
@@ -42,6 +43,7 @@ def test_the_third_plane_is_addressed_by_z_and_x_unless_repaired():
     np.testing.assert_allclose(repaired, [[0.1, 0.2], [0.1, 0.3], [0.3, 0.2]], rtol=1e-6)
 
 
+@pytest.mark.compiled_in_full
 @pytest.mark.parametrize("box_warp", [1.0, 1.6])
 def test_sampling_matches_pytorch(golden, close, box_warp):
     """Zero padding, no corner alignment; some of the points lie outside."""
@@ -83,6 +85,7 @@ def test_the_gradient_of_the_mean_over_planes_is_shared_out():
     np.testing.assert_array_equal(ours, numpys)
 
 
+@pytest.mark.compiled_in_full
 def test_decoding_matches_pytorch(golden, named_generator, close):
     features = jnp.asarray(golden["decoder/in"]).mean(axis=1)
     colour, density = jax.jit(named_generator("small_2x").decoder)(features)

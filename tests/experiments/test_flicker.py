@@ -13,7 +13,7 @@ from experiments.subjects import EMBEDDED, load_generator
 from inversion.latents import repeat_latents
 from inversion.result import render_views
 
-pytestmark = pytest.mark.computes_much
+pytestmark = pytest.mark.compiled_in_full
 
 
 def test_even_change_and_no_change_do_not_flicker():

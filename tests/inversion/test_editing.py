@@ -12,6 +12,8 @@ from eg3d_jax.stylegan2 import MappingNetwork
 from inversion.editing import parameter_directions, principal_directions, sample_w, shift
 from inversion.latents import Latents, latents_at
 
+pytestmark = pytest.mark.compiled_in_full
+
 
 def golden_mapping():
     """The small_2x mapping network with the weights of the rule."""

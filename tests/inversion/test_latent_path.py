@@ -6,6 +6,8 @@ from golden_rule import normal
 
 from inversion.latents import step_lengths, turning_angles
 
+pytestmark = pytest.mark.compiled_in_full
+
 
 def test_distances_and_angles_equal_the_stored_ones(golden):
     w = np.cumsum(normal("inv/path", (6, 14, 512)), axis=0)

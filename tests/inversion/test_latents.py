@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from eg3d_jax.cameras import azimuth, from_label, orbit, to_label
 from inversion.latents import Latents, latents_at, repeat_latents, w_statistics
 
+pytestmark = pytest.mark.compiled_in_full
+
 AT = jax.jit(latents_at)
 
 

@@ -8,6 +8,8 @@ from hypothesis.extra import numpy as npst
 
 from inversion import losses
 
+pytestmark = pytest.mark.compiled_in_full
+
 VECTORS = npst.arrays(np.float32, 6, elements=st.floats(-2, 2, width=32))
 
 

@@ -13,6 +13,8 @@ from golden_rule import load
 
 from inversion.metrics import ms_ssim
 
+pytestmark = pytest.mark.compiled_in_full
+
 # A mean or product of numbers within m of the mean colour is off by at most some ulps of m^2, about
 # 2e-7 m^2 in float32, and a term (2 cov + c2) / (va + vb + c2), c2 = 9e-4, by 2e-7 m^2 / 9e-4 =
 # 2e-4 m^2 where the picture is flat, and less with contrast. Flat parts far from the mean colour

@@ -6,6 +6,8 @@ import pytest
 
 from inversion.fitting.schedules import latent_noise_schedule, learning_rate_schedule
 
+pytestmark = pytest.mark.compiled_in_full
+
 
 @pytest.mark.parametrize(("num_steps", "rate"), [(500, 0.1), (500, 0.01), (40, 0.1)])
 def test_learning_rates_equal_the_stored_ones(golden, num_steps, rate):

@@ -16,6 +16,8 @@ from inversion.views import (
     select_evenly,
 )
 
+pytestmark = pytest.mark.compiled_in_full
+
 FRONT = st.lists(st.floats(0.1, 3.0), min_size=1, max_size=9)
 ANYWHERE = st.lists(st.floats(-np.pi, np.pi), min_size=1, max_size=9)
 

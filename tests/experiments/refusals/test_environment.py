@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -30,6 +31,17 @@ def call(module, *options, **environment) -> subprocess.CompletedProcess:
     return subprocess.run(
         command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False
     )
+
+
+@pytest.fixture
+def call_here(start):
+    """Call a command in this process; its status and stderr."""
+
+    def call(module, *options):
+        whole = SimpleNamespace(module=module, work=())
+        return start(whole, list(options))
+
+    return call
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
@@ -69,16 +81,16 @@ def test_a_program_hears_of_a_missing_device_not_of_damage(at, monkeypatch):
         load(at / "generator")
 
 
-def test_64_bits_change_no_number_of_a_command(at, tmp_path):
-    pictures = []
-    for bits in ("0", "1"):
-        out = tmp_path / bits
-        done = call("experiments.render", at / "run", "--num-frames", 2, "--png", "--output", out,
-                    JAX_ENABLE_X64=bits)  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        assert ("JAX_ENABLE_X64 has no effect" in done.stderr) == (bits == "1")
-        assert done.stderr.count("\n") == int(bits)
-        pictures.append([p.read_bytes() for p in sorted((out / "frames").iterdir())])
+def test_64_bits_change_no_number_of_a_command(at, tmp_path, call_here):
+    options = [at / "run", "--num-frames", 2, "--png", "--output"]
+    assert call_here("experiments.render", *options, tmp_path / "0") == (0, "")
+    done = call("experiments.render", *options, tmp_path / "1", JAX_ENABLE_X64="1")
+    assert done.returncode == 0, done.stderr
+    assert "JAX_ENABLE_X64 has no effect" in done.stderr
+    assert done.stderr.count("\n") == 1
+    pictures = [
+        [p.read_bytes() for p in sorted((tmp_path / bits / "frames").iterdir())] for bits in "01"
+    ]
     assert len(pictures[0]) == 2
     assert pictures[0] == pictures[1]
 
@@ -139,16 +151,16 @@ def small_disk(tmp_path):
         ("experiments.render", ("run", "--num-frames", 4, "--output"), 4),
         ("experiments.edit", ("run", "--directions", "directions.npy", "--which", 0, "--output"),
          12),
-        ("convert_weights", ("tiny.pkl",), 64),
+        ("convert_weights.__main__", ("tiny.pkl",), 64),
     ],
 )  # fmt: skip
-def test_a_full_disk_is_told_in_one_sentence(at, small_disk, module, options, kilobytes):
+def test_a_full_disk_is_told_in_one_sentence(at, small_disk, call_here, module, options, kilobytes):
     disk = small_disk(kilobytes)
     options = [at / o if isinstance(o, str) and (at / o).exists() else o for o in options]
-    done = call(module, *options, disk / "out")
-    assert done.returncode == 2, done.stdout
-    assert done.stderr.startswith("error: the disk is full while writing ")
-    assert done.stderr.count("\n") == 1
+    status, said = call_here(module, *options, disk / "out")
+    assert status == 2, said
+    assert said.startswith("error: the disk is full while writing ")
+    assert said.count("\n") == 1
     assert not list(disk.iterdir())
 
 

@@ -69,7 +69,11 @@ def contents(folder):
 
 @pytest.fixture
 def refused(start, at, tmp_path):
-    """Call a command with bad options, on an earlier result and on none; complaints about it."""
+    """Call a command with bad options, on an earlier result and on none; complaints about it.
+
+    The inputs, which are many, are looked at after all calls.
+    """
+    inputs = contents(at)
 
     def call(command, options_for):
         complaints = []
@@ -80,12 +84,12 @@ def refused(start, at, tmp_path):
                 home.mkdir()
                 if earlier:
                     command.earlier(out)
-            before = contents(home), contents(at)
+            before = contents(home)
             more = ["--overwrite"] * (earlier and command.overwrite)
             options = options_for(out) + more
             status, said = start(command, options)
             shown = " ".join(map(str, options)).replace(str(tmp_path), ".").replace(str(at), ".")
-            if (contents(home), contents(at)) != before:
+            if contents(home) != before:
                 complaints.append(f"{shown}: changed its folder ({said})")
                 shutil.rmtree(home)
             if status != 2:
@@ -97,7 +101,8 @@ def refused(start, at, tmp_path):
                 complaints.append(f"{shown}: not one sentence: {said}")
         return complaints
 
-    return call
+    yield call
+    assert contents(at) == inputs
 
 
 @each

@@ -7,6 +7,8 @@ from flax import nnx
 from inversion.features.arcface import IR_101, ArcFace, ArcFaceConfig, load_arcface
 from inversion.features.face_crop import identity_crop
 
+pytestmark = pytest.mark.compiled_in_full
+
 SMALL = ArcFaceConfig(groups=((16, 2), (32, 2)), side=20, embedding=24)
 
 

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from inversion.features.face_crop import area_resize, shrink_to
 
+pytestmark = pytest.mark.compiled_in_full
+
 
 def pooled_slowly(image, height, width):
     """Adaptive average pooling as it is defined, cell by cell."""
