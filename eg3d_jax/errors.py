@@ -44,7 +44,7 @@ class DiskFullError(OSError):
 def run(
     main: Callable[[Options], int | None], parse: Callable[[], Options], *, interrupted: str = ""
 ) -> NoReturn:
-    """Start a command, and end the process with its status; see `explained`.
+    """Start a command, and end the process with its status; see `report_user_errors`.
 
     Args:
       main: the command; returns its exit status, None for 0.
@@ -52,7 +52,7 @@ def run(
       interrupted: what to do after Ctrl-C.
     """
     _open_streams()
-    with explained(interrupted):
+    with report_user_errors(interrupted):
         options = parse()
         check_numbers(options)
         use_float32()
@@ -63,7 +63,7 @@ def run(
 
 
 @contextmanager
-def explained(interrupted: str = "") -> Iterator[None]:
+def report_user_errors(interrupted: str = "") -> Iterator[None]:
     """End the command with one line on stderr for an error that its user can act on.
 
     Warnings are a line each, too. Exit status 2 for bad input, files that cannot be read or
@@ -231,7 +231,7 @@ def _one_line(message: Warning | str, *_: object, **__: object) -> str:
 __all__ = [
     "DiskFullError",
     "InputError",
-    "explained",
+    "report_user_errors",
     "is_disk_full",
     "is_out_of_memory",
     "run",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn, Union
 
 import tyro
 
-from eg3d_jax.errors import InputError, explained
+from eg3d_jax.errors import InputError, report_user_errors
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -24,7 +24,7 @@ def complete(
       program: what is typed in front of them.
       words: tyro's flag, the shell, and the file if the flag is to write one.
     """
-    with explained():
+    with report_user_errors():
         if len(words) != (3 if "write" in words[0] else 2) or words[1] not in SHELLS:
             shells = f"a shell ({', '.join(SHELLS)})"
             wanted = f"{shells} and a file" if "write" in words[0] else shells

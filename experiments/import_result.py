@@ -49,7 +49,7 @@ class Args:
 
 def main(args: Args) -> None:
     """Read both files, check that they fit, and write the run's result."""
-    with RunFolder.take(args.run, overwrite=args.overwrite) as run:
+    with RunFolder.lock(args.run, overwrite=args.overwrite) as run:
         file = read_latents(args.latents)
         conversion = convert_pickle(args.pickle)
         generator = conversion.generator
@@ -61,7 +61,7 @@ def main(args: Args) -> None:
             "imported_latents": {"file": args.latents.name, "sha256": sha256(args.latents)},
         }
         metadata = {"source": conversion.source, "license": LICENSE}
-        with run.beginning(settings) as staging:
+        with run.staging(settings) as staging:
             (staging / run.result.name).mkdir()
             head = Inversion(
                 generator=generator, latents=latents, cameras=from_label(labels), metadata=metadata

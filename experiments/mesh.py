@@ -17,10 +17,10 @@ from experiments import command
 from experiments.media.meshes import (
     FORMATS,
     check_libraries,
+    colour_vertices,
     density_grid,
     field_of,
     iso_surface,
-    paint,
     write_mesh,
     write_mrc,
 )
@@ -73,7 +73,7 @@ def main(args: Args) -> None:
         volume = density_grid(query, args.resolution, box_side, tell=stage.update)
     with progress.task("surface"):
         mesh = iso_surface(volume, args.level, box_side)
-        paint(mesh, query)
+        colour_vertices(mesh, query)
     with progress.task("files"), output.writing() as staging:
         for kind in args.formats:
             if kind == "mrc":

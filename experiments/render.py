@@ -233,8 +233,8 @@ def plan(args: Args, subjects: Subjects) -> Shot:
     )
     if args.path == "orbit":
         return Shot(cameras=cameras)
-    keys = np.stack([np.asarray(latents.w_plus[0]) for latents in subjects.latents])
-    return Shot(cameras=cameras, w_plus=closed_walk(keys, args.num_frames))
+    knots = np.stack([np.asarray(latents.w_plus[0]) for latents in subjects.latents])
+    return Shot(cameras=cameras, w_plus=closed_walk(knots, args.num_frames))
 
 
 def shoot(subjects: Subjects, shot: Shot, progress: Progress) -> tuple[list[Renders], float]:

@@ -21,7 +21,7 @@ _INDEPENDENT = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Directions:
-    """Directions of W, or of W+, with the spread of mapped latents along each.
+    """Directions of W, or of W+, with the deviation of mapped latents along each.
 
     Attributes:
       components: float32, [C, D] of W, or [C, L, D] of W+: an offset for each of the L layers. Of
@@ -133,17 +133,17 @@ def parameter_directions(
     """
     count = len(names)
     mean, covariance = _moments(_joined(*pair, count) for pair in batches)
-    spread = np.sqrt(covariance.diagonal()[:count])
-    if not np.all(spread > 0):
-        still = names[int(spread.argmin())]
+    std = np.sqrt(covariance.diagonal()[:count])
+    if not np.all(std > 0):
+        still = names[int(std.argmin())]
         raise ValueError(f"{still} is the same in all samples; leave it out, or let it vary")
-    correlation = covariance[:count, :count] / np.outer(spread, spread)
+    correlation = covariance[:count, :count] / np.outer(std, std)
     if np.linalg.eigvalsh(correlation)[0] < _INDEPENDENT:
         raise ValueError(
             "a parameter follows from the others, so that none can change alone; leave it out, or "
             f"give more samples than the {count} parameters"
         )
-    steps = np.linalg.solve(correlation, covariance[:count, count:] / spread[:, None])
+    steps = np.linalg.solve(correlation, covariance[:count, count:] / std[:, None])
     length = np.linalg.norm(steps, axis=1)
     return Directions(
         components=(steps / np.where(length > 0, length, 1.0)[:, None]).astype(np.float32),
@@ -185,12 +185,12 @@ def _moments(batches: Iterable[ArrayLike]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shift(latents: Latents, offset: ArrayLike, layers: Sequence[int] | None = None) -> Latents:
-    """All K latents moved by the same offset, so that an edit holds from every side.
+    """Move all K latents by the same offset, so that an edit holds from every side.
 
-    Moving the keys moves every latent between them by as much: interpolation is linear.
+    Moving the knots moves every latent between them by as much: interpolation is linear.
 
     Args:
-      latents: of K key views.
+      latents: at K knots.
       offset: [D], units of W, the same for all layers, or [L, D].
       layers: which of the L latents move; all if None.
 

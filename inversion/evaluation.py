@@ -221,7 +221,7 @@ def measure_latents(
     angles = angles[np.isfinite(angles)]
     several = len(latents) > 1
     return {
-        "depth_spread": _depth_spread(generator, latents.w_plus, cameras) if several else None,
+        "depth_spread": _depth_std(generator, latents.w_plus, cameras) if several else None,
         "path_distance": float(lengths.mean()) if several else None,
         "path_angle": float(angles.mean()) if len(angles) else None,
     }
@@ -300,7 +300,7 @@ def _mean_where(values: Array, chosen: Array) -> Array:
     return jnp.sum(jnp.where(chosen, values, 0.0)) / jnp.sum(chosen)
 
 
-def _depth_spread(generator: TriPlaneGenerator, w_plus: Array, cameras: Cameras) -> float:
+def _depth_std(generator: TriPlaneGenerator, w_plus: Array, cameras: Cameras) -> float:
     planes = _planes(generator, w_plus)
     views = [cameras[i] for i in range(len(cameras))]
     return float(np.mean([_spread_from(generator, planes, camera) for camera in views]))
@@ -314,4 +314,4 @@ def _planes(generator: TriPlaneGenerator, w_plus: Array) -> Array:
 @jax.jit
 def _spread_from(generator: TriPlaneGenerator, planes: Array, camera: Cameras) -> Array:
     seen = jax.lax.map(lambda planes: generator.render(planes, camera), planes)
-    return metrics.depth_spread(seen.depth, seen.opacity)
+    return metrics.depth_std(seen.depth, seen.opacity)

@@ -48,7 +48,7 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> Path:
 
 def write_json(path: Path, content: Any) -> Path:
     """Write plain values, dataclasses, paths and arrays; the file changes at once or not."""
-    text = json.dumps(plain(content), indent=2, allow_nan=False)
+    text = json.dumps(to_json(content), indent=2, allow_nan=False)
     return write_atomically(path, (text + "\n").encode())
 
 
@@ -67,36 +67,36 @@ def check_space(path: Path, needed_bytes: int) -> None:
         )
 
 
-def plain(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """The value as JSON knows it: dataclasses, paths, tuples, sets and arrays are converted.
 
     Numbers that are not finite become None, which JSON can hold.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = dataclasses.fields(value)
-        return {field.name: plain(getattr(value, field.name)) for field in fields}
+        return {field.name: to_json(getattr(value, field.name)) for field in fields}
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, set | frozenset):
-        return [plain(item) for item in sorted(value)]
+        return [to_json(item) for item in sorted(value)]
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_json(item) for item in value]
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "__array__"):
-        return plain(np.asarray(value).tolist())
+        return to_json(np.asarray(value).tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
 
-def flat(value: Any, name: str = "") -> dict[str, Any]:
+def flatten_names(value: Any, name: str = "") -> dict[str, Any]:
     """Leaves of nested dictionaries by dotted name; lists are leaves."""
     if not isinstance(value, Mapping):
         return {name or "settings": value}
     leaves: dict[str, Any] = {}
     for key, item in value.items():
-        leaves |= flat(item, f"{name}.{key}" if name else str(key))
+        leaves |= flatten_names(item, f"{name}.{key}" if name else str(key))
     return leaves
 
 

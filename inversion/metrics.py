@@ -128,7 +128,7 @@ def depth_error(depth: Array, target: Array, mask: Array | None = None) -> Array
     return _masked_mean(jnp.abs(depth - target), mask)
 
 
-def depth_spread(depths: Array, opacities: Array) -> Array:
+def depth_std(depths: Array, opacities: Array) -> Array:
     """Mean over pixels of the standard deviation of depth over latents (spec inversion 8).
 
     Pixels count by their least opacity, since there is no surface beside the head; where all is

@@ -105,7 +105,7 @@ def draw_views(views: Any, number: int | None, key: Array) -> Any:
     return jax.tree.map(lambda x: x[drawn], views)
 
 
-def paint(generator: TriPlaneGenerator, ws: Array, config: InversionConfig) -> Array:
+def tri_planes_of(generator: TriPlaneGenerator, ws: Array, config: InversionConfig) -> Array:
     """Feature planes of a latent [L, D], or of each of several [K, L, D]."""
     if ws.ndim == 2:
         return generator.tri_planes(ws)
@@ -142,7 +142,7 @@ def reconstruct(
     else:
         targets = draw_views(targets, config.views_per_step, key_views)
     count = targets.images.shape[0]
-    planes = paint(generator, ws, config) if planes is None else planes
+    planes = tri_planes_of(generator, ws, config) if planes is None else planes
 
     def one_view(inputs: tuple[Targets, Array, tuple[Array, Array] | None]) -> Terms:
         target, key, given = inputs

@@ -26,8 +26,8 @@ from inversion.objectives import (
     Targets,
     Terms,
     map_views,
-    paint,
     reconstruct,
+    tri_planes_of,
     weighted,
 )
 
@@ -95,13 +95,13 @@ def objectives(
         return interpolate(generator, latents, networks, between, at_between, key)
 
     def share_depth(generator: TriPlaneGenerator, latents: Latents, key: Array) -> Terms:
-        planes = paint(generator, latents.w_plus, config)
+        planes = tri_planes_of(generator, latents.w_plus, config)
         return agree_in_depth(generator, planes, targets.knots.cameras, config, key)
 
     def joint(generator: TriPlaneGenerator, latents: Latents, key: Array) -> Terms:
         key_knots, key_depth, key_between = jax.random.split(key, 3)
         # Without the depth term only the planes of views drawn in this step are needed.
-        planes = paint(generator, latents.w_plus, config) if use_depth else None
+        planes = tri_planes_of(generator, latents.w_plus, config) if use_depth else None
         terms = show_knots(generator, latents, key_knots, planes)
         if planes is not None:
             cameras = targets.knots.cameras
@@ -181,7 +181,7 @@ def agree_in_depth(
 
     Args:
       generator: renders depth, without super-resolution.
-      planes: [K, ...] from `paint`.
+      planes: [K, ...] from `tri_planes_of`.
       cameras: [V] to draw from.
       config: `depth_side` pixels along either axis; sampling and batching.
       key: of the camera and the ray samples.

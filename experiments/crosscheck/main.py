@@ -70,7 +70,7 @@ def main(args: Args) -> int:
     """Run both sides, write the comparison, and return the exit status."""
     check(args)
     progress = Progress()
-    with RunFolder.take(args.run, overwrite=args.overwrite) as run:
+    with RunFolder.lock(args.run, overwrite=args.overwrite) as run:
         with progress.task("converting the checkpoint"):
             conversion = convert_pickle(args.pickle)
         generator = conversion.generator
@@ -87,7 +87,7 @@ def main(args: Args) -> int:
             ours = jax_side.compute(generator, inputs, rays_at_once=args.rays_at_once)
         differences = compare(theirs, ours, args.tolerances)
         shown, figures = run.pictures / "crosscheck.png", run.path / "metrics.json"
-        with run.beginning(settings) as staging:
+        with run.staging(settings) as staging:
             (staging / run.pictures.name).mkdir()
             drawn = picture(theirs, ours, args.tolerances)
             save_png(staging / run.pictures.name / shown.name, drawn)

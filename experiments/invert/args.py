@@ -183,7 +183,7 @@ def check_rays(args: Args, config: InversionConfig, neural_side: int) -> None:
             )
 
 
-def as_text(name: object) -> str:
+def printable(name: object) -> str:
     """A name as text that can be written, whatever bytes it is made of."""
     return str(name).encode(errors="backslashreplace").decode()
 
@@ -195,5 +195,5 @@ def check_names(*paths: Path) -> None:
       InputError: naming the first.
     """
     for path in paths:
-        if as_text(path) != str(path):
-            raise InputError(f"{as_text(path)} is not named in UTF-8; rename it")
+        if printable(path) != str(path):
+            raise InputError(f"{printable(path)} is not named in UTF-8; rename it")

@@ -15,12 +15,12 @@ from eg3d_jax.generator import TriPlaneGenerator
 from experiments.command import check_seed
 from experiments.invert.args import (
     Args,
-    as_text,
     check_names,
     check_numbers,
     check_rays,
     choose_config,
     choose_preset,
+    printable,
 )
 from experiments.invert.processes import ALONE, Share
 from experiments.invert.videos import find_videos, is_one_folder
@@ -109,7 +109,7 @@ def read_plan(args: Args, share: Share = ALONE) -> Plan:
             raise InputError(f"{share.count} processes cannot share one video; name several")
         return replace(plan, videos=[prepare_video(args, plan, "", args.frames[0], args.run)])
     videos, refused = [], {}
-    found = {as_text(name): path for name, path in find_videos(args.frames).items()}
+    found = {printable(name): path for name, path in find_videos(args.frames).items()}
     for name in list(found)[share.number :: share.count]:
         try:
             videos.append(prepare_video(args, plan, name, found[name], args.run / name))

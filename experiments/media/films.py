@@ -46,14 +46,14 @@ def pictures(
     side = max(_SMALLEST_SIDE, films[0].image.shape[1])
     columns = list(show) if frames is None else ["target", *show]
     for t in range(len(cameras)):
-        rows = [[cell(what, film, cameras, t, limits) for what in show] for film in films]
+        rows = [[render_cell(what, film, cameras, t, limits) for what in show] for film in films]
         if frames is not None:
             target = to_uint8(read_image(frames, t))
             rows = [[target, *row] for row in rows]
         yield grid(rows, columns=columns, labels=names, side=side)
 
 
-def cell(
+def render_cell(
     what: Show, film: Renders, cameras: Cameras, t: int, limits: tuple[float, float]
 ) -> np.ndarray:
     """One kind of picture of view t, uint8 [h, w, 3]."""

@@ -206,7 +206,7 @@ def largest_component(mesh: Any) -> Any:
     return mesh
 
 
-def paint(mesh: Any, query: Query) -> None:
+def colour_vertices(mesh: Any, query: Query) -> None:
     """Give every vertex the colour of the field there."""
     colours, _ = query(np.asarray(mesh.vertices))
     mesh.visual.vertex_colors = np.round(colours * 255).astype(np.uint8)

@@ -63,9 +63,9 @@ def latent_pictures(found: Inversion) -> LatentPictures:
         columns=[degrees(yaw) for yaw in np.degrees(yaws)],
         labels=["camera turns", "latent alone"],
     )
-    spread = [_spread(found, latents, yaw) for yaw in knots]
+    stds = [_depth_std(found, latents, yaw) for yaw in knots]
     maps = grid(
-        [[resized(picture, config.image_side) for picture in spread]],
+        [[resized(picture, config.image_side) for picture in stds]],
         columns=[degrees(yaw) for yaw in np.degrees(knots)],
     )
     return LatentPictures(strip=strip, maps=maps, path=path_of_latents(latents.w_plus, knots))
@@ -75,7 +75,7 @@ def _level_cameras(yaws: np.ndarray, config: GeneratorConfig) -> Cameras:
     return yaw_pitch_camera(yaws, 0.0, radius=config.camera_radius, focal=config.focal)
 
 
-def _spread(found: Inversion, latents: Latents, yaw: float) -> np.ndarray:
+def _depth_std(found: Inversion, latents: Latents, yaw: float) -> np.ndarray:
     """Deviation of depth over the latents as colours, black where all agree or nothing is."""
     cameras = _level_cameras(np.full(len(latents), yaw), found.generator.config)
     seen = joined(render_each_in_batches(found.generator, latents.w_plus, cameras))

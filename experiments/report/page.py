@@ -22,7 +22,7 @@ from experiments.report.latent_pictures import (
     LatentPictures,
 )
 from experiments.report.summary import GROUPS, Comparison, MethodResult
-from inversion.files import flat, plain, write_atomically
+from inversion.files import flatten_names, to_json, write_atomically
 from inversion.wording import decimals, rounded
 
 STYLE = """
@@ -277,7 +277,7 @@ def _time(report: Report) -> str:
 
 
 def _details(report: Report) -> str:
-    parts = [("Settings", flat(plain(report.settings))), ("Versions", report.versions)]
+    parts = [("Settings", flatten_names(to_json(report.settings))), ("Versions", report.versions)]
     return "".join(
         f"<details><summary>{name}</summary>{_pairs(values)}</details>"
         for name, values in parts

@@ -16,10 +16,10 @@ from experiments.media.films import pictures
 from experiments.media.meshes import (
     FORMATS,
     check_libraries,
+    colour_vertices,
     density_grid,
     field_of,
     iso_surface,
-    paint,
     write_mesh,
 )
 from experiments.media.pictures import save_png
@@ -74,7 +74,7 @@ class Exports:
             generator = self._subjects.generator
             query, box_side = field_of(generator, ws), generator.config.render.box_warp
             surface = iso_surface(density_grid(query, resolution, box_side), _LEVEL, box_side)
-            paint(surface, query)
+            colour_vertices(surface, query)
             first = self._next("mesh", f".{FORMATS[0]}")
             return [write_mesh(first.with_suffix(f".{kind}"), surface) for kind in FORMATS]
 

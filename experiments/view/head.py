@@ -17,7 +17,7 @@ from jax import Array
 from eg3d_jax.cameras import Cameras, azimuth
 from eg3d_jax.generator import Renders, TriPlaneGenerator, planes_of
 from eg3d_jax.rays import cast_rays
-from experiments.media.films import Show, cell
+from experiments.media.films import Show, render_cell
 from experiments.media.pictures import resized, to_uint8
 from experiments.subjects import Subjects
 from inversion.editing import Directions, shift
@@ -120,7 +120,7 @@ class Head:
         renders = _render(self.generator, ws, planes, camera, side=side, enlarge=enlarge)
         film = jax.tree.map(lambda x: np.asarray(x)[None], renders)
         film = dataclasses.replace(film, image=to_uint8(film.image), raw=to_uint8(film.raw))
-        return cell(look.display, film, camera[None], 0, self._limits)
+        return render_cell(look.display, film, camera[None], 0, self._limits)
 
     def _angle(self, camera: Cameras, look: Look, moving: bool) -> float:
         if look.yaw is not None or len(self._latents) == 1:

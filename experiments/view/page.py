@@ -15,6 +15,7 @@ import numpy as np
 from eg3d_jax.cameras import Cameras, azimuth
 from eg3d_jax.errors import InputError
 from experiments.media.video import turntable
+from experiments.view.draw_thread import DrawThread
 from experiments.view.exports import Exports
 from experiments.view.geometry import (
     Pose,
@@ -25,7 +26,6 @@ from experiments.view.geometry import (
     within_field,
 )
 from experiments.view.head import DISPLAYS, Head, Look, on_canvas
-from experiments.view.painter import Painter
 from experiments.view.targets import Targets
 from inversion.latents import latents_at
 
@@ -86,12 +86,12 @@ class Page:
         self._add_controls()
         self._add_views()
         self._add_exports()
-        self._painter = Painter(self._state, self._paint, self._present)
-        client.camera.on_update(lambda _: self._painter.changed())
+        self._thread = DrawThread(self._state, self._draw, self._present)
+        client.camera.on_update(lambda _: self._thread.changed())
 
     def close(self) -> None:
         """Stop drawing."""
-        self._painter.close()
+        self._thread.close()
 
     def _add_controls(self) -> None:
         gui = self._client.gui
@@ -123,7 +123,7 @@ class Page:
     def _controls_changed(self) -> None:
         if self._follows is not None and self._yaw is not None:
             self._yaw.disabled = self._follows.value
-        self._painter.changed()
+        self._thread.changed()
 
     def _add_views(self) -> None:
         client, targets = self._client, self._exhibit.targets
@@ -145,7 +145,7 @@ class Page:
             frustum.on_click(lambda _, pose=pose: self._place(pose))
         with client.gui.add_folder("Fitted views"):
             self._wants_frusta = client.gui.add_checkbox("Cameras when zoomed out", True)
-            self._wants_frusta.on_update(lambda _: self._painter.changed())
+            self._wants_frusta.on_update(lambda _: self._thread.changed())
             go = client.gui.add_button("Go to the nearest")
             go.on_click(lambda _: self._place(pose_of(targets.cameras[self._nearest()[0]])))
             self._nearest_name = client.gui.add_markdown("")
@@ -220,7 +220,7 @@ class Page:
         camera, part = self._camera()
         return State(camera=camera, part=part, look=self._look(), aspect=self._client.camera.aspect)
 
-    def _paint(self, state: State, moving: bool) -> np.ndarray:
+    def _draw(self, state: State, moving: bool) -> np.ndarray:
         picture = self._exhibit.head.picture(state.camera, state.look, moving=moving)
         return on_canvas(picture, state.aspect, state.part)
 
