@@ -1,4 +1,4 @@
-"""What a file is that is no pickle: downloads that went wrong, and formats of other programs."""
+"""Recognize files that are no pickle: failed downloads, and formats of other programs."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Kind:
 
 
 def recognize(data: memoryview) -> Kind | None:
-    """What a file is by its first bytes; None if it may be a pickle of protocol 2 to 5."""
+    """Recognize a file by its first bytes; None if it may be a pickle of protocol 2 to 5."""
     for position, signature, name, way_on in _SIGNATURES:
         if data[position : position + len(signature)] == signature:
             return Kind(name, way_on)

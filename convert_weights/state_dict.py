@@ -26,7 +26,7 @@ _MAX_INTEGER = (1 << 63) - 1
 
 
 def read_state_dict(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
-    """The arrays of a state dict by name, in PyTorch's layouts.
+    """Read the arrays of a state dict by name, in PyTorch's layouts.
 
     Args:
       path: a file that `torch.save(module.state_dict(), path)` wrote, in either format.
@@ -58,14 +58,14 @@ def read_state_dict(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str
 
 
 def _common_prefix(names: Iterable[str]) -> str:
-    """The prefix of a wrapper that all names have; empty if there is none."""
+    """Prefix of a wrapper that all names share; empty if there is none."""
     names = [name for name in names if name != _COUNTER]
     shared = (p for p in _PREFIXES if names and all(name.startswith(p) for name in names))
     return next(shared, "")
 
 
 def read_tensors(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
-    """The arrays of any file of `torch.save` by name: a tensor, or tensors in lists and dicts.
+    """Read the tensors of any file of `torch.save` by name: one, or those in lists and dicts.
 
     Args:
       path: the file, in either format.

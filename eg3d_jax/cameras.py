@@ -79,7 +79,7 @@ def to_label(cameras: Cameras) -> Array:
 
 
 def nearest_rotation(matrix: ArrayLike) -> np.ndarray:
-    """The rotations nearest to matrices, by the sum of squared differences: their polar factors.
+    """Find the rotations nearest to matrices in squared differences: their polar factors.
 
     A matrix that is a rotation to the last digits of float64 comes back as it is.
 
@@ -104,10 +104,10 @@ def nearest_rotation(matrix: ArrayLike) -> np.ndarray:
 
 
 def nearest_camera(label: ArrayLike) -> np.ndarray:
-    """The cameras nearest to 25 numbers that an optimiser was free to change.
+    """Find the cameras nearest to 25 numbers that an optimiser was free to change.
 
     The pose becomes rigid by the nearest rotation. The last row of cam2world and what lies below
-    the diagonal of the intrinsics, which no ray depends on, become what they are of any camera.
+    the diagonal of the intrinsics, on which no ray depends, take the values that they have in any camera.
 
     Args:
       label: [*, 25] finite numbers, near those of a camera.
@@ -130,7 +130,7 @@ def nearest_camera(label: ArrayLike) -> np.ndarray:
 
 
 def mirror_image(label: ArrayLike) -> np.ndarray:
-    """The cameras of pictures flipped from left to right, of the head mirrored in x = 0.
+    """Mirror cameras in x = 0, as flipping their pictures from left to right does.
 
     Args:
       label: [*, 25].

@@ -1,4 +1,4 @@
-"""Keep a generator in a folder: its configuration, its arrays, where they come from, their licence.
+"""Checkpoint folders: a generator's configuration, arrays, source and licence.
 
 A folder holds `checkpoint.json` and the arrays as written by orbax in `arrays/`. It appears under
 its name only when it is complete.
@@ -35,7 +35,7 @@ _NESTED = {"render": RenderConfig, "superresolution": SuperResolutionConfig}
 
 
 def config_to_json(config: GeneratorConfig) -> dict[str, Any]:
-    """The configuration as JSON values; `config_from_json` gives back an equal one."""
+    """Convert the configuration to JSON values; `config_from_json` gives back an equal one."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
@@ -188,7 +188,7 @@ def check_free(folder: str | Path, *, overwrite: bool = False) -> None:
 
 
 def _replace(partial: Path, folder: Path) -> None:
-    """Move a complete folder to its name; what was there goes only afterwards, or comes back."""
+    """Move a complete folder to its name; an earlier one is removed last, or comes back."""
     old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
     if folder.exists():
         folder.rename(old)
@@ -282,5 +282,5 @@ def load_generator(folder: str | Path) -> TriPlaneGenerator:
 
 
 def load_embedded() -> TriPlaneGenerator:
-    """The small pretrained generator of synthetic heads that comes along: 128 pixels."""
+    """Load the small pretrained generator of synthetic heads in the package: 128 pixels."""
     return load_generator(EMBEDDED)

@@ -1,4 +1,4 @@
-"""Directions of W, principal (GANSpace; spec inversion 9) or of known parameters, and edits."""
+"""Edit latents along directions of W: principal (GANSpace; spec inversion 9) or of a parameter."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def sample_w(
     batch: int = 10_000,
     seed: int = 0,
 ) -> Iterator[np.ndarray]:
-    """Latents mapped from random z, a batch at a time.
+    """Map random z to latents, a batch at a time.
 
     Args:
       map_to_w: z [n, z_dim] -> w [n, D], not truncated; conditioned on a camera from the front.
@@ -80,7 +80,7 @@ def sample_w(
 
 
 def principal_directions(batches: Iterable[ArrayLike], num_components: int = 100) -> Directions:
-    """Directions of greatest variance, by the exact decomposition of the covariance.
+    """Find the directions of greatest variance by decomposing the covariance exactly.
 
     Mean and covariance are accumulated in float64; the samples are never held together.
 
@@ -112,7 +112,7 @@ def principal_directions(batches: Iterable[ArrayLike], num_components: int = 100
 def parameter_directions(
     batches: Iterable[tuple[ArrayLike, ArrayLike]], names: Sequence[str]
 ) -> Directions:
-    """Directions in which mapped latents move, on average, as one known parameter grows.
+    """Fit the directions in which mapped latents move, on average, with a known parameter.
 
     The least-squares fit w = mean + sum_k (p_k - mean_k) slope_k, solved exactly: slope_k is how
     the mean of w depends on parameter k while the others stay. Strength 1 is one standard deviation
@@ -154,7 +154,7 @@ def parameter_directions(
 
 
 def _joined(parameters: ArrayLike, w: ArrayLike, count: int) -> np.ndarray:
-    """[n, P + D] float64 of parameters [n, P], P being `count`, and latents [n, D]."""
+    """Join parameters [n, P], P being `count`, and latents [n, D] to [n, P + D] float64."""
     shapes = np.shape(parameters), np.shape(w)
     if [len(shape) for shape in shapes] != [2, 2] or shapes[0] != (shapes[1][0], count):
         raise ValueError(
@@ -165,7 +165,7 @@ def _joined(parameters: ArrayLike, w: ArrayLike, count: int) -> np.ndarray:
 
 
 def _moments(batches: Iterable[ArrayLike]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [D] and covariance [D, D], float64, of samples that come in batches [n, D].
+    """Mean [D] and covariance [D, D], float64, of batches of samples [n, D].
 
     Accumulated about the first batch's mean so that nothing cancels.
     """

@@ -1,4 +1,4 @@
-"""How well an inversion shows every frame, and how far its latents are apart (spec inversion 8)."""
+"""Measures of an inversion on frames, and of its latents among themselves (spec inversion 8)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _EQUAL_LABELS = 1e-4  # labels pass through float32 and text
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """An inversion with all that was measured of it on T frames.
+    """An inversion and all measures of it on T frames.
 
     Attributes:
       names: of the frames.
@@ -54,11 +54,11 @@ class Evaluation:
 
     @property
     def groups(self) -> dict[str, np.ndarray]:
-        """[T] each, by name; see `frame_groups`."""
+        """Groups of frames by name, [T] each; see `frame_groups`."""
         return frame_groups(self.yaw_degrees, self.fitted)
 
     def mean(self, measure: str, group: str = "not fitted") -> float | None:
-        """Mean of a measure over the frames of a group that tell; None if none does."""
+        """Mean of a measure over a group's frames that have it; None if none does."""
         return mean_over(self.columns[measure], self.groups[group])
 
 
@@ -86,7 +86,7 @@ def evaluate(
 
 
 def fitted_frames(inversion: Inversion, frames: Frames) -> np.ndarray:
-    """[T] which frames an inversion was fitted to: those of its names and cameras.
+    """Find which frames [T] an inversion was fitted to, by their names and cameras.
 
     Where its names are not known, or the frames are of another folder, the cameras alone tell.
     """
@@ -105,7 +105,7 @@ def frame_groups(
     unseen: np.ndarray | None = None,
     side_degrees: float = 40.0,
 ) -> dict[str, np.ndarray]:
-    """Frames by how far they are from those fitted, [T] each.
+    """Group frames by how far they are from those fitted, [T] each.
 
     Args:
       yaw_degrees: [T], 0 frontal.
@@ -142,7 +142,7 @@ def mean_over(values: np.ndarray | None, chosen: np.ndarray) -> float | None:
 
 
 def shrink_depth(depth: np.ndarray, side: int) -> np.ndarray | None:
-    """True depth [T, S, S] at a side that divides S; 0 unless all pixels merged are known."""
+    """Shrink true depth [T, S, S] to a side that divides S; 0 unless all pixels merged have one."""
     factor, rest = divmod(depth.shape[1], side)
     if rest:
         return None
@@ -151,7 +151,7 @@ def shrink_depth(depth: np.ndarray, side: int) -> np.ndarray | None:
 
 
 def shrink_mask(mask: np.ndarray, side: int) -> np.ndarray | None:
-    """A silhouette [*, S, S] at a side that divides S: inside where half of the pixels are."""
+    """Shrink a silhouette [*, S, S] to a side that divides S: inside where half its pixels are."""
     factor, rest = divmod(mask.shape[-1], side)
     if rest or not factor:
         return None
@@ -205,7 +205,7 @@ def measure_frames(
 def measure_latents(
     generator: TriPlaneGenerator, latents: Latents, cameras: Cameras
 ) -> dict[str, float | None]:
-    """How far the latents of a run are from one another.
+    """Measure the distances between the latents of a run, and their agreement in depth.
 
     Args:
       generator: tuned.
@@ -237,7 +237,7 @@ def _compare(
     side: int | None,
     measures: Collection[str],
 ) -> dict[str, Array | float]:
-    """Scores of whole pictures."""
+    """Compare whole pictures."""
     if side is not None and image.shape[0] > side:
         image, target = (_resized(jnp.clip(x, -1.0, 1.0), side) for x in (image, target))
     row: dict[str, Array | float] = {}
@@ -271,7 +271,7 @@ def _resized(image: Array, side: int) -> Array:
 def _masked(
     mask: np.ndarray, image: Array, target: Array, opacity: Array
 ) -> dict[str, Array | float]:
-    """Scores over the head and of its outline; NaN where the mask is of another size."""
+    """Scores inside the head's mask and of its outline; NaN where the mask is of another size."""
     whole, small = mask.shape == image.shape[:2], shrink_mask(mask, len(opacity))
     return {
         "psnr_foreground": metrics.psnr(image, target, jnp.asarray(mask)) if whole else np.nan,

@@ -1,4 +1,4 @@
-"""Writing files whole, plain JSON values, and looking at the disk before the work starts."""
+"""Write files atomically and values as JSON; check disk space; fingerprints of trees."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from inversion.wording import beside
 
 
 def write_atomically(path: Path, content: bytes) -> Path:
-    """Write a file so that a reader, or a crash, meets the old content or the new, never half."""
+    """Write a file so that a reader, or a crash, meets the old content or the new, never a part."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("wb") as file:
@@ -40,20 +40,20 @@ def write_atomically(path: Path, content: bytes) -> Path:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any]) -> Path:
-    """Write an npz file, whole or not at all."""
+    """Write an npz file atomically."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return write_atomically(path, buffer.getvalue())
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """Write plain values, dataclasses, paths and arrays; the file changes at once or not."""
+    """Write plain values, dataclasses, paths and arrays as JSON, atomically."""
     text = json.dumps(to_json(content), indent=2, allow_nan=False)
     return write_atomically(path, (text + "\n").encode())
 
 
 def check_space(path: Path, needed_bytes: int) -> None:
-    """Refuse to start where the result will not fit.
+    """Refuse to start if the disk has no room for the result.
 
     Raises:
       InputError: if the disk below `path`, which need not exist yet, has less free.
@@ -68,7 +68,7 @@ def check_space(path: Path, needed_bytes: int) -> None:
 
 
 def to_json(value: Any) -> Any:
-    """The value as JSON knows it: dataclasses, paths, tuples, sets and arrays are converted.
+    """Convert to JSON values: dataclasses, paths, tuples, sets and arrays.
 
     Numbers that are not finite become None, which JSON can hold.
     """
@@ -91,7 +91,7 @@ def to_json(value: Any) -> Any:
 
 
 def flatten_names(value: Any, name: str = "") -> dict[str, Any]:
-    """Leaves of nested dictionaries by dotted name; lists are leaves."""
+    """Flatten nested dictionaries to leaves by dotted name; lists are leaves."""
     if not isinstance(value, Mapping):
         return {name or "settings": value}
     leaves: dict[str, Any] = {}
@@ -107,7 +107,7 @@ def fingerprint(tree: Any) -> str:
 
 
 def entries(tree: Any) -> list[tuple[str, str | None, np.ndarray]]:
-    """Name, implementation if it is a random key, and host copy of each leaf."""
+    """List name, implementation if it is a random key, and host copy of each leaf."""
     found = []
     for key, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         name, kind = jax.tree_util.keystr(key), None
@@ -118,7 +118,7 @@ def entries(tree: Any) -> list[tuple[str, str | None, np.ndarray]]:
 
 
 def description(name: str, kind: str | None, array: np.ndarray) -> dict[str, Any]:
-    """Of a leaf, as JSON values."""
+    """Describe a leaf as JSON values, with its digest."""
     array = np.asarray(array)
     digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
     shape, dtype = list(array.shape), str(array.dtype)

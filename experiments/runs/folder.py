@@ -103,7 +103,7 @@ _OWN_FILES = ("log.csv", "metrics.json", "turntable.mp4", "report.html", _CONFIG
 
 
 class RunFolder:
-    """One run's folder, locked by `create`, `resume` or `lock`, and until `with` or `close` ends it.
+    """One run's folder, locked by `create`, `resume` or `lock` until `close` or the end of `with`.
 
     A long command locks the folder first and begins in it later, once nothing can be refused any
     more: `lock`, then `begin`. `create` and `resume` do both at once.
