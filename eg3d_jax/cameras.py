@@ -107,7 +107,7 @@ def nearest_camera(label: ArrayLike) -> np.ndarray:
     """Find the cameras nearest to 25 numbers that an optimiser was free to change.
 
     The pose becomes rigid by the nearest rotation. The last row of cam2world and what lies below
-    the diagonal of the intrinsics, on which no ray depends, take the values that they have in any camera.
+    the diagonal of the intrinsics, on which no ray depends, take the values of any camera.
 
     Args:
       label: [*, 25] finite numbers, near those of a camera.

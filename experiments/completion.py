@@ -17,7 +17,7 @@ SHELLS = ("bash", "zsh", "fish")
 def complete(
     commands: Mapping[str, tuple[str, str]], program: str, words: Sequence[str]
 ) -> NoReturn:
-    """Write the script by which a shell completes the program's commands, and end the process.
+    """Write the script that completes the program's commands in a shell, and end the process.
 
     Args:
       commands: module and summary by name, of one word or two.
@@ -34,7 +34,7 @@ def complete(
 
 
 def subcommands(commands: Mapping[str, tuple[str, str]]) -> Any:
-    """The type from which tyro reads all names and options."""
+    """Union type from which tyro reads all names and options."""
     members = []
     for first in dict.fromkeys(name.split()[0] for name in commands):
         below = [

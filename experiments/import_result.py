@@ -1,4 +1,4 @@
-"""Take over results of the authors' PyTorch code as a run folder, to render, edit and measure here.
+"""Import results of the authors' PyTorch code as a run folder, to render, edit and measure here.
 
 `python -m experiments.import_result --pickle fintuned_generator.pkl --latents
 9_projected_w_mult.npz --run runs/old`. Neither file is executed, and torch is not needed.
@@ -76,7 +76,7 @@ def main(args: Args) -> None:
 
 
 def cameras_of(path: Path, labels: np.ndarray, config: GeneratorConfig) -> np.ndarray:
-    """Labels [K, 25] as cameras; the authors' code may have optimised all 25 numbers.
+    """Convert labels [K, 25] to cameras; the authors' code may have optimised all 25 numbers.
 
     Raises:
       InputError: naming the file and the label, if one is no camera by far or sees no head.
@@ -87,7 +87,7 @@ def cameras_of(path: Path, labels: np.ndarray, config: GeneratorConfig) -> np.nd
 
 
 def sort_latents(w_plus: np.ndarray, labels: np.ndarray) -> tuple[Latents, np.ndarray]:
-    """Latents and labels by ascending azimuth; a latent of no or several labels is frontal."""
+    """Sort latents and labels by azimuth; a latent of no or several labels is frontal."""
     angles = np.array([_FRONTAL])
     if len(labels) == len(w_plus):
         angles = continuous_azimuths(np.asarray(azimuth(from_label(labels))))

@@ -88,7 +88,7 @@ def main(args: Args) -> None:
 
 
 def check(args: Args) -> None:
-    """Refuse settings of which no mesh can be made."""
+    """Refuse settings without a possible mesh."""
     check_libraries()
     if args.resolution not in _RESOLUTIONS:
         raise InputError(f"--resolution {args.resolution} must be from 8 to 512")

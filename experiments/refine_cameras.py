@@ -51,7 +51,7 @@ def main(args: Args) -> None:
 
 
 def true_cameras(folder: Path, frames: Frames) -> Cameras:
-    """Cameras [T] of another folder's labels for the same frames.
+    """Read cameras [T] of another folder's labels for the same frames.
 
     Raises:
       InputError: if a frame has no label there, or a label is no camera.

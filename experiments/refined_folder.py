@@ -88,7 +88,7 @@ class RefinementSettings:
 
     @property
     def config(self) -> RefinementConfig:
-        """The schedule and the deviations asked for."""
+        """Schedule of the refinement and the expected deviations."""
         usual = RefinementConfig()
         return RefinementConfig(
             num_views=self.views,
@@ -106,7 +106,7 @@ class RefinementSettings:
 
     @property
     def picture(self) -> Path:
-        """The picture beside the folder."""
+        """Path of the picture beside the folder."""
         return Path(f"{self.output}.png")
 
 
@@ -238,7 +238,7 @@ def write_refined(
 
 
 def motion_numbers(refined: Refined, prior: CameraPrior) -> dict[str, Any]:
-    """How far each of T cameras moved, degrees and percent [T], and the focal length's factor."""
+    """Movement of T cameras, degrees and percent [T], and the focal length's factor."""
     rigid = np.asarray(refined.motion.rigid)
     length = np.linalg.norm(rigid.reshape(-1, 2, 3), axis=-1)
     return {
@@ -255,7 +255,7 @@ def error_numbers(cameras: Cameras, truth: Cameras) -> dict[str, np.ndarray]:
 
 
 def sentences(numbers: Mapping[str, Any]) -> list[str]:
-    """How far cameras moved and, if measured, their errors: sentences for the screen."""
+    """Describe how far cameras moved and, if measured, their errors."""
     said = [
         f"cameras moved by {np.median(numbers['turn_degrees']):.2f} degrees and "
         f"{np.median(numbers['shift_percent']):.2f} % of their distance (medians); focal length "
@@ -270,7 +270,7 @@ def sentences(numbers: Mapping[str, Any]) -> list[str]:
 
 
 def picture(generator: TriPlaneGenerator, frames: Frames, refined: Refined) -> np.ndarray:
-    """Some frames beside the head from the camera given and from the refined one, uint8."""
+    """Draw some frames beside the head from the given camera and from the refined one, uint8."""
     rows = np.unique(np.linspace(0, len(frames) - 1, _ROWS).round().astype(int))
     latents = repeat_latents(refined.ws, jnp.zeros(1))
     columns: list[np.ndarray] = [np.stack([read_image(frames, int(i)) for i in rows])]

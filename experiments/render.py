@@ -65,7 +65,7 @@ def flicker(frames: ArrayLike) -> float:
 
 
 def slow_swing(radius: float, focal: float) -> Cameras:
-    """A batch of level cameras `STEP_DEGREES` apart, the middle of them frontal."""
+    """Batch of level cameras `STEP_DEGREES` apart, the middle of them frontal."""
     yaw = np.radians(STEP_DEGREES) * (np.arange(BATCH) - (BATCH - 1) / 2)
     return yaw_pitch_camera(yaw.astype(np.float32), 0.0, radius=radius, focal=focal)
 
@@ -137,7 +137,7 @@ class Args:
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """What is rendered of every head.
+    """Cameras, targets and latents of a rendering, for every head.
 
     Attributes:
       cameras: [T].
@@ -208,14 +208,14 @@ def check(args: Args) -> None:
 
 
 def max_yaw(args: Args) -> float:
-    """Degrees that the camera swings to either side."""
+    """Largest yaw of the swing to either side, degrees."""
     if args.max_yaw is not None:
         return args.max_yaw
     return 0.0 if args.path == "walk" else 70.0
 
 
 def plan(args: Args, subjects: Subjects) -> Shot:
-    """The cameras, the targets if there are any, and the latents of a walk."""
+    """Choose the cameras, the targets if any, and the latents of a walk."""
     config = subjects.generator.config
     if args.path == "frames":
         assert args.frames is not None  # see `check`
@@ -265,7 +265,7 @@ def shoot(subjects: Subjects, shot: Shot, progress: Progress) -> tuple[list[Rend
 
 
 def with_png(pictures: Iterator[np.ndarray], folder: Path) -> Iterator[np.ndarray]:
-    """The pictures, each also written as a file."""
+    """Pass pictures on, and write each as a file."""
     folder.mkdir(exist_ok=True)
     for number, picture in enumerate(pictures):
         save_png(folder / f"{number:04d}.png", picture)

@@ -179,7 +179,7 @@ def step_lengths(w_plus: ArrayLike) -> np.ndarray:
 def turning_angles(w_plus: ArrayLike) -> np.ndarray:
     """Angle at each inner latent between the directions to its two neighbours.
 
-    The authors' code returns 180 degrees for about half of all points by mistake; this one does not.
+    The authors' code returns 180 degrees for about half of all points by mistake.
 
     Args:
       w_plus: [K, L, D].

@@ -99,7 +99,7 @@ def main(args: Args) -> int:
 
 
 def check(args: Args) -> None:
-    """Refuse what cannot work, before anything is read or run."""
+    """Refuse options that cannot work, before anything is read or run."""
     if not args.execute_pickle:
         raise InputError(
             f"NVIDIA's loader executes code that is stored in {args.pickle}; if you trust the file "
@@ -114,7 +114,7 @@ def check(args: Args) -> None:
 
 
 def choose_side(args: Args, config: GeneratorConfig) -> int:
-    """The side of the volume rendering, pixels, if this generator can take it."""
+    """Choose the side of the volume rendering, pixels; refuse it if this generator cannot."""
     side = config.neural_side if args.neural_side is None else args.neural_side
     network = config.superresolution
     if side < 2 or (side > network.input_side and not network.resize_larger):

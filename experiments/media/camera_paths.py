@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 
 
 def closed_walk(knots: ArrayLike, num_frames: int) -> np.ndarray:
-    """A closed Catmull-Rom curve: through every knot, with a continuous velocity, and back again.
+    """Closed Catmull-Rom curve through every knot, with a continuous velocity.
 
     Args:
       knots: [K, L, D] latents; the last is followed by the first. Two are walked there and back, at

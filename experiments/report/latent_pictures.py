@@ -1,4 +1,4 @@
-"""What the report of several latents shows of them: between the views, in depth, and their path."""
+"""Pictures of several latents for the report: between the views, in depth, and their path."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LatentPictures:
 
 
 def latent_pictures(found: Inversion) -> LatentPictures:
-    """All of them for a fit of several latents."""
+    """Draw all pictures of a fit of several latents."""
     generator, latents = found.generator, found.latents
     config = generator.config
     knots = np.pi / 2 - np.asarray(latents.azimuth, np.float64)  # yaws, falling
@@ -76,7 +76,7 @@ def _level_cameras(yaws: np.ndarray, config: GeneratorConfig) -> Cameras:
 
 
 def _depth_std(found: Inversion, latents: Latents, yaw: float) -> np.ndarray:
-    """Deviation of depth over the latents as colours, black where all agree or nothing is."""
+    """Show the deviation of depth over the latents as colours; black where there is none."""
     cameras = _level_cameras(np.full(len(latents), yaw), found.generator.config)
     seen = joined(render_each_in_batches(found.generator, latents.w_plus, cameras))
     solid, deviation = np.min(seen.opacity, axis=0), np.std(seen.depth, axis=0)

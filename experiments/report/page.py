@@ -1,4 +1,4 @@
-"""The report's style sheet: one readable column, light or dark as the reader's system is."""
+"""Report page of a run: HTML in one readable column, pictures and video embedded."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class PictureRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything that the page shows.
+    """Content of the page.
 
     Attributes:
       title: heading of the page.
@@ -117,7 +117,7 @@ def write_report(path: Path, report: Report) -> Path:
 
 
 def render(report: Report, *, folder: Path) -> str:
-    """The page as HTML.
+    """Render the page as HTML.
 
     Args:
       report: its content.

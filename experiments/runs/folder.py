@@ -27,9 +27,9 @@ from inversion.files import check_space, write_json
 class RunLock:
     """Lock of a folder, held from `acquire` to `release`, or until the process ends.
 
-    Two processes never write into the same run folder.
-    The operating system holds the lock and lets go of it when the process dies, so the file that a
-    killed run leaves behind locks nothing. Its content only tells who holds it.
+    Two processes never write into the same run folder. The operating system holds the lock and
+    releases it when the process dies, so the file that a killed run leaves behind locks nothing.
+    Its content only names the holder.
     """
 
     def __init__(self, path: Path, *, option: str = "--run"):

@@ -1,4 +1,4 @@
-"""A head as the viewer shows it: any camera, any setting of the controls, roughly or in full."""
+"""Head in the viewer: pictures from any camera and setting, rough or in full."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _LARGEST_CANVAS = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What the controls say.
+    """Values of the viewer's controls.
 
     Attributes:
       display: kind of picture.
@@ -67,7 +67,7 @@ class Head:
         directions: Directions | None = None,
         moving_side: int | None = None,
     ):
-        """The first of the heads.
+        """Prepare the first of the heads.
 
         Args:
           subjects: generator and latents.
@@ -94,7 +94,7 @@ class Head:
         return tuple(names[: len(self._steps)])
 
     def latents(self, look: Look) -> Latents:
-        """The latents that the controls ask for: K, or one if its yaw is fixed."""
+        """Latents by the controls: K, or one if its yaw is fixed."""
         pulled = self.generator.mapping.truncate(self._latents.w_plus, look.truncation)
         latents = dataclasses.replace(self._latents, w_plus=pulled)
         if look.edits:
@@ -107,7 +107,7 @@ class Head:
         return Latents(w_plus=ws[None], azimuth=jnp.zeros(1))
 
     def picture(self, camera: Cameras, look: Look, *, moving: bool) -> np.ndarray:
-        """uint8 [S, S, 3] from a camera; while it moves of fewer rays and a rounded azimuth."""
+        """Render uint8 [S, S, 3] from a camera; coarser, at a rounded azimuth, while it moves."""
         side = self.moving_side if moving else self.still_side
         angle = self._angle(camera, look, moving)
         ws, planes = self._planes(dataclasses.replace(look, display="colour"), angle)
@@ -157,7 +157,7 @@ def density_slice(
 
 
 def colour_extinction(extinction: Array, box_side: float) -> np.ndarray:
-    """Extinction [h, w] as colours uint8 [h, w, 3], from dark (air) to yellow (opaque)."""
+    """Show extinction [h, w] as colours uint8 [h, w, 3], from dark (air) to yellow (opaque)."""
     lost = 1 - np.exp(-np.asarray(extinction) * box_side * _SLICE_PART)
     return matplotlib.colormaps["viridis"](lost, bytes=True)[..., :3]
 
@@ -179,7 +179,7 @@ def _render(
 
 
 def on_canvas(picture: np.ndarray, aspect: float, part: float = 1.0) -> np.ndarray:
-    """A square picture in the middle of a white canvas, cut at the sides if that is narrower.
+    """Place a square picture on a white canvas, cut at the sides if that is narrower.
 
     Args:
       picture: uint8 [S, S, 3].

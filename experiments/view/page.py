@@ -1,6 +1,6 @@
-"""One client's page of the viewer: its controls, its camera, and the thread that draws for it.
+"""Viewer page of one client: its controls, its camera, and the thread that draws for it.
 
-Objects of viser are `Any` here; `server.py` alone imports it. What is computed lies elsewhere.
+Objects of viser are `Any` here; `server.py` alone imports it. No picture is computed here.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _VIDEO_YAW = np.radians(70)
 
 @dataclass(frozen=True, kw_only=True)
 class Exhibit:
-    """What the pages show.
+    """Head, targets and exports that all pages show.
 
     Attributes:
       head: the head.
@@ -59,7 +59,7 @@ class Exhibit:
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What a picture is drawn of.
+    """State of the controls and the camera from which a picture is drawn.
 
     Attributes:
       camera: single.
@@ -75,7 +75,7 @@ class State:
 
 
 class Page:
-    """Made when a client connects; `close` when it leaves."""
+    """Page of a client, from its connection to `close`."""
 
     def __init__(self, client: Any, exhibit: Exhibit):
         """Fill the page and start to draw."""
@@ -208,7 +208,7 @@ class Page:
         )
 
     def _camera(self) -> tuple[Cameras, float]:
-        """The camera to render from, and which part of the canvas' height its picture takes."""
+        """Camera to render from, and the part of the canvas' height that its picture takes."""
         camera, config = self._client.camera, self._exhibit.head.generator.config
         seen = camera_of(camera.wxyz, camera.position, camera.fov)
         return within_field(at_radius(seen, config.camera_radius), self._shortest_focal)
