@@ -13,7 +13,7 @@ from convert_weights.pickle_machine import CheckpointError, printable
 
 TORCH_ARCHIVE = "an archive of torch.save"
 SAFETENSORS = "a safetensors file"
-# What `zipfile` raises for damaged archives, or such as it does not know.
+# Errors of `zipfile` for damaged or unknown archives.
 ZIP_DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -30,7 +30,7 @@ _SHOWN = 80  # characters of a text
 _LOOKED_AT = 4096  # bytes of a text
 _LARGEST_HEADER = 100 << 20  # of safetensors
 
-# Position, bytes there, name, way on; without one the reader of the file says what it wants.
+# Position, bytes there, name, advice; without advice the reader of the file says what it wants.
 _SIGNATURES: tuple[tuple[int, bytes, str, str | None], ...] = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself", "run git lfs pull"),
     (0, b"version https://hawser", "a Git LFS pointer, not the file itself", "run git lfs pull"),

@@ -23,7 +23,7 @@ from convert_weights.storages import Tensor
 from eg3d_jax.config import GeneratorConfig
 from eg3d_jax.generator import TriPlaneGenerator
 
-# EG3D's training loop registers this on the generator: the spread of each of the label's numbers.
+# EG3D's training loop registers this on the generator: the deviation of the label's numbers.
 _LABEL_SPREAD = "dataset_label_std"
 # Counters of torch: models averaged by an AveragedModel, batches seen by a batch normalisation
 # (whose other tensors are not left out, as they do take part).

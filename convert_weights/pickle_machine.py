@@ -9,8 +9,8 @@ from typing import Any
 
 from eg3d_jax.errors import InputError
 
-# What may be a key: text, whose hashes a file cannot foresee, and small numbers. Large ones and
-# fractions can be chosen to collide, which takes quadratic time; tuples can hash exponentially.
+# Types of keys: text, whose hashes a file cannot predict, and small numbers. Large ones and
+# fractions can be chosen to collide, which takes quadratic time; tuples can take exponential time.
 _KEY_TYPES = (str, int, type(None))
 _MAX_KEY = 1 << 16
 

@@ -30,7 +30,7 @@ from convert_weights.torch_archives import read_archive, storage_from_bytes
 
 _MAX_DEPTH, _MAX_NAME = 16, 256
 _GROUPS = ("_parameters", "_buffers", "_modules")
-# Modules that pass everything on to the one that they hold, and its name there.
+# Wrappers, which pass everything on to the module that they hold, and its name there.
 _WRAPPERS = {
     "torch.nn.parallel.data_parallel.DataParallel": "module",
     "torch.nn.parallel.distributed.DistributedDataParallel": "module",
@@ -141,7 +141,7 @@ def state_tensors(record: Record) -> dict[str, Tensor]:
     seen: set[int] = set()
 
     def visit(module: Record, prefix: str, depth: int) -> None:
-        # Each group once, whoever holds it: shared ones, under ever new names, have no end.
+        # Each group once: a group shared under ever new names would never end.
         groups = {id(module.state[group]) for group in _GROUPS if group in module.state}
         if groups & seen or depth > _MAX_DEPTH:
             raise CheckpointError("it is malformed: its modules contain each other or share parts")

@@ -19,7 +19,7 @@ from convert_weights.file_kinds import TORCH_ARCHIVE, recognize
 from convert_weights.storages import Tensor
 from convert_weights.torch_archives import read_archive
 
-# What wrappers (data-parallel, averaging, compiled) put before every name, and a counter of theirs.
+# Prefixes of wrappers (data-parallel, averaging, compiled), and a counter of theirs.
 _PREFIXES = ("module.", "_orig_mod.")
 _COUNTER = "n_averaged"
 _MAX_INTEGER = (1 << 63) - 1
@@ -94,7 +94,7 @@ def _collect(
 ) -> None:
     """Add the arrays below a value to `found`; `holders` are the containers met so far."""
     if type(value) in (dict, list, tuple):
-        # Each container once: under ever new names, shared ones have no end.
+        # Each container once: one shared under ever new names would never end.
         if depth > 1 or (value and id(value) in holders):
             raise CheckpointError("its tensors are nested too deeply, or in a container held twice")
         holders.add(id(value))

@@ -96,7 +96,7 @@ def nearest_rotation(matrix: ArrayLike) -> np.ndarray:
     if matrix.shape[-2:] != (3, 3) or not np.isfinite(matrix).all():
         raise ValueError(f"a matrix of shape {matrix.shape}; want finite numbers [*, 3, 3]")
     left, _, right = np.linalg.svd(matrix)
-    # A matrix that mirrors gives up the axis that it knows least of.
+    # A matrix that mirrors is flipped along its axis of smallest singular value.
     left[..., 2] *= np.sign(np.linalg.det(left @ right))[..., None]
     off = np.abs(np.swapaxes(matrix, -1, -2) @ matrix - np.eye(3)).max((-1, -2))
     exact = (off < 1e-14) & (np.linalg.det(matrix) > 0)

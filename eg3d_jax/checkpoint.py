@@ -129,7 +129,7 @@ def save(
     with made(folder.parent), _removed_afterwards(partial):
         partial.mkdir()
         check_room(partial, stored.values())
-        # Else a save that fails at once would leave a thread that waits for minutes.
+        # Otherwise a save that fails at once would leave a thread that waits for minutes.
         options = ocp.AsyncOptions(create_directories_asynchronously=False)
         with ocp.StandardCheckpointer(async_options=options) as checkpointer:
             checkpointer.save(partial / _ARRAYS, stored)
@@ -211,7 +211,7 @@ def load(folder: str | Path) -> tuple[TriPlaneGenerator, dict[str, Any]]:
     Raises:
       InputError: naming the folder, the file in it and what to do.
     """
-    # Else what JAX lacks would be told as what is wrong with the folder.
+    # Otherwise an error of JAX's devices would be reported as one of the folder.
     check_devices()
     check_float32()
     folder = Path(folder).absolute()
@@ -265,7 +265,7 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
     return metadata
 
 
-# The generator that comes along.
+# The generator in the package.
 EMBEDDED = Path(__file__).parent / "pretrained" / "heads128"
 
 

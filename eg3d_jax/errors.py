@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 import jax
 
-# As a shell's own: 2 for bad usage or input, 130 for Ctrl-C, 141 for an output nobody reads.
+# As in shells: 2 for bad usage or input, 130 for Ctrl-C, 141 for an output that nobody reads.
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
@@ -97,7 +97,7 @@ def explanation(error: Exception) -> str | None:
     if isinstance(error, InputError | SetupError | DiskFullError):
         return str(error)
     if is_disk_full(error):
-        # Of a copy, the second is what is written.
+        # The second file name of a copy is the one that is written.
         name = getattr(error, "filename2", None) or getattr(error, "filename", None)
         where = f" while writing {name}" if name else ""
         return f"the disk is full{where}; free some space and run again"

@@ -38,7 +38,7 @@ COMMANDS = {
     "crosscheck": Command("experiments.crosscheck.main", "the same through NVIDIA's PyTorch code"),
     "benchmark": Command("experiments.benchmark.main", "time and memory of every part"),
     "benchmark bars": Command("experiments.benchmark.bars", "all that is promised of speed"),
-    "benchmark scale": Command("experiments.benchmark.scale", "what runs would cost, reckoned"),
+    "benchmark scale": Command("experiments.benchmark.scale", "what runs would cost, estimated"),
     "heads film": Command("experiments.heads.sequences", "short videos of synthetic heads"),
     "heads dataset": Command("experiments.heads.dataset", "pictures of heads to train with"),
     "heads train": Command("experiments.heads.pretrain", "train the embedded generator"),

@@ -80,7 +80,7 @@ class Progress:
     """Progress of a command's stages and tasks, and their `seconds`."""
 
     def __init__(self, *, console: Console | None = None):
-        # Past the edge a plain line is folded by whoever shows it, not by us.
+        # A long plain line is wrapped by the terminal, not by us.
         self.console = console or Console(file=sys.stdout, soft_wrap=True, highlight=False)
         self.seconds: dict[str, float] = {}
         self._live = self.console.is_terminal and not self.console.is_dumb_terminal

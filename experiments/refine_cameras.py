@@ -32,7 +32,7 @@ from inversion.frames.camera_files import read_labels
 from inversion.frames.folder import Frames, load_frames
 from inversion.frames.labels import LABELS_FILE
 
-# All that the command is told is noted in the folder that it writes.
+# The command's options are the settings noted in the folder that it writes.
 Args = RefinementSettings
 
 

@@ -40,7 +40,7 @@ from inversion.objectives import FeatureNetworks
 from inversion.result import render_views
 
 MARK = "refinement.json"
-# Files beside the frames that are as true of a copy.
+# Files beside the frames that hold for a copy, too.
 _BESIDE = ("depth.npz", "mask.npz", "parameters.npz")
 _ROWS = 5  # of the picture
 
@@ -58,8 +58,8 @@ class RefinementSettings:
       latent_steps: steps for the head that all frames then show
       coarse_steps: Gauss-Newton steps for the camera of each frame by itself, before these
       fine_steps: the same after them, in pictures twice as large
-      steady: frames are a video's, in order: take out of their cameras what shakes from one to the
-        next; photographs, whose cameras shake by more than is expected, stay as found in any case
+      steady: frames are a video's, in order: smooth the jitter of their cameras from one to the
+        next; photographs, whose cameras jitter by more than is expected, stay as found in any case
       degrees: deviation expected of a camera's turn about the head
       percent: of its shift, of its distance
       focal_percent: of the focal length that all share

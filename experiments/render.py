@@ -81,7 +81,7 @@ def measure_flicker(generator: TriPlaneGenerator, latents: Latents) -> dict[str,
     config = generator.config
     out = render_views(generator, latents, slow_swing(config.camera_radius, config.focal))
     motion = float(np.abs(np.diff(out.image, axis=0)).mean() * 127.5)
-    # Elsewhere depth is hidden, and the quotient of two numbers near zero.
+    # Elsewhere depth is not shown, and is a quotient of two numbers near zero.
     solid = np.all(out.opacity > 0.5, axis=0)
     seen = {"image": out.image, "raw": out.raw, "depth": out.depth[:, solid]}
     return {**{name: flicker(frames) for name, frames in seen.items()}, "image_motion": motion}

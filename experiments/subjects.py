@@ -19,7 +19,7 @@ from experiments.command import check_seed
 from inversion.latents import Latents, repeat_latents
 from inversion.result import load
 
-# What the commands call the generator that comes along, in place of a folder.
+# Name of the embedded generator, in place of a folder.
 EMBEDDED = Path("embedded")
 
 

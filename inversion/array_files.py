@@ -32,9 +32,9 @@ _DAMAGE = (
     NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error,
     tokenize.TokenError,
 )  # fmt: skip
-# What a file of pickled objects becomes; `as_numbers` refuses it.
+# Result of reading pickled objects; `as_numbers` refuses it.
 _OBJECTS = np.empty(0, object)
-# So many arrays are named in a message.
+# Number of arrays named in a message.
 _NAMED = 8
 
 
@@ -128,7 +128,7 @@ def _read_npz(data: memoryview) -> dict[str, np.ndarray]:
     return arrays
 
 
-# What latents are called by the authors, projectors of StyleGAN, PTI and here; and cameras.
+# Names of latents by the authors, projectors of StyleGAN, PTI and here; and of cameras.
 _LATENTS = ("w", "ws", "w_plus", "latent", "latents", "w_pivot", "w_pivots")
 _CAMERAS = ("cs", "c", "labels")
 _LABEL = 25

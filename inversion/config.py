@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-# What holds the latents of several views together (spec inversion section 5).
+# Regularisers of several latents (spec inversion section 5).
 Regularizer = Literal["distance", "interpolation", "depth"]
 # W+ has a latent for each layer of the generator, W one for all of them.
 LatentSpace = Literal["w+", "w"]
-# Which steps several latents take (spec inversion section 5).
+# One step for all terms, or one for each, with several latents (spec inversion section 5).
 Update = Literal["joint", "alternating"]
 
 

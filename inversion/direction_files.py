@@ -20,11 +20,11 @@ from inversion.editing import Directions, principal_directions, sample_w
 from inversion.files import write_atomically
 from inversion.latents import frontal_mapping
 
-# What directions consist of, by the names in our files and in GANSpace's.
+# Arrays of directions, by their names in our files and in GANSpace's.
 _COMPONENTS, _STD, _MEAN = ("components", "lat_comp"), ("std", "lat_stdev"), ("mean", "lat_mean")
-# Latents on which a deviation is measured: known to a hundredth then.
+# Number of latents on which a deviation is measured, to about a hundredth.
 _MEASURED = 10_000
-# They go into names of files; a word of digits would be a direction's number.
+# Names go into file names; a word of digits would be a direction's number.
 _NAME = re.compile(r"(?!\d+$)[\w-]+")
 
 

@@ -24,7 +24,7 @@ from inversion.result import Inversion, render_views
 
 # The paper compares pictures of 256 pixels; MS-SSIM needs 161 for its five scales.
 PAPER_SIDE = 256
-# What is measured of a frame, and by which names.
+# Measures of a frame by name.
 PICTURES = ("mse", "psnr", "lpips", "ms_ssim", "identity")
 HEADS = ("psnr_foreground", "iou")
 SURFACES = ("depth_error", "normal_error")
@@ -284,7 +284,7 @@ def _surface(depth: Array, truth: Array, camera: Cameras) -> dict[str, Array]:
     """Errors of depth and of normals where the truth is known."""
     known = truth > 0
     padded = jnp.pad(known, 1)
-    # A normal looks at four neighbours, all of which must be of the head.
+    # A normal depends on four neighbours, all of which must be on the head.
     inner = known & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     ours, theirs = (depth_normals(x, camera) for x in (depth, truth))
     angle = 2 * jnp.arctan2(

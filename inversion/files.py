@@ -33,7 +33,7 @@ def write_atomically(path: Path, content: bytes) -> Path:
         unfinished.replace(path)
     except BaseException as error:
         unfinished.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # a full disk is told without saying of what file
+        if isinstance(error, OSError):  # a full disk is reported without the file
             error.filename, error.filename2 = str(path), None
         raise
     return path

@@ -9,7 +9,7 @@ from jax import Array
 
 from eg3d_jax.generator import TriPlaneGenerator
 
-# By the path of its layer, "backbone.blocks.1.conv0"; empty where a generator keeps its own.
+# Maps by path of the layer, "backbone.blocks.1.conv0"; empty if a generator keeps its own.
 NoiseMaps = dict[str, Array]
 
 _NAME = "noise_map"

@@ -19,7 +19,7 @@ from inversion.features.lpips import Lpips
 from inversion.views import Views
 
 Terms = dict[str, Array]
-# The names of all of them, in the order of tables.
+# Names of all terms, in the order of tables.
 TERMS = ("pixel", "perceptual", "identity", "prior", "noise", "distance", "interpolation", "depth")
 
 

@@ -477,7 +477,7 @@ def prepare(
     most = largest_sizes(generator, videos, config, resources, mesh.size)
 
     def attempt(sizes: BatchSizes) -> tuple[int, Fitter]:
-        # What need not be divided stays as it is: that is another, faster program.
+        # Undivided where it fits: that is another, faster program.
         fitting = dataclasses.replace(
             config,
             views_at_once=sizes.views if sizes.views < most.views else config.views_at_once,

@@ -83,7 +83,7 @@ def render_each(
     return jax.lax.map(one, (w_plus, cameras), batch_size=views_at_once or len(cameras))
 
 
-# Cameras of one call, and how many of them are rendered together.
+# Cameras of one call, and the number rendered together.
 BATCH = 12
 _VIEWS_AT_ONCE = 4
 

@@ -127,6 +127,6 @@ def choose_side(args: Args, config: GeneratorConfig) -> int:
 
 def start(prog: str | None = None) -> NoReturn:
     """Run the command; see `command.start`."""
-    # What JAX reserves of a GPU for itself would be lost to PyTorch's process.
+    # Memory that JAX reserves on a GPU would be missing in PyTorch's process.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     command.start(main, Args, name="experiments.crosscheck", prog=prog)

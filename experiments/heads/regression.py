@@ -118,7 +118,7 @@ def picture_terms(
             rendered, ws = jax.lax.stop_gradient((rendered, ws))
         out = generator.superresolve(rendered, ws)
         errors = [0.5 * (out.image - image), 0.5 * (out.raw - raw)]  # of colours in [0, 1]
-        # Without more weight on the head the white around it brightens the head, too.
+        # Without more weight on the head, the white around it brightens the head.
         weight = 1.0 + _HEAD_WEIGHT * batch["opacity"][..., None]
         return {
             "picture": 0.5 * (colour_error(errors[0], weight) + colour_error(errors[1])),

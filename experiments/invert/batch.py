@@ -168,7 +168,7 @@ class RunHooks(Hooks):
             raise error
         expected = isinstance(error, InputError)
         message = str(error) if expected else f"{type(error).__name__}: {error}"
-        if not expected:  # a defect of ours: keep where it happened
+        if not expected:  # a bug of ours: print the traceback
             self._monitor.say("".join(traceback.format_exception(error)))
         self._monitor.say(f"{video.name} failed: {message}")
         self._report(VideoStatus(video=video.name, status="failed", message=message))

@@ -41,9 +41,9 @@ def main(args: Args) -> bool:
     Returns:
       Whether everything went as it should: no video failed, no stage ended early.
     """
-    if args.resume:  # nothing of a run that is resumed
+    if args.resume:  # a run that is resumed is kept
         args = dataclasses.replace(args, overwrite=False)
-    if not is_one_folder(args.frames):  # by every process, before any can have written there
+    if not is_one_folder(args.frames):  # in every process, before any of them writes
         SummaryFolder(args.run, ()).check(resume=args.resume, overwrite=args.overwrite)
     share = join_processes(args.coordinator, args.processes, args.process)
     monitor, started = RunMonitor(Progress()), time.perf_counter()
@@ -118,7 +118,7 @@ def invert_several(args: Args, plan: Plan, monitor: RunMonitor) -> bool:
     check_writable(args.run)
     summary, number = SummaryFolder(args.run, plan.names), plan.share.number
     with made(args.run), RunLock(args.run / (f"run{number}.lock" if number else "run.lock")):
-        if not number:  # the first alone says what the folder is for
+        if not number:  # only the first process prepares the folder
             summary.check(resume=args.resume, overwrite=args.overwrite)
         if choose_refinement(args):
             plan = refine_first(args, plan, monitor)

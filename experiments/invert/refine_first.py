@@ -49,7 +49,7 @@ def refine_first(
     """
     run = args.run.resolve()  # which '.' and '..' do not name
     home = run.parent / f"{run.name}_frames"
-    # Another one on the same screen: nothing of it belongs into the inversion's seconds and logs.
+    # A monitor of its own on the same screen: the inversion's seconds and logs leave it out.
     shown = CommandMonitor(Progress(console=monitor.progress.console))
     videos, refused = [], dict(plan.refused)
     for video in plan.videos:

@@ -31,7 +31,7 @@ def find_videos(sources: Sequence[Path]) -> dict[str, Path]:
     folders: list[Path] = []
     for source in sources:
         if _is_pattern(source):
-            # Of any depth, absolute or not, which Path.glob does not take.
+            # Patterns of any depth, absolute or not, which Path.glob does not take.
             names = sorted(glob.glob(str(source), recursive=True))  # noqa: PTH207
             found = [Path(name) for name in names if Path(name).is_dir()]
             problem = "matches no folder"

@@ -93,10 +93,10 @@ class RunLock:
 STATES = "state"
 _LOCK, _CONFIG = "run.lock", "config.json"
 _FORMAT = "eg3d_jax run 1"
-# What a killed write of ours leaves, and what file managers do.
+# Files that a killed write of ours leaves, and those of file managers.
 _LITTER = re.compile(r"\..+\.\d+|\.DS_Store|Thumbs\.db|desktop\.ini")
 _OWN_FOLDERS = (STATES, "result", "pictures", "tensorboard")
-# What other commands make of the result.
+# Folders that other commands make from the result.
 _LATER_FOLDERS = ("render", "mesh", "edit", "evaluation", "view")
 # The configuration last: an overwriting that was killed can be repeated while it is there.
 _OWN_FILES = ("log.csv", "metrics.json", "turntable.mp4", "report.html", _CONFIG)

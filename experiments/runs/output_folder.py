@@ -23,7 +23,7 @@ from experiments.command import deferred_interrupt
 from experiments.runs.folder import RunLock
 from inversion.files import write_json
 
-# Beginnings of names that are hidden here, and no command's files.
+# Prefixes of hidden names, which are no command's files.
 _UNFINISHED, _LOCK = ".unfinished", ".unfinished.lock"
 _EMPTY_MARK: dict = {}
 

@@ -29,13 +29,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-# What is known of a video's own frames; all else was chosen for all videos.
+# Settings of one video's own frames; all others were chosen for all videos.
 _OF_FRAMES = frozenset({"frames", "frame_labels", "frame_pictures", "frame_truth", "num_frames"})
-# Not known of runs from before these were noted, which go on with what they are given.
+# Settings that older runs did not note, which are resumed with any value.
 _ONCE_UNKNOWN = frozenset({
     "frame_pictures", "frame_truth", "inversion.num_latents", "inversion.knots",
 })  # fmt: skip
-# How much is worked on together changes rounding only; less is the advice where memory runs out.
+# Batch sizes change rounding only, and smaller ones are the advice where memory runs out.
 _FREE = frozenset({"inversion.views_at_once", "inversion.rays_at_once"})
 
 

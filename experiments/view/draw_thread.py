@@ -55,7 +55,7 @@ class DrawThread(Generic[State, Picture]):
             self._show(self._draw(self._read(), True), True)
             if not self._changes(since=drawn, within=self._settle) and self._open:
                 picture = self._draw(self._read(), False)
-                if drawn == self._newest:  # else it is a picture of the past
+                if drawn == self._newest:  # otherwise it is outdated
                     self._show(picture, False)
 
     def _changes(self, *, since: int, within: float | None) -> bool:

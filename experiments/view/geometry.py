@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from eg3d_jax.cameras import Cameras, simple_intrinsics
 
-# Nearer to the head, or with it behind, the view does not grow any more; a part of the radius.
+# Least distance to the head, over the radius: nearer, or behind it, the view stays as large.
 _NEAREST = 0.1
 
 

@@ -23,20 +23,20 @@ from experiments.subjects import Subjects
 from inversion.editing import Directions, shift
 from inversion.latents import Latents, latents_at
 
-# What the viewer shows: what a video can show, and a slice.
+# Displays of the viewer: those of a video, and a slice.
 Display = Show | Literal["density"]
 DISPLAYS: tuple[Display, ...] = (*get_args(Show), "density")
-# So many directions of edits have a control.
+# Number of directions of edits with a control.
 _DIRECTIONS_SHOWN = 6
-# Planes of so many latents are kept.
+# Number of latents whose planes are kept.
 _LATENTS_KEPT = 4
 # While the camera moves over several latents, its azimuth is rounded, so that planes are reused.
 _AZIMUTH_STEP = math.radians(5)
 # The colours of depth span this part of the generator's box, from the front of a head to its back.
 _DEPTH_PART = 0.7
-# A slice shows the light that so much of the box's side would take at that density.
+# A slice shows the light absorbed along this part of the box's side at that density.
 _SLICE_PART = 1 / 50
-# Pictures on a canvas are shrunk rather than that it becomes higher, pixels.
+# Largest height of a canvas, pixels; pictures are shrunk to it.
 _LARGEST_CANVAS = 1024
 
 
@@ -84,7 +84,7 @@ class Head:
         self.moving_side = moving_side or max(1, config.neural_side // 2)
         reach = _DEPTH_PART * config.render.box_warp / 2
         self._limits = (config.camera_radius - reach, config.camera_radius + reach)
-        # Safe between threads.
+        # Caches that are safe between threads.
         self._planes = functools.lru_cache(maxsize=_LATENTS_KEPT)(self._compute_planes)
 
     @property

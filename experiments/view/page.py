@@ -31,9 +31,9 @@ from inversion.latents import latents_at
 
 # Length of the pyramids that show cameras, world units.
 _FRUSTUM_LENGTH = 0.3
-# The fitted cameras are shown from so many times their own distance.
+# Distance from which the fitted cameras are shown, over their own.
 _OUTSIDE = 1.5
-# Edits go so many standard deviations to either side.
+# Largest strength of edits to either side, standard deviations.
 _FARTHEST = 3.0
 # An exported turntable: frames, and radians to either side.
 _VIDEO_FRAMES = 96

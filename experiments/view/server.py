@@ -113,7 +113,7 @@ class Server:
         with guarded():
             self._viser = viser.ViserServer(host=host, port=port, label="eg3d_jax", verbose=False)
         # A share link would let anybody in, whatever --host says. The button stays, without effect:
-        # the page of viser 0.2.23 breaks when it is told to hide it.
+        # the page of viser 0.2.23 breaks if it is hidden.
         self._viser.request_share_url = lambda *_, **__: None
         self._viser.scene.set_up_direction("+y")
 

@@ -17,7 +17,7 @@ from inversion.fitting.schedules import learning_rate_schedule
 from inversion.objectives import Terms, weighted
 
 ADAM = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
-# A loss so many times its first value, or 1, is no longer minimised.
+# A loss has exploded at so many times its first value, or 1.
 _EXPLOSION = 100.0
 
 

@@ -104,7 +104,7 @@ def fit_in_memory(
                 "are; give more by --memory-budget, or use a larger device"
             )
         say(f"too much: now {less.videos} videos, {less.views} views and {less.rays} rays at once")
-        planned, sizes = None, less  # what was compiled is let go
+        planned, sizes = None, less  # frees what was compiled
 
 
 def narrower(sizes: BatchSizes, ratio: float) -> BatchSizes | None:

@@ -48,7 +48,7 @@ def video(stacked: Any, index: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
-@lru_cache  # so that what is compiled is found again
+@lru_cache  # so that compiled programs are reused
 def over_videos(
     advance: Callable[..., tuple[StageState, Terms]],
     mesh: Mesh,
@@ -150,7 +150,7 @@ class Programs:
 
 def _peak_bytes(compiled: jax.stages.Compiled) -> int:
     plan = compiled.memory_analysis()
-    if plan is None:  # a backend that does not tell
+    if plan is None:  # a backend without a memory plan
         return 0
     held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
     return held + plan.temp_size_in_bytes

@@ -21,7 +21,7 @@ from inversion.fitting.states import Saver, Store
 from inversion.monitor import Monitor, Stopped
 from inversion.wording import beside
 
-# Over so many steps the perceptual term is averaged: few of them see all views.
+# Steps over which the perceptual term is averaged, as few of them see all views.
 _TARGET_STEPS = 20
 
 
@@ -73,7 +73,7 @@ class _Running:
     stopped: str | None = None
     saved: int = -1
     recent: list[float] = field(default_factory=list)  # the perceptual term's last values
-    reached: StageState | None = None  # where the target was, of a job that goes on with others
+    reached: StageState | None = None  # state that met the target, if others continue
     saver: Saver | None = None
     terms: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
@@ -128,7 +128,7 @@ class StageRunner:
             stack.enter_context(self._monitor.stages(videos, names, schedule.num_steps, done))
             state = self._advance(running, stages)
         seconds = (time.monotonic() - started) / len(jobs)
-        # On one device, where what follows is computed.
+        # Onto one device, where the next stage is computed.
         ends = jax.device_put(
             [one.reached or video(state, i) for i, one in enumerate(running)],
             self.programs.mesh.devices[0],
@@ -138,7 +138,7 @@ class StageRunner:
     def _newest(self, job: StageJob) -> tuple[_Running, StageState]:
         """Load the newest state of a job, or make its first."""
         saved = job.store.load(job.name, jax.eval_shape(lambda: job.stage.state))
-        # A newer state may have been damaged, and its steps told.
+        # A newer state may have been damaged after its steps were reported.
         self._monitor.resumed(job.video, job.name, 0 if saved is None else saved.step)
         if saved is None:
             return _Running(job, 0), job.stage.state

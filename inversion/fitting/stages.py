@@ -28,7 +28,7 @@ from inversion.noise_maps import NoiseMaps, own_noise_maps
 from inversion.objectives import Targets
 from inversion.regularizers import KnotTargets, split_targets
 
-# Stages are pytrees, so that `jax.eval_shape` tells of one not begun. `own` are the arguments of
+# Stages are pytrees, so that `jax.eval_shape` plans those not begun. `own` are the arguments of
 # `advance` that belong to a video, by name; those of videos fitted together are stacked, while
 # generator and networks are shared.
 

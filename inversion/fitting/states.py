@@ -92,7 +92,7 @@ class Saver:
                 create=False,
                 cleanup_tmp_directories=True,
                 save_root_metadata=False,
-                # Made behind the caller, they would wait for minutes for a save that has failed.
+                # Closed in the background, they would wait for minutes for a save that has failed.
                 async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
             ),
             item_handlers={
@@ -109,7 +109,7 @@ class Saver:
             try:
                 self.wait()
             except DiskFullError:
-                if kind is None:  # else another error is on its way already
+                if kind is None:  # otherwise another error is being raised
                     raise
             finally:
                 self._manager.close()

@@ -17,7 +17,7 @@ AXES = "its camera axes are x right, y down, z forward"
 
 _SIDEWAYS, _UPSIDE_DOWN = 45.0, 135.0  # degrees of roll
 _AXIS_NAMES = ("+x", "-x", "+z", "-z")
-# Left multiplication that turns such an axis to +y, in words.
+# Left multiplication that turns an axis to +y, in words.
 _TURNS = {
     "+x": "x, y, z become -y, x, z",
     "-x": "x, y, z become y, -x, z",

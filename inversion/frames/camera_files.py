@@ -187,7 +187,7 @@ def _number(where: str, values: Mapping[str, Any], key: str, default: float) -> 
     return number
 
 
-# What numpy raises on files that are cut or damaged, in their headers among others.
+# Errors of numpy for files that are cut or damaged, in their headers among others.
 _BROKEN = (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, OverflowError,
            MemoryError, NotImplementedError, RuntimeError, struct.error, tokenize.TokenError,
            zipfile.BadZipFile, zlib.error)  # fmt: skip

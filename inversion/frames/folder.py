@@ -175,7 +175,7 @@ def read_truth(folder: Path, key: str, num_frames: int) -> np.ndarray | None:
         raise InputError(f"{path}: {key} holds numbers that are not finite; use 0 where empty")
     if key == "depth":
         return values.astype(np.float32)
-    # Of opacities, half of one is the outline; of eight bits, too.
+    # The outline is at half opacity, of floats and of eight bits.
     return values >= (127.5 if values.max(initial=0) > 1 else 0.5)
 
 
@@ -188,7 +188,7 @@ def _array(path: Path, key: str) -> np.ndarray:
     return arrays[key]
 
 
-# What Pillow raises on files that are cut, damaged, too large or no images at all.
+# Errors of Pillow for files that are cut, damaged, too large or no images at all.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, IndexError,
            TypeError, MemoryError, Image.DecompressionBombError)  # fmt: skip
 _REPLACE = "replace it, or remove it and its label"

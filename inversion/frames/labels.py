@@ -19,7 +19,7 @@ from inversion.files import write_atomically
 LABELS_FILE = "dataset.json"
 _FORM = '{"labels": [[file name, [25 numbers]], ...]}'
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-# What lists of another length than 25 usually are.
+# What lists of other lengths than 25 usually hold.
 _OTHER_LENGTHS = {
     7: "a position and a quaternion?",
     9: "the intrinsics alone?",
