@@ -1,4 +1,4 @@
-"""The command."""
+"""Run `convert_weights.main` as `python -m convert_weights`."""
 
 from convert_weights.main import start
 

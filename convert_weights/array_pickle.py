@@ -1,4 +1,4 @@
-"""Read NumPy arrays out of pickles from strangers, executing nothing of theirs."""
+"""Read NumPy arrays from untrusted pickles; nothing in them is executed."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class _DType(Stub):
 
 
 def array_view(raw: memoryview, dtype: np.dtype, shape: Any, *, fortran: bool = False) -> Any:
-    """See the bytes of a file as a read-only array, copying nothing.
+    """View the bytes of a file as a read-only array, without a copy.
 
     Args:
       raw: as many bytes as the array has.
@@ -141,7 +141,7 @@ def array_view(raw: memoryview, dtype: np.dtype, shape: Any, *, fortran: bool = 
 
 
 class ArrayStub(Stub):
-    """An array of the file, filled by its state: version, shape, type, order, bytes."""
+    """An array of the file, built from its state: version, shape, type, order, bytes."""
 
     value: np.ndarray | None = None
 

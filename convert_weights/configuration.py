@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself, as a `GeneratorConfig` (spec eg3d 11.2).
+"""`GeneratorConfig` of a pickled checkpoint (spec eg3d 11.2).
 
 Values come from the objects in the file, not from the constructor arguments stored beside them:
 training and inversion change attributes (`ray_start`, neural resolution) after construction.
@@ -76,7 +76,7 @@ def config_from_pickle(generator: Record, *, focal: float | None = None) -> Gene
 
 
 def _other_generator(generator: Record) -> str:
-    """A generator without rendering options, by what it is made of."""
+    """Name the kind of a generator without rendering options, by its parts."""
     synthesis = generator.modules.get("synthesis")
     parts = list(synthesis.modules) if synthesis else []
     if synthesis and "mapping" in generator.modules:
@@ -88,7 +88,7 @@ def _other_generator(generator: Record) -> str:
 
 
 def _refuse_tri_grids(generator: Record, options: dict[str, Any]) -> None:
-    """PanoHead and its kin have several planes along each axis, and mostly a background."""
+    """Refuse tri-grids (PanoHead): several planes along each axis, and mostly a background."""
     depth = generator.get("triplane_depth", options.get("triplane_depth"))
     depth = depth if type(depth) is int and depth > 0 else 1
     background = [name for name in generator.modules if name.startswith(("bcg", "background"))]
@@ -108,7 +108,7 @@ def _refuse_tri_grids(generator: Record, options: dict[str, Any]) -> None:
 
 
 def _mapping(generator: Record, options: dict[str, Any]) -> dict[str, Any]:
-    """What a `GeneratorConfig` says about the latents and the mapping between them."""
+    """Fields of a `GeneratorConfig` about the latents and the mapping between them."""
     names = generator.module("backbone.mapping").modules
     layers = sum(bool(re.fullmatch(r"fc\d+", name)) for name in names)
     dims = {name: _integer(generator.get(name), name, 1, 8192) for name in ("z_dim", "w_dim")}
@@ -123,7 +123,7 @@ def _mapping(generator: Record, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _backbone(generator: Record, num_planes: int) -> dict[str, Any]:
-    """What a `GeneratorConfig` says about the planes and the network that paints them."""
+    """Fields of a `GeneratorConfig` about the planes and the network that makes them."""
     synthesis = generator.module("backbone.synthesis")
     features = _integer(synthesis.get("img_channels"), "img_channels of the backbone", 1, 4096)
     if features % num_planes:
@@ -247,7 +247,7 @@ def _superresolution(module: Record, options: dict[str, Any]) -> SuperResolution
 
 
 def _clamp(network: Record, name: str) -> float | None:
-    """The clamp that all layers of a network share; NoUp and ordinary blocks alike."""
+    """Clamp that all layers of a network share; NoUp and ordinary blocks alike."""
     found: list[Any] = []
     for block in network.modules.values():
         for layer in block.modules.values():

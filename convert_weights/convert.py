@@ -1,4 +1,4 @@
-"""From a checkpoint's file to the generator in Flax, and what is to be told about it."""
+"""Convert a checkpoint's file to the generator in Flax, and describe what was read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Conversion:
     num_tensors: int
 
     def described(self) -> str:
-        """What was read, in a line."""
+        """Describe what was read, in a line."""
         trained, numbers = count_parameters(self.generator.config)
         return (
             f"{self.source['file']}: {numbers:,} parameters in {trained} tensors, and "
@@ -42,7 +42,7 @@ class Conversion:
         )
 
     def described_rest(self) -> str:
-        """What was left out, in a line; empty if nothing was."""
+        """Describe what was left out, in a line; empty if nothing was."""
         if not self.left_out:
             return ""
         return (
@@ -72,7 +72,7 @@ def convert_checkpoint(path: Path, *, focal: float | None = None) -> Conversion:
 
 
 def convert_pickle(path: Path) -> Conversion:
-    """A PyTorch checkpoint's generator, and its source; nothing of it is executed."""
+    """Convert a PyTorch checkpoint; a file that cannot be used is an `InputError`."""
     try:
         return convert_checkpoint(path)
     except CheckpointError as error:

@@ -1,4 +1,4 @@
-"""What a file is that is no pickle: downloads that went wrong, and formats of other programs."""
+"""Recognize files that are no pickle: failed downloads, and formats of other programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from convert_weights.pickle_machine import CheckpointError, printable
 
 TORCH_ARCHIVE = "an archive of torch.save"
 SAFETENSORS = "a safetensors file"
-# What `zipfile` raises for damaged archives, or such as it does not know.
+# Errors of `zipfile` for damaged or unknown archives.
 ZIP_DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -30,7 +30,7 @@ _SHOWN = 80  # characters of a text
 _LOOKED_AT = 4096  # bytes of a text
 _LARGEST_HEADER = 100 << 20  # of safetensors
 
-# Position, bytes there, name, way on; without one the reader of the file says what it wants.
+# Position, bytes there, name, advice; without advice the reader of the file says what it wants.
 _SIGNATURES: tuple[tuple[int, bytes, str, str | None], ...] = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself", "run git lfs pull"),
     (0, b"version https://hawser", "a Git LFS pointer, not the file itself", "run git lfs pull"),
@@ -76,7 +76,7 @@ class Kind:
 
 
 def recognize(data: memoryview) -> Kind | None:
-    """What a file is by its first bytes; None if it may be a pickle of protocol 2 to 5."""
+    """Recognize a file by its first bytes; None if it may be a pickle of protocol 2 to 5."""
     for position, signature, name, way_on in _SIGNATURES:
         if data[position : position + len(signature)] == signature:
             return Kind(name, way_on)

@@ -1,7 +1,7 @@
-"""Tensors that training leaves in a generator and that nothing reads when a picture is made.
+"""EG3D's state dict in PyTorch and the generator in Flax, converted both ways.
 
-They are left out by name, and only those: a tensor that is not known may be part of a layer that is
-not known, and leaving it out would change the pictures.
+Tensors that only training used are left out by name, and no others: an unknown tensor may be part
+of an unknown layer, and leaving it out would change the pictures.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from convert_weights.storages import Tensor
 from eg3d_jax.config import GeneratorConfig
 from eg3d_jax.generator import TriPlaneGenerator
 
-# EG3D's training loop registers this on the generator: the spread of each of the label's numbers.
+# EG3D's training loop registers this on the generator: the deviation of the label's numbers.
 _LABEL_SPREAD = "dataset_label_std"
 # Counters of torch: models averaged by an AveragedModel, batches seen by a batch normalisation
 # (whose other tensors are not left out, as they do take part).
@@ -33,7 +33,7 @@ _COUNTERS = ("n_averaged", "num_batches_tracked")
 def split(
     tensors: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Separate a generator's tensors from what its training left beside them.
+    """Separate a generator's tensors from those that only its training used.
 
     Args:
       tensors: all tensors by their dotted names.
@@ -113,7 +113,7 @@ def _block(
 
 
 def name_table(config: GeneratorConfig) -> list[Entry]:
-    """Every tensor that EG3D's state dict has for a configuration, in its order."""
+    """List every tensor that EG3D's state dict has for a configuration, in its order."""
     table: list[Entry] = []
     image, channels = config.num_planes * config.plane_features, None
     for k, side in enumerate(config.block_sides):
@@ -150,7 +150,7 @@ def _superresolution(config: GeneratorConfig) -> list[Entry]:
 
 
 def count_parameters(config: GeneratorConfig) -> tuple[int, int]:
-    """How many tensors of the state dict are trained, and how many numbers these have."""
+    """Count the trained tensors of the state dict, and the numbers in them."""
     sizes = [
         math.prod(entry.shape)
         for entry in name_table(config)
@@ -240,7 +240,7 @@ def to_torch_state(generator: TriPlaneGenerator) -> dict[str, np.ndarray]:
 def read_generator(
     tree: Mapping[str, Any], *, focal: float | None = None
 ) -> tuple[GeneratorConfig, dict[str, np.ndarray]]:
-    """Configuration and arrays of the generator `G_ema` in a tree from `read_pickle`.
+    """Read configuration and arrays of the generator `G_ema` from a tree of `read_pickle`.
 
     Args:
       tree: from `read_pickle`.
@@ -263,13 +263,13 @@ def read_generator(
 
 
 def left_out(tree: Mapping[str, Any]) -> list[str]:
-    """Names and shapes of the tensors that `read_generator` leaves out of such a tree."""
+    """List names and shapes of the tensors that `read_generator` leaves out of such a tree."""
     _, found = split(state_tensors(tree["G_ema"]))
     return [f"{printable(name)} {list(tensor.shape)}" for name, tensor in found.items()]
 
 
 def check_sharing(tensors: Collection[Tensor]) -> None:
-    """Let tensors see one storage, but stay in proportion to the file when they are written out.
+    """Refuse views of one storage that are out of proportion to the file once written out.
 
     Raises:
       CheckpointError: if together they are several times as large as their storages.

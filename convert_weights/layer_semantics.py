@@ -1,4 +1,4 @@
-"""Do a checkpoint's layers compute what ours compute? Shapes alone would not tell."""
+"""Check that a checkpoint's layers compute what ours compute, which shapes alone do not tell."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_layers(generator: Record, config: GeneratorConfig) -> None:
 
 
 def _check_decoder(net: Record, config: GeneratorConfig) -> None:
-    """Two linear layers with softplus between them (spec eg3d 7.4), and nothing else."""
+    """Refuse decoders other than two linear layers with softplus between (spec eg3d 7.4)."""
     if list(net.modules) != ["0", "1", "2"]:
         found = printable(", ".join(net.modules))
         raise CheckpointError(f"its decoder.net has the layers {found}, expected 0, 1, 2")

@@ -46,13 +46,13 @@ class Args:
 
 
 def main(args: Args) -> None:
-    """Convert, check, write."""
+    """Run the command; errors that a user can act on are `InputError`s."""
     checkpoint.check_free(args.output, overwrite=args.overwrite)
     convert(args, Console())
 
 
 def convert(args: Args, console: Console) -> None:
-    """Convert, check and write, telling about it.
+    """Convert a checkpoint, check it by a picture, write it, and print what was done.
 
     Raises:
       CheckpointError: one sentence naming the file and what is wrong with it.

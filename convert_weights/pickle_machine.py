@@ -1,4 +1,4 @@
-"""What a pickle from a stranger may be made of, and the one error that reading it raises."""
+"""Interpreter of pickles from untrusted files, and `CheckpointError`, which it raises."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from eg3d_jax.errors import InputError
 
-# What may be a key: text, whose hashes a file cannot foresee, and small numbers. Large ones and
-# fractions can be chosen to collide, which takes quadratic time; tuples can hash exponentially.
+# Types of keys: text, whose hashes a file cannot predict, and small numbers. Large ones and
+# fractions can be chosen to collide, which takes quadratic time; tuples can take exponential time.
 _KEY_TYPES = (str, int, type(None))
 _MAX_KEY = 1 << 16
 
@@ -26,7 +26,7 @@ def printable(text: str, limit: int = 120) -> str:
 
 
 class Stub:
-    """Stands for an object of the file; only stubs take a state."""
+    """Stand-in for an object of the file; only stubs take a state."""
 
     def build(self, state: object) -> None:
         """Receive the object's state."""
@@ -35,13 +35,13 @@ class Stub:
 
 @dataclass(frozen=True)
 class Global:
-    """What a pickle's reference to a class or function turns into."""
+    """Result of a pickle's reference to a class or function."""
 
     call: Callable[..., object]
 
 
 def refused_global(dotted: str) -> CheckpointError:
-    """The error for a global that is not on the list of its reader."""
+    """Make the error for a global that is not on the list of its reader."""
     return CheckpointError(
         f"it names the global {printable(dotted)}, which is not on the list of what such a file "
         "may hold (nothing of it was executed)"
@@ -79,7 +79,7 @@ Resolve = Callable[[str, str], Callable[..., object] | None]
 
 
 class _Machine:
-    """Executes the opcodes of one pickle over a memory view."""
+    """Interpreter of the opcodes of one pickle over a memory view."""
 
     def __init__(self, data, position, resolve, persistent, max_steps):
         self.data, self.position, self.max_steps = data, position, max_steps
@@ -322,7 +322,7 @@ def loads_all(
     persistent: Callable[[object], object] | None = None,
     max_steps: int = MAX_STEPS,
 ) -> Any:
-    """Decode a pickle that is all of the data; see `loads`.
+    """Decode a pickle that takes up all of the data; see `loads`.
 
     Raises:
       CheckpointError: as `loads`, and if anything follows the pickle.

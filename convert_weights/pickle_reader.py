@@ -30,7 +30,7 @@ from convert_weights.torch_archives import read_archive, storage_from_bytes
 
 _MAX_DEPTH, _MAX_NAME = 16, 256
 _GROUPS = ("_parameters", "_buffers", "_modules")
-# Modules that pass everything on to the one that they hold, and its name there.
+# Wrappers, which pass everything on to the module that they hold, and its name there.
 _WRAPPERS = {
     "torch.nn.parallel.data_parallel.DataParallel": "module",
     "torch.nn.parallel.distributed.DistributedDataParallel": "module",
@@ -84,12 +84,12 @@ class Record(Stub):
 
     @property
     def modules(self) -> dict[str, Record]:
-        """The sub-modules that are there, without wrappers around them."""
+        """Sub-modules by name, except those that are None, without wrappers around them."""
         return {name: child.unwrapped() for name, child in self.children.items()}
 
     @property
     def children(self) -> dict[str, Record]:
-        """The sub-modules that are there, wrappers included."""
+        """Sub-modules by name, except those that are None, wrappers included."""
         found = {str(k): v for k, v in self._entries("_modules") if v is not None}
         if not all(isinstance(module, Record) for module in found.values()):
             raise CheckpointError(f"it is malformed: a {self.class_name} holds a strange module")
@@ -141,7 +141,7 @@ def state_tensors(record: Record) -> dict[str, Tensor]:
     seen: set[int] = set()
 
     def visit(module: Record, prefix: str, depth: int) -> None:
-        # Each group once, whoever holds it: shared ones, under ever new names, have no end.
+        # Each group once: a group shared under ever new names would never end.
         groups = {id(module.state[group]) for group in _GROUPS if group in module.state}
         if groups & seen or depth > _MAX_DEPTH:
             raise CheckpointError("it is malformed: its modules contain each other or share parts")
@@ -168,7 +168,7 @@ def _joined(prefix: str, name: str) -> str:
 
 
 def _persistent(meta: Any) -> Record:
-    """Class name and attributes; the class's source text, which is here too, is left alone."""
+    """Make the record of a persistent class; its source text, also in the file, is left alone."""
     if meta["type"] != "class" or type(meta["class_name"]) is not str:
         raise CheckpointError("it is malformed: a persistent object that is no class")
     record = Record(printable(meta["class_name"]))
@@ -181,14 +181,14 @@ def _empty_record(class_name: str, *_: object) -> Record:
 
 
 def _compiled(module: Any, *_: object) -> Record:
-    """What `torch.compile` makes of a module; how it compiles is left out."""
+    """Make the record of a module compiled by `torch.compile`; how it compiles is left out."""
     if not isinstance(module, Record):
         raise CheckpointError("it is malformed: a compiled module without the module")
     return Record("torch._dynamo.eval_frame.OptimizedModule", {"_modules": {"_orig_mod": module}})
 
 
 def _compiler_setting(owner: Any, name: Any) -> Record:
-    """The one bound method in a compiled module's pickle; nothing is looked up for it."""
+    """Stand in for the one bound method in a compiled module's pickle, looking nothing up."""
     if not isinstance(owner, Record) or owner.class_name != _COMPILER:
         raise refused_global("builtins.getattr")
     return Record(printable(str(name)) if type(name) is str else "method")
@@ -291,7 +291,7 @@ def read_pickle(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, An
 
 
 def _held(data: memoryview) -> str:
-    """What a file of `torch.save` holds, as far as it can be read, to follow its kind."""
+    """Phrase about the tensors in a file of `torch.save`; empty if it cannot be read."""
     try:
         return f", holding {_content(read_archive(data, others=_resolve))}"
     except CheckpointError:
@@ -299,7 +299,7 @@ def _held(data: memoryview) -> str:
 
 
 def _content(tree: Any) -> str:
-    """What is in a file that holds no generator under the name G_ema, in a few words."""
+    """Describe in a few words a file that holds no generator under the name G_ema."""
     if isinstance(tree, Record):
         return f"a {tree.class_name} alone, no generator under the name G_ema"
     if isinstance(tree, Tensor):

@@ -1,4 +1,4 @@
-"""Render one picture with a converted generator and look at simple statistics of it."""
+"""Self-check of a converted generator: statistics of one rendered picture."""
 
 from __future__ import annotations
 

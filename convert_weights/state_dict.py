@@ -19,14 +19,14 @@ from convert_weights.file_kinds import TORCH_ARCHIVE, recognize
 from convert_weights.storages import Tensor
 from convert_weights.torch_archives import read_archive
 
-# What wrappers (data-parallel, averaging, compiled) put before every name, and a counter of theirs.
+# Prefixes of wrappers (data-parallel, averaging, compiled), and a counter of theirs.
 _PREFIXES = ("module.", "_orig_mod.")
 _COUNTER = "n_averaged"
 _MAX_INTEGER = (1 << 63) - 1
 
 
 def read_state_dict(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
-    """The arrays of a state dict by name, in PyTorch's layouts.
+    """Read the arrays of a state dict by name, in PyTorch's layouts.
 
     Args:
       path: a file that `torch.save(module.state_dict(), path)` wrote, in either format.
@@ -58,14 +58,14 @@ def read_state_dict(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str
 
 
 def _common_prefix(names: Iterable[str]) -> str:
-    """The prefix of a wrapper that all names have; empty if there is none."""
+    """Prefix of a wrapper that all names share; empty if there is none."""
     names = [name for name in names if name != _COUNTER]
     shared = (p for p in _PREFIXES if names and all(name.startswith(p) for name in names))
     return next(shared, "")
 
 
 def read_tensors(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
-    """The arrays of any file of `torch.save` by name: a tensor, or tensors in lists and dicts.
+    """Read the tensors of any file of `torch.save` by name: one, or those in lists and dicts.
 
     Args:
       path: the file, in either format.
@@ -94,7 +94,7 @@ def _collect(
 ) -> None:
     """Add the arrays below a value to `found`; `holders` are the containers met so far."""
     if type(value) in (dict, list, tuple):
-        # Each container once: under ever new names, shared ones have no end.
+        # Each container once: one shared under ever new names would never end.
         if depth > 1 or (value and id(value) in holders):
             raise CheckpointError("its tensors are nested too deeply, or in a container held twice")
         holders.add(id(value))

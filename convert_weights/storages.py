@@ -50,7 +50,7 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class ElementType:
-    """The type of a storage's elements, as torch or NumPy names it."""
+    """Type of a storage's elements, as torch or NumPy names it."""
 
     name: str
 
@@ -60,13 +60,13 @@ class ElementType:
         return np.dtype("u2" if self.name == "bfloat16" else self.name)
 
     def __call__(self, *_: object) -> object:
-        """Refuse: a file names the type, and has no reason to call it."""
+        """Refuse to be called: files name the type, and have no reason to call it."""
         raise CheckpointError("it is malformed: it calls a type of numbers")
 
 
 @dataclass(frozen=True)
 class Storage:
-    """The elements of one tensor or of several, still in the bytes of the file."""
+    """Elements of one tensor or of several, still in the bytes of the file."""
 
     element: ElementType
     raw: memoryview
@@ -74,11 +74,11 @@ class Storage:
 
     @property
     def num_elements(self) -> int:
-        """Length of the storage, elements."""
+        """Number of elements of the storage."""
         return len(self.raw) // self.element.dtype.itemsize
 
     def seen_as(self, element: ElementType) -> Storage:
-        """The same bytes as elements of another type."""
+        """View the same bytes as elements of another type."""
         if len(self.raw) % element.dtype.itemsize:
             raise CheckpointError("it is damaged: a storage is no whole number of elements")
         if element == self.element:
@@ -96,7 +96,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A strided view of a storage; all of it is checked to lie inside."""
+    """Strided view of a storage, checked to lie inside it."""
 
     storage: Storage
     offset: int
@@ -118,7 +118,7 @@ class Tensor:
 
 
 def resolve_element_type(module: str, name: str) -> Callable[..., object] | None:
-    """What the pickles of a torch file may name: types of storages and numbers, and OrderedDict."""
+    """Look up a global of a torch file: types of storages and numbers, and OrderedDict."""
     if module == "torch" and name in _ELEMENT_TYPES:
         return ElementType(_ELEMENT_TYPES[name])
     if module == "torch" and name in _DTYPES:
@@ -129,7 +129,7 @@ def resolve_element_type(module: str, name: str) -> Callable[..., object] | None
 
 
 def storage_header(identifier: Any) -> tuple[ElementType, str, int]:
-    """A persistent id's type of element, key and number of elements."""
+    """Decode a persistent id: type of element, key and number of elements."""
     if type(identifier) is tuple and identifier[:1] == ("module",):
         raise CheckpointError("it holds a module, not tensors alone; save its state_dict()")
     tag, kind, key, _, num_elements, *view = identifier
@@ -234,7 +234,7 @@ def rebuild_parameter(data: Any, *_: object) -> Tensor:
 
 
 def _rebuild_with_attributes(function: Any, _class: object, arguments: Any, *_: object) -> Any:
-    """A tensor that attributes were given to; they are left out."""
+    """Stand in for torch's rebuilding of a tensor with attributes, which are left out."""
     known = isinstance(function, Global) and function.call in REBUILD.values()
     if not known or type(arguments) is not tuple:
         raise CheckpointError("it is damaged: a tensor that is rebuilt by something else")

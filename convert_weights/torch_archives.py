@@ -1,4 +1,4 @@
-"""The files of `torch.save`: any tree of tensors, in either format; nothing in them is executed.
+"""Read files of `torch.save`, any tree of tensors in either format; nothing in them is executed.
 
 Since 1.6 a file is a zip archive: a pickle, and one uncompressed member a storage. Before, it was
 five pickles and then all storages, one after another (the layout of spec eg3d 11.4). In that older
@@ -35,7 +35,7 @@ def is_zip(data: memoryview) -> bool:
 
 
 def read_archive(data: memoryview, *, others: Resolve | None = None) -> Any:
-    """The tree of tensors in a file of `torch.save`, of either format.
+    """Read the tree of tensors in a file of `torch.save`, of either format.
 
     Args:
       data: the file.
@@ -96,7 +96,7 @@ def _check_header(data: memoryview) -> int:
 def _next_storage(
     data: memoryview, place: int, element: ElementType, count: int
 ) -> tuple[Storage, int]:
-    """The storage at a place, a count of elements and the elements -> it, and the place behind."""
+    """Read the storage at a position -> it, and the position behind."""
     if count < 0 or int.from_bytes(data[place : place + 8], "little", signed=True) != count:
         raise CheckpointError("it is damaged: a storage is not as long as its header says")
     end = place + 8 + count * element.dtype.itemsize
@@ -108,7 +108,7 @@ def _next_storage(
 
 
 def _read_legacy(data: memoryview, resolve: Resolve) -> Any:
-    """Five pickles, then for each key a count of elements and the elements."""
+    """Read a legacy file: five pickles, then a count of elements and the elements of each key."""
     position = _check_header(data)
     # The storages come last, so a first reading finds their types, and a second one the tensors.
     headers: dict[str, tuple[ElementType, int]] = {}
@@ -139,7 +139,7 @@ def _read_legacy(data: memoryview, resolve: Resolve) -> Any:
 
 
 def read_zip(data: memoryview, resolve: Resolve, **limits: int) -> Any:
-    """The tree in a zip archive of `torch.save`, with members NAME/data.pkl and NAME/data/KEY.
+    """Read the tree in a zip archive of `torch.save`, with members NAME/data.pkl and NAME/data/KEY.
 
     Args:
       data: the archive.
@@ -185,7 +185,7 @@ def read_zip(data: memoryview, resolve: Resolve, **limits: int) -> Any:
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """The members below the archive's one folder, by their names there."""
+    """Members below the archive's one folder, by their names there."""
     infos = archive.infolist()
     if sum(info.compress_size for info in infos) > size:
         raise CheckpointError("it is damaged: its parts overlap")
@@ -200,7 +200,7 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
 
 
 def _look_up(find: Callable[[str, ElementType], Storage]) -> Callable[[object], Storage]:
-    """From a persistent id to its storage, which `find` gives once for each key."""
+    """Look up the storage of a persistent id; `find` is called once for each key."""
     found: dict[str, Storage] = {}
 
     def look_up(identifier: object) -> Storage:

@@ -80,7 +80,7 @@ def to_label(cameras: Cameras) -> Array:
 
 
 def nearest_rotation(matrix: ArrayLike) -> np.ndarray:
-    """The rotations nearest to matrices, by the sum of squared differences: their polar factors.
+    """Find the rotations nearest to matrices in squared differences: their polar factors.
 
     A matrix that is a rotation to the last digits of float64 comes back as it is.
 
@@ -97,7 +97,7 @@ def nearest_rotation(matrix: ArrayLike) -> np.ndarray:
     if matrix.shape[-2:] != (3, 3) or not np.isfinite(matrix).all():
         raise ValueError(f"a matrix of shape {matrix.shape}; want finite numbers [*, 3, 3]")
     left, _, right = np.linalg.svd(matrix)
-    # A matrix that mirrors gives up the axis that it knows least of.
+    # A matrix that mirrors is flipped along its axis of smallest singular value.
     left[..., 2] *= np.sign(np.linalg.det(left @ right))[..., None]
     off = np.abs(np.swapaxes(matrix, -1, -2) @ matrix - np.eye(3)).max((-1, -2))
     exact = (off < 1e-14) & (np.linalg.det(matrix) > 0)
@@ -105,10 +105,10 @@ def nearest_rotation(matrix: ArrayLike) -> np.ndarray:
 
 
 def nearest_camera(label: ArrayLike) -> np.ndarray:
-    """The cameras nearest to 25 numbers that an optimiser was free to change.
+    """Find the cameras nearest to 25 numbers that an optimiser was free to change.
 
     The pose becomes rigid by the nearest rotation. The last row of cam2world and what lies below
-    the diagonal of the intrinsics, which no ray depends on, become what they are of any camera.
+    the diagonal of the intrinsics, on which no ray depends, take the values of any camera.
 
     Args:
       label: [*, 25] finite numbers, near those of a camera.
@@ -131,7 +131,7 @@ def nearest_camera(label: ArrayLike) -> np.ndarray:
 
 
 def mirror_image(label: ArrayLike) -> np.ndarray:
-    """The cameras of pictures flipped from left to right, of the head mirrored in x = 0.
+    """Mirror cameras in x = 0, as flipping their pictures from left to right does.
 
     Args:
       label: [*, 25].

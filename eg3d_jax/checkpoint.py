@@ -1,4 +1,4 @@
-"""Keep a generator in a folder: its configuration, its arrays, where they come from, their licence.
+"""Checkpoint folders: a generator's configuration, arrays, source and licence.
 
 A folder holds `checkpoint.json` and the arrays as written by orbax in `arrays/`. It appears under
 its name only when it is complete.
@@ -35,7 +35,7 @@ _NESTED = {"render": RenderConfig, "superresolution": SuperResolutionConfig}
 
 
 def config_to_json(config: GeneratorConfig) -> dict[str, Any]:
-    """The configuration as JSON values; `config_from_json` gives back an equal one."""
+    """Convert the configuration to JSON values; `config_from_json` gives back an equal one."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
@@ -129,7 +129,7 @@ def save(
     with made(folder.parent), _removed_afterwards(partial):
         partial.mkdir()
         check_room(partial, stored.values())
-        # Else a save that fails at once would leave a thread that waits for minutes.
+        # Otherwise a save that fails at once would leave a thread that waits for minutes.
         options = ocp.AsyncOptions(create_directories_asynchronously=False)
         with ocp.StandardCheckpointer(async_options=options) as checkpointer:
             checkpointer.save(partial / _ARRAYS, stored)
@@ -188,7 +188,7 @@ def check_free(folder: str | Path, *, overwrite: bool = False) -> None:
 
 
 def _replace(partial: Path, folder: Path) -> None:
-    """Move a complete folder to its name; what was there goes only afterwards, or comes back."""
+    """Move a complete folder to its name; an earlier one is removed last, or comes back."""
     old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
     if folder.exists():
         folder.rename(old)
@@ -211,7 +211,7 @@ def load(folder: str | Path) -> tuple[TriPlaneGenerator, dict[str, Any]]:
     Raises:
       InputError: naming the folder, the file in it and what to do.
     """
-    # Else what JAX lacks would be told as what is wrong with the folder.
+    # Otherwise an error of JAX's devices would be reported as one of the folder.
     check_devices()
     check_float32()
     folder = Path(folder).absolute()
@@ -265,7 +265,7 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
     return metadata
 
 
-# The generator that comes along.
+# The generator in the package.
 EMBEDDED = Path(__file__).parent / "pretrained" / "heads128"
 
 
@@ -282,5 +282,5 @@ def load_generator(folder: str | Path) -> TriPlaneGenerator:
 
 
 def load_embedded() -> TriPlaneGenerator:
-    """The small pretrained generator of synthetic heads that comes along: 128 pixels."""
+    """Load the small pretrained generator of synthetic heads in the package: 128 pixels."""
     return load_generator(EMBEDDED)

@@ -1,4 +1,4 @@
-"""Refuse numbers that no configuration can hold; named by their fields."""
+"""Configuration of a generator: sizes of its networks, and how rays are sampled."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ FIXED_AXES: tuple[Axes, ...] = ((_X, _Y, _Z), (_X, _Z, _Y), (_Z, _Y, _X))
 
 @dataclass(frozen=True, kw_only=True)
 class RenderConfig:
-    """How rays are sampled and composited.
+    """Sampling and compositing of rays.
 
     Attributes:
       ray_start: distance of the first coarse sample, world units; None with `ray_end` None takes
@@ -150,7 +150,7 @@ class RenderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
-    """Fixes every shape of a `TriPlaneGenerator`.
+    """Configuration that fixes every shape of a `TriPlaneGenerator`.
 
     Attributes:
       z_dim: length of the random input z.

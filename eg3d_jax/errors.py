@@ -1,4 +1,4 @@
-"""Errors that a user can act on, and the one door through which every command starts and ends."""
+"""Errors that a user can act on, and the start and end of every command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 import jax
 
-# As a shell's own: 2 for bad usage or input, 130 for Ctrl-C, 141 for an output nobody reads.
+# As in shells: 2 for bad usage or input, 130 for Ctrl-C, 141 for an output that nobody reads.
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
@@ -34,7 +34,7 @@ class InputError(ValueError):
 
 
 class SetupError(RuntimeError):
-    """What JAX lacks on this machine, or is told by its variables; no fault of any file's."""
+    """Devices or settings that JAX lacks on this machine; no fault of any file."""
 
 
 class DiskFullError(OSError):
@@ -44,7 +44,7 @@ class DiskFullError(OSError):
 def run(
     main: Callable[[Options], int | None], parse: Callable[[], Options], *, interrupted: str = ""
 ) -> NoReturn:
-    """Start a command, and end the process with its status; see `explained`.
+    """Start a command, and end the process with its status; see `report_user_errors`.
 
     Args:
       main: the command; returns its exit status, None for 0.
@@ -52,7 +52,7 @@ def run(
       interrupted: what to do after Ctrl-C.
     """
     _open_streams()
-    with explained(interrupted):
+    with report_user_errors(interrupted):
         options = parse()
         check_numbers(options)
         use_float32()
@@ -63,7 +63,7 @@ def run(
 
 
 @contextmanager
-def explained(interrupted: str = "") -> Iterator[None]:
+def report_user_errors(interrupted: str = "") -> Iterator[None]:
     """End the command with one line on stderr for an error that its user can act on.
 
     Warnings are a line each, too. Exit status 2 for bad input, files that cannot be read or
@@ -93,11 +93,11 @@ def explained(interrupted: str = "") -> Iterator[None]:
 
 
 def explanation(error: Exception) -> str | None:
-    """What a user needs to know of an error; None of one that is a bug of ours."""
+    """Explain an error to a user in a sentence; None if it is a bug of ours."""
     if isinstance(error, InputError | SetupError | DiskFullError):
         return str(error)
     if is_disk_full(error):
-        # Of a copy, the second is what is written.
+        # The second file name of a copy is the one that is written.
         name = getattr(error, "filename2", None) or getattr(error, "filename", None)
         where = f" while writing {name}" if name else ""
         return f"the disk is full{where}; free some space and run again"
@@ -135,7 +135,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def check_devices() -> None:
-    """Refuse to start where JAX has none of the devices that it is asked for.
+    """Refuse to start if JAX has none of the devices asked for.
 
     Raises:
       SetupError: naming the variable that asks.
@@ -153,7 +153,7 @@ def check_devices() -> None:
 
 
 def use_float32() -> None:
-    """Compute in float32, as everything here does, whatever JAX_ENABLE_X64 asks for."""
+    """Compute in float32, whatever JAX_ENABLE_X64 asks for."""
     if jax.config.read("jax_enable_x64"):
         warnings.warn(f"{_X64} has no effect: all is computed in float32", stacklevel=2)
         jax.config.update("jax_enable_x64", False)
@@ -161,7 +161,7 @@ def use_float32() -> None:
 
 
 def check_float32() -> None:
-    """Refuse JAX's 64 bits where a program of others has turned them on.
+    """Refuse JAX's 64 bits where the calling program has turned them on.
 
     Raises:
       SetupError: naming the variable.
@@ -174,7 +174,7 @@ def check_float32() -> None:
 
 
 def check_numbers(options: Any, prefix: str = "--") -> None:
-    """Refuse numbers that no option can take: such as are not finite, or beyond 32 bits.
+    """Refuse numbers that no option can take: not finite, or beyond 32 bits.
 
     Args:
       options: a dataclass; those in it are looked through, too.
@@ -197,7 +197,7 @@ def check_numbers(options: Any, prefix: str = "--") -> None:
 
 
 def _open_streams() -> None:
-    """Let nothing that is printed end the command: no character, and no stream that is closed."""
+    """Keep closed streams and unprintable characters from ending the command."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -207,7 +207,7 @@ def _open_streams() -> None:
 
 
 def _end(words: str, status: int) -> NoReturn:
-    """Say why on stderr and leave; whoever has closed an output is not bothered again at exit."""
+    """Print the reason on stderr and exit; no further error if an output is closed."""
     try:
         sys.stdout.flush()
         if words:
@@ -224,14 +224,14 @@ def _first_line(error: BaseException) -> str:
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> str:
-    """A warning without the place in the code, which is not its user's."""
+    """Format a warning without the place in the code, which is not its user's."""
     return f"warning: {message}\n"
 
 
 __all__ = [
     "DiskFullError",
     "InputError",
-    "explained",
+    "report_user_errors",
     "is_disk_full",
     "is_out_of_memory",
     "run",

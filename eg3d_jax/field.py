@@ -1,4 +1,4 @@
-"""The field that feature planes hold: points to colour features and density (spec eg3d 7)."""
+"""Field of a set of feature planes: points to colour features and density (spec eg3d 7)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Decoder(nnx.Module):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class TriPlaneField:
-    """A function of points, and a pytree: pass it through plain `jax.jit`.
+    """Field as a function of points, and a pytree: pass it through plain `jax.jit`.
 
     Attributes:
       decoder: from plane features.

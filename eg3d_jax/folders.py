@@ -1,4 +1,4 @@
-"""Folders to write into: refused before anything is changed, and gone again if all goes wrong."""
+"""Folders to write into: checked before any change, and removed again after a failure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BESIDE_ARRAYS = 2**18  # bytes: names, shapes and digests
 
 
 def check_writable(folder: Path, *, option: str = "--run") -> None:
-    """Refuse a folder that is none, or cannot be made or written; nothing is changed.
+    """Refuse a path that is no folder, or cannot be made or written; nothing is changed.
 
     Args:
       folder: need not exist, nor those that it lies in.
@@ -53,9 +53,9 @@ def check_file_writable(path: Path, *, option: str) -> None:
 
 
 def check_room(folder: Path, arrays: Iterable[np.ndarray]) -> None:
-    """Refuse arrays for which the disk, or a quota, has no room, by allotting it for a moment.
+    """Refuse arrays that exceed the disk or a quota, by allocating their size for a moment.
 
-    orbax and tensorstore, which then write them, tell of a full disk in the words of many threads.
+    orbax and tensorstore, which then write them, report a full disk by errors of many threads.
 
     Raises:
       OSError: of errno ENOSPC or EDQUOT.
@@ -74,18 +74,18 @@ def check_room(folder: Path, arrays: Iterable[np.ndarray]) -> None:
 
 
 def innermost_existing(path: Path) -> Path:
-    """The path, absolute, or the innermost of those it lies in that exists."""
+    """Absolute path, or the innermost folder above it that exists."""
     path = path.absolute()
     return next(found for found in (path, *path.parents) if found.exists())
 
 
 def missing_folders(folder: Path) -> list[Path]:
-    """The folder and those it lies in, as far as they do not exist, the innermost first."""
+    """List the folder and its parents that do not exist, the innermost first."""
     return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
 def remove_empty(folders: Sequence[Path]) -> None:
-    """Remove folders, in this order, up to the first that holds something."""
+    """Remove folders, in this order, up to the first that is not empty."""
     with contextlib.suppress(OSError):
         for folder in folders:
             folder.rmdir()
@@ -93,7 +93,7 @@ def remove_empty(folders: Sequence[Path]) -> None:
 
 @contextmanager
 def made(folder: Path) -> Iterator[Path]:
-    """Make a folder; if what follows fails and has left nothing in it, it goes again."""
+    """Make a folder, and remove it again if the context fails and leaves it empty."""
     missing = missing_folders(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

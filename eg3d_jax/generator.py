@@ -48,7 +48,7 @@ class Renders:
 
 
 class Origin:
-    """Where a generator's weights come from; all are equal, as no program depends on it.
+    """Source and licence of a generator's weights; all compare equal: no program depends on them.
 
     Attributes:
       metadata: of the checkpoint: 'source', 'license', 'fingerprint' and more.
@@ -84,7 +84,7 @@ class TriPlaneGenerator(nnx.Module):
         truncation: float | Array = 1.0,
         cutoff: int | None = None,
     ) -> Array:
-        """Random input to style latents.
+        """Map random input to style latents.
 
         Args:
           z: [z_dim], standard normal.
@@ -113,7 +113,7 @@ class TriPlaneGenerator(nnx.Module):
         return self.mapping.truncate(ws, truncation, cutoff)
 
     def frontal_camera(self) -> Cameras:
-        """The camera from the front at the orbit's radius that looks at the training pivot."""
+        """Camera in front at the orbit's radius that looks at the training pivot."""
         half_pi = jnp.pi / 2
         config = self.config
         return orbit(
@@ -127,7 +127,7 @@ class TriPlaneGenerator(nnx.Module):
     def tri_planes(
         self, ws: Array, *, noise_mode: NoiseMode = "const", key: Array | None = None
     ) -> Array:
-        """Style latents [L, D] -> feature planes [N, P, P, C], rows the vertical coordinate.
+        """Style latents [L, D] -> feature planes [N, P, P, C], rows are the vertical coordinate.
 
         Raises:
           ValueError: if ws has another shape, or the noise mode is not known.
@@ -143,12 +143,12 @@ class TriPlaneGenerator(nnx.Module):
         return rearrange(image, "h w (n c) -> n h w c", n=self.config.num_planes)
 
     def random_draws(self, key: Array, side: int | None = None) -> RayDraws:
-        """Random numbers for one view of side x side pixels, `neural_side` if None."""
+        """Draw the random numbers of one view of side x side pixels, `neural_side` if None."""
         side = self.config.neural_side if side is None else side
         return random_draws(key, side * side, self.config.render)
 
     def field(self, planes: Array) -> TriPlaneField:
-        """The function from points [M, 3] to (colour features [M, C], raw density [M]).
+        """Field of planes: points [M, 3] -> colour features [M, C], raw density [M].
 
         It holds the planes packed, which takes longer than asking it for 2^16 points: keep it.
         """
@@ -176,7 +176,7 @@ class TriPlaneGenerator(nnx.Module):
         draws: RayDraws | None = None,
         rays_at_once: int | None = None,
     ) -> RenderedRays:
-        """Volume rendering without super-resolution: all that depth needs.
+        """Render one view without super-resolution, which is all that depth needs.
 
         Args:
           planes: from `tri_planes`.
@@ -218,7 +218,7 @@ class TriPlaneGenerator(nnx.Module):
         key: Array | None = None,
         rays_at_once: int | None = None,
     ) -> Renders:
-        """Style latents ws [L, D] and one camera to a picture; arguments as in `render`.
+        """Style latents ws [L, D] and one camera -> a picture; arguments as in `render`.
 
         Deterministic unless `draws`, or noise_mode 'random' with a `key`, say otherwise.
         """
@@ -234,7 +234,7 @@ class TriPlaneGenerator(nnx.Module):
         views_at_once: int | None = None,
         rays_at_once: int | None = None,
     ) -> Renders:
-        """Many cameras from planes computed once.
+        """Render many cameras from planes computed once.
 
         Args:
           ws: [L, D].
@@ -254,7 +254,7 @@ class TriPlaneGenerator(nnx.Module):
 
 
 def ray_range(generator: TriPlaneGenerator) -> tuple[float, float] | None:
-    """Distances between which the generator samples rays, or None if it takes them from its box."""
+    """Distances between which rays are sampled, or None if the generator's box sets them."""
     render = generator.config.render
     if render.ray_start is None or render.ray_end is None:
         return None
@@ -262,7 +262,7 @@ def ray_range(generator: TriPlaneGenerator) -> tuple[float, float] | None:
 
 
 def with_finer_rays(generator: TriPlaneGenerator, factor: int) -> TriPlaneGenerator:
-    """The generator with `factor` times as many samples along each ray, both passes."""
+    """Copy the generator with `factor` times as many samples along each ray, both passes."""
     render = generator.config.render
     finer = dataclasses.replace(
         render,

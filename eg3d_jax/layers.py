@@ -22,7 +22,7 @@ Activation = Literal["linear", "lrelu"]
 
 
 class Buffer(nnx.Variable):
-    """State that belongs to a generator but is not trained: noise maps and the mean latent."""
+    """State of a generator that is not trained: noise maps and the mean latent."""
 
 
 def normalize_2nd_moment(x: Array) -> Array:
@@ -58,7 +58,7 @@ def bias_act(
 
 
 class Linear(nnx.Module):
-    """y = act(x K (lr_mul / sqrt(in)) + b lr_mul): a layer with equalised learning rate."""
+    """Linear layer with equalised learning rate: y = act(x K (lr_mul / sqrt(in)) + b lr_mul)."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Camera rays, and where along them samples are taken.
+"""Camera rays, and the depths along them at which samples are taken.
 
 Source: spec eg3d sections 6.2 and 8.1 to 8.4. R rays, D coarse and K fine samples a ray.
 """
@@ -35,7 +35,7 @@ class Rays:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class RayDraws:
-    """The random numbers of one rendering, uniform in [0, 1) (spec eg3d 8.7).
+    """Random numbers of one rendering, uniform in [0, 1) (spec eg3d 8.7).
 
     Attributes:
       jitter: [R, D] offset of each coarse sample within its interval.
@@ -56,7 +56,7 @@ def random_draws(key: Array, num_rays: int, config: RenderConfig) -> RayDraws:
 
 
 def midway_draws(num_rays: int, config: RenderConfig) -> RayDraws:
-    """The deterministic stand-in for `random_draws`: the middle of every interval."""
+    """Deterministic stand-in for `random_draws`: the middle of every interval."""
     u = (jnp.arange(config.fine_samples, dtype=jnp.float32) + 0.5) / max(config.fine_samples, 1)
     return RayDraws(
         jitter=jnp.full((num_rays, config.coarse_samples), 0.5),

@@ -27,7 +27,7 @@ Field = Callable[[Array], tuple[Array, Array]]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class RenderedRays:
-    """What the renderer returns; leading axes `*` are [R], or [h, w] for a whole view.
+    """Output of the renderer; leading axes `*` are [R], or [h, w] for a whole view.
 
     Attributes:
       features: [*, C] in about [-1, 1]; the first three channels are the raw colour.
@@ -85,7 +85,7 @@ def render_rays(
 def _render_chunk(
     field: Field, config: RenderConfig, inputs: tuple[Rays, RayDraws, Array, Array]
 ) -> tuple[RenderedRays, Array, Array]:
-    """Both passes over some rays -> what they show, and their nearest and farthest sample."""
+    """Render some rays in both passes -> their values, nearest and farthest sample."""
     rays, draws, start, end = inputs
     coarse = stratified_depths(start, end, draws.jitter, disparity=config.disparity_sampling)
     features, density = _along(field, rays, coarse)
@@ -121,7 +121,7 @@ def _along(field: Field, rays: Rays, depths: Array) -> tuple[Array, Array]:
 
 
 def _sort(depths: Array) -> tuple[Array, Array, Array]:
-    """Sorted depths [R, S], the order that sorts them, and the order that undoes it."""
+    """Sort depths [R, S] -> sorted ones, the order that sorts, and the order that undoes it."""
     depths = jax.lax.stop_gradient(depths)
     places = jax.lax.broadcasted_iota(jnp.int32, depths.shape, 1)
     ordered, order = jax.lax.sort((depths, places), num_keys=1, is_stable=True)
@@ -131,7 +131,7 @@ def _sort(depths: Array) -> tuple[Array, Array, Array]:
 
 @jax.custom_vjp
 def permute(x: Array, order: Array, inverse: Array) -> Array:
-    """x [R, S] reordered by `order` along the last axis; `inverse` undoes `order`.
+    """Reorder x [R, S] along the last axis by `order`, which `inverse` undoes.
 
     The derivative of a permutation is its inverse: a gather. JAX, which cannot know that the
     indices are all different, would scatter.

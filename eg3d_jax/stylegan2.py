@@ -1,4 +1,4 @@
-"""StyleGAN2: the mapping network and the synthesis network that paints the feature planes.
+"""StyleGAN2: the mapping network and the synthesis network that makes the feature planes.
 
 Source: spec eg3d sections 3 and 5. One example per call; callers `vmap`.
 """

@@ -1,4 +1,4 @@
-"""From rendered features to the image: two blocks steered by the last latent (spec eg3d 9)."""
+"""Super-resolution of rendered features, steered by the last latent (spec eg3d 9)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Commands: everything that prints, parses flags, reads frames or names a run folder."""
+"""Commands: option parsing, progress on the screen, run folders, reports."""

@@ -1,6 +1,6 @@
-"""The door to all commands: `eg3d-jax invert` is `python -m experiments.invert`.
+"""Entry point of all commands: `eg3d-jax invert` is `python -m experiments.invert`.
 
-Nothing is imported but the command that is chosen, so that the tables of names come at once.
+Only the chosen command is imported, so that the tables of names appear at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ COMPLETION_FLAGS = ("--tyro-write-completion", "--tyro-print-completion")
 
 
 class Command(NamedTuple):
-    """Where a command is, and what it does; its module has `Args`, `main` and `start`."""
+    """Module and summary of a command; the module has `Args`, `main` and `start`."""
 
     module: str
     summary: str
@@ -38,7 +38,7 @@ COMMANDS = {
     "crosscheck": Command("experiments.crosscheck.main", "the same through NVIDIA's PyTorch code"),
     "benchmark": Command("experiments.benchmark.main", "time and memory of every part"),
     "benchmark bars": Command("experiments.benchmark.bars", "all that is promised of speed"),
-    "benchmark scale": Command("experiments.benchmark.scale", "what runs would cost, reckoned"),
+    "benchmark scale": Command("experiments.benchmark.scale", "what runs would cost, estimated"),
     "heads film": Command("experiments.heads.sequences", "short videos of synthetic heads"),
     "heads dataset": Command("experiments.heads.dataset", "pictures of heads to train with"),
     "heads train": Command("experiments.heads.pretrain", "train the embedded generator"),
@@ -80,7 +80,7 @@ def main(args: Sequence[str] | None = None, *, program: str = PROGRAM) -> NoRetu
 
 
 def split(words: Sequence[str]) -> tuple[str, list[str]]:
-    """The name of a command or group that words begin with, '' if of none, and the other words."""
+    """Split words into the name of a command or group, '' if none, and the other words."""
     for count in (2, 1):
         name = " ".join(words[:count]).replace("_", "-")
         if name in COMMANDS or name in GROUPS:
@@ -89,7 +89,7 @@ def split(words: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def table(group: str, program: str) -> str:
-    """The help: all commands, or those of a group; how each is called and what it does."""
+    """Format the help: all commands, or those of a group, and what each does."""
     if group:
         rows = {name: about.summary for name, about in COMMANDS.items() if in_group(name, group)}
     else:
@@ -117,7 +117,7 @@ def in_group(name: str, group: str) -> bool:
 
 
 def unknown(group: str, word: str, program: str) -> str:
-    """A sentence about a word that names no command, with the nearest that does."""
+    """Say that a word names no command, with the nearest that exists."""
     wanted = f"{group} {word}".strip()
     near = difflib.get_close_matches(wanted, [*COMMANDS, *GROUPS], n=1)
     nearest = f"the nearest is '{near[0]}', and " if near else ""

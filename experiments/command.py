@@ -1,4 +1,4 @@
-"""How every command starts and ends: compilation cache, limits of its numbers, Ctrl-C."""
+"""Start and end of every command: compilation cache, limits of its numbers, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def start(
 
 
 def quiet_cache_loader() -> None:
-    """Let nothing be logged by XLA's own code; what really fails there is raised as well.
+    """Silence the log of XLA's own code; what really fails there is raised as well.
 
     Its loader of cached programs warns of each, by mistake: it takes compiler flags for features of
     the machine. JAX's warnings from Python are shown as ever, and a level that the user chose by
@@ -108,7 +108,7 @@ MAX_SEED = 2**32 - 1
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a seed that cannot be.
+    """Refuse a seed out of range.
 
     Raises:
       InputError: naming it.
@@ -126,7 +126,7 @@ class Interrupt:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Interrupt]:
-    """Take the first Ctrl-C (or SIGTERM) as a wish; a second one interrupts at once, as ever.
+    """Turn the first Ctrl-C (or SIGTERM) into a request; a second interrupts at once.
 
     Only the main thread can do so; elsewhere nothing changes.
     """
@@ -151,7 +151,7 @@ def deferred_interrupt() -> Iterator[Interrupt]:
 
 
 def check_limits(args: Any, limits: Mapping[str, tuple[float, float]]) -> None:
-    """Refuse numbers outside their limits; None, for an option that is not given, is let through.
+    """Refuse numbers outside their limits; None, an option that is not given, passes.
 
     Args:
       args: a command's.

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn, Union
 
 import tyro
 
-from eg3d_jax.errors import InputError, explained
+from eg3d_jax.errors import InputError, report_user_errors
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -17,14 +17,14 @@ SHELLS = ("bash", "zsh", "fish")
 def complete(
     commands: Mapping[str, tuple[str, str]], program: str, words: Sequence[str]
 ) -> NoReturn:
-    """Write the script by which a shell completes the program's commands, and end the process.
+    """Write the script that completes the program's commands in a shell, and end the process.
 
     Args:
       commands: module and summary by name, of one word or two.
       program: what is typed in front of them.
       words: tyro's flag, the shell, and the file if the flag is to write one.
     """
-    with explained():
+    with report_user_errors():
         if len(words) != (3 if "write" in words[0] else 2) or words[1] not in SHELLS:
             shells = f"a shell ({', '.join(SHELLS)})"
             wanted = f"{shells} and a file" if "write" in words[0] else shells
@@ -34,7 +34,7 @@ def complete(
 
 
 def subcommands(commands: Mapping[str, tuple[str, str]]) -> Any:
-    """The type from which tyro reads all names and options."""
+    """Union type from which tyro reads all names and options."""
     members = []
     for first in dict.fromkeys(name.split()[0] for name in commands):
         below = [

@@ -1,4 +1,4 @@
-"""Frames with camera labels that are a little wrong, as estimated ones are.
+"""Copy frames with camera labels that are a little wrong, as estimated ones are.
 
 `python -m experiments.disturb experiments/demo/demo_a --output runs/disturbed` turns each camera
 about the head and shifts it, by random amounts; `experiments.refine_cameras` undoes it.
@@ -66,7 +66,7 @@ def main(args: Args) -> None:
 
 
 def disturbed(cameras: Cameras, degrees: float, percent: float, seed: int) -> Cameras:
-    """Cameras [T] turned about the origin and shifted, amounts uniform up to the given ones."""
+    """Turn cameras [T] about the origin and shift them, amounts uniform up to the given ones."""
     rng = np.random.default_rng(seed)
     directions = rng.normal(size=(2, len(cameras), 3))
     directions /= np.linalg.norm(directions, axis=-1, keepdims=True)

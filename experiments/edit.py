@@ -139,12 +139,12 @@ def check_layers(args: Args, subjects: Subjects) -> None:
 def edited(
     latents: Latents, directions: Directions, number: int, strength: float, args: Args
 ) -> Latents:
-    """Latents moved along a direction by so many times its strength 1."""
+    """Move latents along a direction by so many times its strength 1."""
     return shift(latents, strength * directions.steps[number], args.layers)
 
 
 def strip(subjects: Subjects, directions: Directions, number: int, args: Args) -> np.ndarray:
-    """uint8 [H, W, 3]: one row a strength, one column a yaw."""
+    """Render a strip, uint8 [H, W, 3]: one row a strength, one column a yaw."""
     cameras = strip_cameras(subjects, args)
     rows = []
     for strength in args.strengths:

@@ -1,4 +1,4 @@
-"""Take over results of the authors' PyTorch code as a run folder, to render, edit and measure here.
+"""Import results of the authors' PyTorch code as a run folder, to render, edit and measure here.
 
 `python -m experiments.import_result --pickle fintuned_generator.pkl --latents
 9_projected_w_mult.npz --run runs/old`. Neither file is executed, and torch is not needed.
@@ -47,7 +47,7 @@ class Args:
 
 def main(args: Args) -> None:
     """Read both files, check that they fit, and write the run's result."""
-    with RunFolder.take(args.run, overwrite=args.overwrite) as run:
+    with RunFolder.lock(args.run, overwrite=args.overwrite) as run:
         file = read_latents(args.latents)
         conversion = convert_pickle(args.pickle)
         generator = conversion.generator
@@ -59,7 +59,7 @@ def main(args: Args) -> None:
             "imported_latents": {"file": args.latents.name, "sha256": sha256(args.latents)},
         }
         metadata = {"source": conversion.source, "license": LICENSE}
-        with run.beginning(settings) as staging:
+        with run.staging(settings) as staging:
             (staging / run.result.name).mkdir()
             head = Inversion(
                 generator=generator, latents=latents, cameras=from_label(labels), metadata=metadata
@@ -74,7 +74,7 @@ def main(args: Args) -> None:
 
 
 def cameras_of(path: Path, labels: np.ndarray, config: GeneratorConfig) -> np.ndarray:
-    """Labels [K, 25] as cameras; the authors' code may have optimised all 25 numbers.
+    """Convert labels [K, 25] to cameras; the authors' code may have optimised all 25 numbers.
 
     Raises:
       InputError: naming the file and the label, if one is no camera by far or sees no head.
@@ -85,7 +85,7 @@ def cameras_of(path: Path, labels: np.ndarray, config: GeneratorConfig) -> np.nd
 
 
 def sort_latents(w_plus: np.ndarray, labels: np.ndarray) -> tuple[Latents, np.ndarray]:
-    """Latents and labels by ascending azimuth; a latent of no or several labels is frontal."""
+    """Sort latents and labels by azimuth; a latent of no or several labels is frontal."""
     angles = np.array([FRONTAL])
     if len(labels) == len(w_plus):
         angles = continuous_azimuths(np.asarray(azimuth(from_label(labels))))

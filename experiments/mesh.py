@@ -24,10 +24,10 @@ from inversion.latents import latents_at
 from inversion.meshes import (
     FORMATS,
     check_libraries,
+    colour_vertices,
     density_grid,
     field_of,
     iso_surface,
-    paint,
     write_mesh,
     write_mrc,
 )
@@ -74,7 +74,7 @@ def main(args: Args) -> None:
         volume = density_grid(query, args.resolution, box_side, tell=stage.update)
     with progress.task("surface"):
         mesh = iso_surface(volume, args.level, box_side)
-        paint(mesh, query)
+        colour_vertices(mesh, query)
     with progress.task("files"), output.writing() as staging:
         for kind in args.formats:
             if kind == "mrc":
@@ -89,7 +89,7 @@ def main(args: Args) -> None:
 
 
 def check(args: Args) -> None:
-    """Refuse settings of which no mesh can be made."""
+    """Refuse settings without a possible mesh."""
     check_libraries()
     if args.resolution not in _RESOLUTIONS:
         raise InputError(f"--resolution {args.resolution} must be from 8 to 512")

@@ -1,6 +1,6 @@
 """Progress of a command: live bars on a terminal, a plain line now and then anywhere else.
 
-`Progress` shows it; `CommandMonitor` takes it from a computation of the library.
+`Progress` shows it; `CommandMonitor` passes on that of a computation of the library.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _PLAIN_SECONDS = 10.0
 
 
 class Bar(NamedTuple):
-    """A line of live bars."""
+    """One live bar on a terminal."""
 
     bars: Bars
     id: TaskID
 
     def show(self, text: str, *, total: int | None, completed: int = 0) -> None:
-        """Begin anew with another text; without `total` no one knows how long it takes."""
+        """Restart with another text; without `total` its length is unknown."""
         self.bars.reset(self.id, description=text, total=total, completed=completed, losses="")
 
 
 class Stage:
-    """One stage on its way; `update` after each chunk of steps."""
+    """Progress of one stage; `update` after each chunk of steps."""
 
     def __init__(self, name: str, num_steps: int, done: int, console: Console, bar: Bar | None):
         self.name, self.num_steps, self.step = name, num_steps, done
@@ -53,7 +53,7 @@ class Stage:
             bar.show(name, total=num_steps, completed=done)
 
     def update(self, step: int, terms: Mapping[str, object] | None = None) -> None:
-        """Tell how far the stage is.
+        """Advance the stage to a step.
 
         Args:
           step: steps done of the stage.
@@ -77,10 +77,10 @@ class Stage:
 
 
 class Progress:
-    """Shows the stages of a command, and keeps the seconds of each in `seconds`."""
+    """Progress of a command's stages and tasks, and their `seconds`."""
 
     def __init__(self, *, console: Console | None = None):
-        # Past the edge a plain line is folded by whoever shows it, not by us.
+        # A long plain line is wrapped by the terminal, not by us.
         self.console = console or Console(file=sys.stdout, soft_wrap=True, highlight=False)
         self.seconds: dict[str, float] = {}
         self._live = self.console.is_terminal and not self.console.is_dumb_terminal
@@ -92,9 +92,9 @@ class Progress:
 
     @contextmanager
     def table(self, rows: Sequence[str]) -> Iterator[None]:
-        """Show a row for each of several videos while it lasts, from the start to the end.
+        """Show a row for each of several videos inside the context.
 
-        What has a name that begins with 'ROW: ' is shown in that row.
+        Stages and tasks whose name begins with 'ROW: ' are shown in that row.
         """
         if not self._live:
             yield
@@ -107,13 +107,13 @@ class Progress:
                 self._table = None
 
     def end_row(self, row: str, status: str) -> None:
-        """Show in the table how a video ended."""
+        """Show the status of a video in the table."""
         if self._table and row in self._table:
             self._table[row].show(f"{row}: {status}", total=1, completed=1)
 
     @contextmanager
     def stage(self, name: str, num_steps: int, *, done: int = 0) -> Iterator[Stage]:
-        """A stage of known length, with losses.
+        """Context of a stage of known length, with losses.
 
         Args:
           name: shown, and the key in `seconds`.
@@ -127,7 +127,7 @@ class Progress:
     def stages(
         self, names: Sequence[str], num_steps: int, *, done: Sequence[int]
     ) -> Iterator[list[Stage]]:
-        """The same for several at once, a line each; each counts its share of the seconds."""
+        """Context of several stages at once, a line each; each counts its share of the seconds."""
         started = time.monotonic()
         with self._lines(names) as bars:
             try:
@@ -141,7 +141,7 @@ class Progress:
 
     @contextmanager
     def task(self, name: str) -> Iterator[None]:
-        """Work of unknown length: a spinner while it lasts, then a line with its seconds."""
+        """Context of work of unknown length: a spinner, then a line with its seconds."""
         started = time.monotonic()
         try:
             if row := self._row(name):
@@ -167,7 +167,7 @@ class Progress:
             yield [self._row(name) for name in names]
 
     def _row(self, name: str) -> Bar | None:
-        """The row of the table that a stage or task belongs to."""
+        """Row of the table to which a stage or task belongs."""
         rows = (self._table or {}).items()
         return next((bar for row, bar in rows if name.startswith(f"{row}: ")), None)
 
@@ -194,7 +194,7 @@ def _add(bars: Bars, text: str) -> Bar:
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds: 83 is 1:23."""
+    """Format minutes and seconds: 83 is 1:23."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"
 
@@ -204,7 +204,7 @@ def _last(value: object) -> float:
 
 
 class CommandMonitor(Monitor):
-    """Shows a computation of the library on a command's `Progress`."""
+    """Monitor that shows a library's computation on a command's `Progress`."""
 
     def __init__(self, progress: Progress):
         self.progress = progress
@@ -233,5 +233,5 @@ class CommandMonitor(Monitor):
 
 
 def _named(video: str, text: str) -> str:
-    """What is shown of one of several videos, which `Progress.table` puts into its row."""
+    """Title of a stage of one of several videos, by which `Progress.table` finds its row."""
     return f"{video}: {text}" if video else text

@@ -32,7 +32,7 @@ from inversion.frames.camera_files import read_labels
 from inversion.frames.folder import Frames, load_frames
 from inversion.frames.labels import LABELS_FILE
 
-# All that the command is told is noted in the folder that it writes.
+# The command's options are the settings noted in the folder that it writes.
 Args = RefinementSettings
 
 
@@ -51,7 +51,7 @@ def main(args: Args) -> None:
 
 
 def true_cameras(folder: Path, frames: Frames) -> Cameras:
-    """Cameras [T] of another folder's labels for the same frames.
+    """Read cameras [T] of another folder's labels for the same frames.
 
     Raises:
       InputError: if a frame has no label there, or a label is no camera.

@@ -40,7 +40,7 @@ from inversion.objectives import FeatureNetworks
 from inversion.result import render_views
 
 MARK = "refinement.json"
-# Files beside the frames that are as true of a copy.
+# Files beside the frames that hold for a copy, too.
 _BESIDE = ("depth.npz", "mask.npz", "parameters.npz")
 _ROWS = 5  # of the picture
 
@@ -58,8 +58,8 @@ class RefinementSettings:
       latent_steps: steps for the head that all frames then show
       coarse_steps: Gauss-Newton steps for the camera of each frame by itself, before these
       fine_steps: the same after them, in pictures twice as large
-      steady: frames are a video's, in order: take out of their cameras what shakes from one to the
-        next; photographs, whose cameras shake by more than is expected, stay as found in any case
+      steady: frames are a video's, in order: smooth the jitter of their cameras from one to the
+        next; photographs, whose cameras jitter by more than is expected, stay as found in any case
       degrees: deviation expected of a camera's turn about the head
       percent: of its shift, of its distance
       focal_percent: of the focal length that all share
@@ -88,7 +88,7 @@ class RefinementSettings:
 
     @property
     def config(self) -> RefinementConfig:
-        """The schedule and the deviations asked for."""
+        """Schedule of the refinement and the expected deviations."""
         usual = RefinementConfig()
         return RefinementConfig(
             num_views=self.views,
@@ -106,7 +106,7 @@ class RefinementSettings:
 
     @property
     def picture(self) -> Path:
-        """The picture beside the folder."""
+        """Path of the picture beside the folder."""
         return Path(f"{self.output}.png")
 
 
@@ -238,7 +238,7 @@ def write_refined(
 
 
 def motion_numbers(refined: Refined, prior: CameraPrior) -> dict[str, Any]:
-    """How far each of T cameras moved, degrees and percent [T], and the focal length's factor."""
+    """Movement of T cameras, degrees and percent [T], and the focal length's factor."""
     rigid = np.asarray(refined.motion.rigid)
     length = np.linalg.norm(rigid.reshape(-1, 2, 3), axis=-1)
     return {
@@ -255,7 +255,7 @@ def error_numbers(cameras: Cameras, truth: Cameras) -> dict[str, np.ndarray]:
 
 
 def sentences(numbers: Mapping[str, Any]) -> list[str]:
-    """How far cameras moved and, if measured, their errors: sentences for the screen."""
+    """Describe how far cameras moved and, if measured, their errors."""
     said = [
         f"cameras moved by {np.median(numbers['turn_degrees']):.2f} degrees and "
         f"{np.median(numbers['shift_percent']):.2f} % of their distance (medians); focal length "
@@ -270,7 +270,7 @@ def sentences(numbers: Mapping[str, Any]) -> list[str]:
 
 
 def picture(generator: TriPlaneGenerator, frames: Frames, refined: Refined) -> np.ndarray:
-    """Some frames beside the head from the camera given and from the refined one, uint8."""
+    """Draw some frames beside the head from the given camera and from the refined one, uint8."""
     rows = np.unique(np.linspace(0, len(frames) - 1, _ROWS).round().astype(int))
     latents = repeat_latents(refined.ws, jnp.zeros(1))
     columns: list[np.ndarray] = [np.stack([read_image(frames, int(i)) for i in rows])]

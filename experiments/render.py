@@ -65,7 +65,7 @@ def flicker(frames: ArrayLike) -> float:
 
 
 def slow_swing(radius: float, focal: float) -> Cameras:
-    """A batch of level cameras `STEP_DEGREES` apart, the middle of them frontal."""
+    """Batch of level cameras `STEP_DEGREES` apart, the middle of them frontal."""
     yaw = np.radians(STEP_DEGREES) * (np.arange(BATCH) - (BATCH - 1) / 2)
     return yaw_pitch_camera(yaw.astype(np.float32), 0.0, radius=radius, focal=focal)
 
@@ -81,7 +81,7 @@ def measure_flicker(generator: TriPlaneGenerator, latents: Latents) -> dict[str,
     config = generator.config
     out = render_views(generator, latents, slow_swing(config.camera_radius, config.focal))
     motion = float(np.abs(np.diff(out.image, axis=0)).mean() * 127.5)
-    # Elsewhere depth is hidden, and the quotient of two numbers near zero.
+    # Elsewhere depth is not shown, and is a quotient of two numbers near zero.
     solid = np.all(out.opacity > 0.5, axis=0)
     seen = {"image": out.image, "raw": out.raw, "depth": out.depth[:, solid]}
     return {**{name: flicker(frames) for name, frames in seen.items()}, "image_motion": motion}
@@ -137,7 +137,7 @@ class Args:
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """What is rendered of every head.
+    """Cameras, targets and latents of a rendering, for every head.
 
     Attributes:
       cameras: [T].
@@ -208,14 +208,14 @@ def check(args: Args) -> None:
 
 
 def max_yaw(args: Args) -> float:
-    """Degrees that the camera swings to either side."""
+    """Largest yaw of the swing to either side, degrees."""
     if args.max_yaw is not None:
         return args.max_yaw
     return 0.0 if args.path == "walk" else 70.0
 
 
 def plan(args: Args, subjects: Subjects) -> Shot:
-    """The cameras, the targets if there are any, and the latents of a walk."""
+    """Choose the cameras, the targets if any, and the latents of a walk."""
     config = subjects.generator.config
     if args.path == "frames":
         assert args.frames is not None  # see `check`
@@ -233,8 +233,8 @@ def plan(args: Args, subjects: Subjects) -> Shot:
     )
     if args.path == "orbit":
         return Shot(cameras=cameras)
-    keys = np.stack([np.asarray(latents.w_plus[0]) for latents in subjects.latents])
-    return Shot(cameras=cameras, w_plus=closed_walk(keys, args.num_frames))
+    knots = np.stack([np.asarray(latents.w_plus[0]) for latents in subjects.latents])
+    return Shot(cameras=cameras, w_plus=closed_walk(knots, args.num_frames))
 
 
 def shoot(subjects: Subjects, shot: Shot, progress: Progress) -> tuple[list[Renders], float]:
@@ -265,7 +265,7 @@ def shoot(subjects: Subjects, shot: Shot, progress: Progress) -> tuple[list[Rend
 
 
 def with_png(pictures: Iterator[np.ndarray], folder: Path) -> Iterator[np.ndarray]:
-    """The pictures, each also written as a file."""
+    """Pass pictures on, and write each as a file."""
     folder.mkdir(exist_ok=True)
     for number, picture in enumerate(pictures):
         save_png(folder / f"{number:04d}.png", picture)

@@ -1,4 +1,4 @@
-"""Generators as the commands load them, and what they need to know of one."""
+"""Heads and generators that commands are given: loading, and where they come from."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from experiments.command import check_seed
 from inversion.latents import Latents, repeat_latents
 from inversion.result import load
 
-# What the commands call the generator that comes along, in place of a folder.
+# Name of the embedded generator, in place of a folder.
 EMBEDDED = Path("embedded")
 
 
 def load_generator(folder: Path) -> tuple[TriPlaneGenerator, dict]:
-    """A checkpoint folder's generator and metadata; those that come along for `EMBEDDED`."""
+    """Load a checkpoint folder's generator and metadata, or the embedded one for `EMBEDDED`."""
     return checkpoint.load(checkpoint.EMBEDDED if folder == EMBEDDED else folder)
 
 
@@ -35,7 +35,7 @@ _map_to_ws = jax.jit(TriPlaneGenerator.map_to_ws)
 
 @dataclass(frozen=True, kw_only=True)
 class HeadArgs:
-    """The options by which a command is told its head.
+    """Options by which a command is told its head.
 
     Attributes:
       run: run folder of an inversion; runs/demo if no generator is given
@@ -48,7 +48,7 @@ class HeadArgs:
     seed: int | None = None
 
     def head(self, truncation: float) -> Subjects:
-        """The one head; see `load_subjects`."""
+        """Load the one head; see `load_subjects`."""
         seeds = () if self.seed is None else (self.seed,)
         return load_subjects(self.run, self.generator, seeds, truncation)
 
@@ -75,14 +75,14 @@ class Subjects:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What a file made of the generator must keep: fingerprint, source and licence."""
+        """Fingerprint, source and licence, which a file made of the generator must keep."""
         return {key: self.metadata.get(key) for key in ("fingerprint", "source", "license")}
 
 
 def load_subjects(
     run: Path | None, generator: Path | None, seeds: Sequence[int], truncation: float
 ) -> Subjects:
-    """A run's head, or heads of a generator.
+    """Load a run's head, or heads of a generator.
 
     Args:
       run: an inversion's run folder; `DEMO_RUN` if neither it nor a generator is given.

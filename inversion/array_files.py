@@ -1,4 +1,4 @@
-"""Named arrays of the files that NumPy and PyTorch write: npy, npz, and torch.save's .pt and .pth.
+"""Read named arrays from files of NumPy and PyTorch: npy, npz, and torch.save's .pt and .pth.
 
 A file is what its first bytes say, whatever its name ends in; any may be compressed by gzip.
 Nothing in it is executed.
@@ -32,14 +32,14 @@ _DAMAGE = (
     NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error,
     tokenize.TokenError,
 )  # fmt: skip
-# What a file of pickled objects becomes; `as_numbers` refuses it.
+# Result of reading pickled objects; `as_numbers` refuses it.
 _OBJECTS = np.empty(0, object)
-# So many arrays are named in a message.
+# Number of arrays named in a message.
 _NAMED = 8
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays in a file, as it holds them.
+    """Read all arrays in a file, as it holds them.
 
     Args:
       path: an npy, an npz, or a file of torch.save.
@@ -75,7 +75,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def as_numbers(path: Path, name: str, array: np.ndarray) -> np.ndarray:
-    """An array of a file as float32.
+    """Convert an array of a file to float32.
 
     Args:
       path: of the file.
@@ -101,7 +101,7 @@ def as_numbers(path: Path, name: str, array: np.ndarray) -> np.ndarray:
 
 
 def listed_arrays(arrays: Mapping[str, np.ndarray]) -> str:
-    """Names and shapes, for a message."""
+    """Names and shapes of arrays, for a message."""
     texts = [f"{printable(name)} {list(a.shape)}".strip() for name, a in arrays.items()]
     more = [f"{len(texts) - _NAMED} more"] * (len(texts) > _NAMED)
     return ", ".join([*texts[:_NAMED], *more]) or "no array"
@@ -128,7 +128,7 @@ def _read_npz(data: memoryview) -> dict[str, np.ndarray]:
     return arrays
 
 
-# What latents are called by the authors, projectors of StyleGAN, PTI and here; and cameras.
+# Names of latents by the authors, projectors of StyleGAN, PTI and here; and of cameras.
 _LATENTS = ("w", "ws", "w_plus", "latent", "latents", "w_pivot", "w_pivots")
 _CAMERAS = ("cs", "c", "labels")
 _LABEL = 25
@@ -137,7 +137,7 @@ _LATENT_WANTED = "ws [N, 1, L, D] and cs [N, 1, 25], or one latent w [1, L, D]"
 
 @dataclass(frozen=True, kw_only=True)
 class LatentFile:
-    """What a file holds.
+    """Contents of a file of latents.
 
     Attributes:
       path: of the file.
@@ -150,7 +150,7 @@ class LatentFile:
     labels: np.ndarray
 
     def w_plus(self, config: GeneratorConfig) -> np.ndarray:
-        """The latents as a generator takes them; those of W are repeated for all layers.
+        """Latents of W+ for a generator; those of W are repeated for all layers.
 
         An array [L, D] is one latent of W+, unless L cameras make it L of W.
 
@@ -194,7 +194,7 @@ class LatentFile:
 
 
 def read_latents(path: Path) -> LatentFile:
-    """The latents in an npz, an npy or a file of torch.save (spec inversion 3 and 5).
+    """Read the latents in an npz, an npy or a file of torch.save (spec inversion 3 and 5).
 
     Raises:
       InputError: if the file cannot be read or holds something else.

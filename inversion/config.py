@@ -1,4 +1,4 @@
-"""What an inversion does, as frozen dataclasses. Defaults are the paper's (spec inversion 10)."""
+"""Options of an inversion as frozen dataclasses. Defaults are the paper's (spec inversion 10)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-# What holds the latents of several views together (spec inversion section 5).
+# Regularisers of several latents (spec inversion section 5).
 Regularizer = Literal["distance", "interpolation", "depth"]
 # W+ has a latent for each layer of the generator, W one for all of them.
 LatentSpace = Literal["w+", "w"]
-# Which steps several latents take (spec inversion section 5).
+# One step for all terms, or one for each, with several latents (spec inversion section 5).
 Update = Literal["joint", "alternating"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """One stage of optimisation with Adam (0.9, 0.999, 1e-8).
+    """Options of one stage of optimisation with Adam (0.9, 0.999, 1e-8).
 
     Attributes:
       num_steps: steps of the stage; 0 skips it.
@@ -67,7 +67,7 @@ class LossWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class InversionConfig:
-    """One latent for all views, one for each of several, then pivotal tuning of the generator.
+    """Options of an inversion: one latent, one for each of several views, then pivotal tuning.
 
     Attributes:
       num_latents: K; with more than one, that many of the views get a latent each, and the others
@@ -149,7 +149,7 @@ Preset = Literal["paper", "quick"]
 
 
 def paper(**changes: Any) -> InversionConfig:
-    """The authors' published numbers (spec inversion 10).
+    """The authors' published schedule and weights (spec inversion 10).
 
     Args:
       changes: fields of `InversionConfig` to be others.
@@ -158,7 +158,7 @@ def paper(**changes: Any) -> InversionConfig:
 
 
 def quick(**changes: Any) -> InversionConfig:
-    """Minutes on a laptop: few steps of one random view each, for a small generator.
+    """A schedule of minutes on a laptop: few steps of one random view each, for a small generator.
 
     Tuning steps are larger, and prior and noise small, since a small latent space needs none. Depth
     weighs more: the small heads' latents differ by millimetres, whose squares are a thousandth of
@@ -183,7 +183,7 @@ PRESETS: dict[Preset, Callable[..., InversionConfig]] = {"paper": paper, "quick"
 
 
 def changed(config: Any, changes: Mapping[str, Any]) -> Any:
-    """A configuration with other values in some fields.
+    """Copy a configuration with other values in some fields.
 
     Args:
       config: a dataclass, such as `InversionConfig`.

@@ -20,18 +20,18 @@ from inversion.editing import Directions, principal_directions, sample_w
 from inversion.files import write_atomically
 from inversion.latents import frontal_mapping
 
-# What directions consist of, by the names in our files and in GANSpace's.
+# Arrays of directions, by their names in our files and in GANSpace's.
 _COMPONENTS, _STD, _MEAN = ("components", "lat_comp"), ("std", "lat_stdev"), ("mean", "lat_mean")
-# Latents on which a deviation is measured: known to a hundredth then.
+# Number of latents on which a deviation is measured, to about a hundredth.
 _MEASURED = 10_000
-# They go into names of files; a word of digits would be a direction's number.
+# Names go into file names; a word of digits would be a direction's number.
 _NAME = re.compile(r"(?!\d+$)[\w-]+")
 
 
 def generator_directions(
     generator: TriPlaneGenerator, num_components: int, num_samples: int, seed: int = 0
 ) -> Directions:
-    """Principal directions of a generator's W under its frontal camera (spec inversion 9).
+    """Compute principal directions of W under the frontal camera (spec inversion 9).
 
     Tuning does not touch the mapping network: those of a tuned generator are the original's.
     """
@@ -41,7 +41,7 @@ def generator_directions(
 
 
 def save_directions(path: Path, directions: Directions, metadata: dict[str, Any]) -> Path:
-    """Write an npz, with the fingerprint of the generator whose W they are of."""
+    """Write directions as npz, with the fingerprint of the generator to whose W they belong."""
     arrays = {name: getattr(directions, name) for name in ("components", "std", "mean")}
     fingerprint = np.array(original_fingerprint(metadata) or "")
     names = np.array(directions.names, np.str_)
@@ -56,7 +56,7 @@ def load_directions(
     metadata: dict[str, Any],
     say: Callable[[str], None],
 ) -> Directions:
-    """Directions of a file: `save_directions`' npz, or what others write as npy, npz or .pt.
+    """Read directions from `save_directions`' npz, or from others' npy, npz or .pt.
 
     Principal components have the name components, or lat_comp as in GANSpace's files; where neither
     std nor lat_stdev lies beside those of W, it is measured. One array alone, such as a boundary
@@ -106,7 +106,7 @@ def _without_components(
     config: GeneratorConfig,
     say: Callable[[str], None],
 ) -> Directions:
-    """Directions in units of W: all of one array, or one of each, named as the arrays are."""
+    """Read directions in units of W: all of one array, or one of each, named as the arrays are."""
     count, width = config.num_ws, config.w_dim
     found = {name: array for name, array in arrays.items() if array.ndim}  # no settings
     sizes = {array.size for array in found.values()}
@@ -135,13 +135,13 @@ def _without_components(
 
 
 def _find(path: Path, arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray | None:
-    """The numbers that have one of the names."""
+    """Look up the numbers stored under one of several names."""
     name = next((name for name in names if name in arrays), None)
     return None if name is None else as_numbers(path, name, arrays[name])
 
 
 def _shaped(path: Path, array: np.ndarray, config: GeneratorConfig) -> np.ndarray:
-    """Directions [n, D] of W or [n, L, D] of W+, from any shape in which they are written."""
+    """Reshape directions, in whatever shape they are written, to [n, D] of W or [n, L, D] of W+."""
     num_ws, width = config.num_ws, config.w_dim
     *axes, last = array.shape or (0,)
     if array.size and last == width and axes[1:] and axes[-1] == num_ws:
@@ -160,7 +160,7 @@ def _shaped(path: Path, array: np.ndarray, config: GeneratorConfig) -> np.ndarra
 def _measured(
     generator: TriPlaneGenerator, components: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Directions [n, D] at length one, and the deviation of mapped latents along each."""
+    """Scale directions [n, D] to length one, with the deviation of mapped latents along each."""
     length = np.linalg.norm(components, axis=1, keepdims=True)
     components = components / np.where(length > 0, length, 1)
     batches = sample_w(
@@ -171,7 +171,7 @@ def _measured(
 
 
 def _names(path: Path, arrays: Mapping[str, np.ndarray], count: int) -> tuple[str, ...]:
-    """The directions' names, if the file has any."""
+    """Names of the directions, if the file has any."""
     names = tuple(map(str, arrays["names"].ravel())) if "names" in arrays else ()
     if names and (
         len(set(names)) != count
@@ -187,7 +187,7 @@ def _names(path: Path, arrays: Mapping[str, np.ndarray], count: int) -> tuple[st
 def _check_fingerprint(
     path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, Any]
 ) -> None:
-    """Refuse directions that `save_directions` wrote of another generator."""
+    """Refuse directions that `save_directions` wrote for another generator."""
     made_for, ours = str(arrays.get("fingerprint", "")), original_fingerprint(metadata)
     if made_for and ours and made_for != ours:
         raise InputError(
@@ -197,7 +197,7 @@ def _check_fingerprint(
 
 
 def number_of(directions: Directions, which: int | str) -> int:
-    """Number of a direction given by number or name.
+    """Look up a direction by number or name; its number.
 
     Raises:
       InputError: if there is none such.
@@ -211,7 +211,7 @@ def number_of(directions: Directions, which: int | str) -> int:
 
 
 def label_of(directions: Directions, number: int) -> str:
-    """A direction's name, or its number in three digits, for a file's name."""
+    """Label of a direction in file names: its name, or its number in three digits."""
     return directions.names[number] if directions.names else f"{number:03d}"
 
 

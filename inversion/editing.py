@@ -1,4 +1,4 @@
-"""Directions of W, principal (GANSpace; spec inversion 9) or of known parameters, and edits."""
+"""Edit latents along directions of W: principal (GANSpace; spec inversion 9) or of a parameter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _INDEPENDENT = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Directions:
-    """Directions of W, or of W+, with the spread of mapped latents along each.
+    """Directions of W, or of W+, with the deviation of mapped latents along each.
 
     Attributes:
       components: float32, [C, D] of W, or [C, L, D] of W+: an offset for each of the L layers. Of
@@ -57,7 +57,7 @@ def sample_w(
     batch: int = 10_000,
     seed: int = 0,
 ) -> Iterator[np.ndarray]:
-    """Latents mapped from random z, a batch at a time.
+    """Map random z to latents, a batch at a time.
 
     Args:
       map_to_w: z [n, z_dim] -> w [n, D], not truncated; conditioned on a camera from the front.
@@ -81,7 +81,7 @@ def sample_w(
 
 
 def principal_directions(batches: Iterable[ArrayLike], num_components: int = 100) -> Directions:
-    """Directions of greatest variance, by the exact decomposition of the covariance.
+    """Find the directions of greatest variance by decomposing the covariance exactly.
 
     Mean and covariance are accumulated in float64; the samples are never held together.
 
@@ -113,7 +113,7 @@ def principal_directions(batches: Iterable[ArrayLike], num_components: int = 100
 def parameter_directions(
     batches: Iterable[tuple[ArrayLike, ArrayLike]], names: Sequence[str]
 ) -> Directions:
-    """Directions in which mapped latents move, on average, as one known parameter grows.
+    """Fit the directions in which mapped latents move, on average, with a known parameter.
 
     The least-squares fit w = mean + sum_k (p_k - mean_k) slope_k, solved exactly: slope_k is how
     the mean of w depends on parameter k while the others stay. Strength 1 is one standard deviation
@@ -134,17 +134,17 @@ def parameter_directions(
     """
     count = len(names)
     mean, covariance = _moments(_joined(*pair, count) for pair in batches)
-    spread = np.sqrt(covariance.diagonal()[:count])
-    if not np.all(spread > 0):
-        still = names[int(spread.argmin())]
+    std = np.sqrt(covariance.diagonal()[:count])
+    if not np.all(std > 0):
+        still = names[int(std.argmin())]
         raise ValueError(f"{still} is the same in all samples; leave it out, or let it vary")
-    correlation = covariance[:count, :count] / np.outer(spread, spread)
+    correlation = covariance[:count, :count] / np.outer(std, std)
     if np.linalg.eigvalsh(correlation)[0] < _INDEPENDENT:
         raise ValueError(
             "a parameter follows from the others, so that none can change alone; leave it out, or "
             f"give more samples than the {count} parameters"
         )
-    steps = np.linalg.solve(correlation, covariance[:count, count:] / spread[:, None])
+    steps = np.linalg.solve(correlation, covariance[:count, count:] / std[:, None])
     length = np.linalg.norm(steps, axis=1)
     return Directions(
         components=(steps / np.where(length > 0, length, 1.0)[:, None]).astype(np.float32),
@@ -155,7 +155,7 @@ def parameter_directions(
 
 
 def _joined(parameters: ArrayLike, w: ArrayLike, count: int) -> np.ndarray:
-    """[n, P + D] float64 of parameters [n, P], P being `count`, and latents [n, D]."""
+    """Join parameters [n, P], P being `count`, and latents [n, D] to [n, P + D] float64."""
     shapes = np.shape(parameters), np.shape(w)
     if [len(shape) for shape in shapes] != [2, 2] or shapes[0] != (shapes[1][0], count):
         raise ValueError(
@@ -166,7 +166,7 @@ def _joined(parameters: ArrayLike, w: ArrayLike, count: int) -> np.ndarray:
 
 
 def _moments(batches: Iterable[ArrayLike]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [D] and covariance [D, D], float64, of samples that come in batches [n, D].
+    """Mean [D] and covariance [D, D], float64, of batches of samples [n, D].
 
     Accumulated about the first batch's mean so that nothing cancels.
     """
@@ -186,12 +186,12 @@ def _moments(batches: Iterable[ArrayLike]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shift(latents: Latents, offset: ArrayLike, layers: Sequence[int] | None = None) -> Latents:
-    """All K latents moved by the same offset, so that an edit holds from every side.
+    """Move all K latents by the same offset, so that an edit holds from every side.
 
-    Moving the keys moves every latent between them by as much: interpolation is linear.
+    Moving the knots moves every latent between them by as much: interpolation is linear.
 
     Args:
-      latents: of K key views.
+      latents: at K knots.
       offset: [D], units of W, the same for all layers, or [L, D].
       layers: which of the L latents move; all if None.
 

@@ -1,4 +1,4 @@
-"""How well an inversion shows every frame, and how far its latents are apart (spec inversion 8)."""
+"""Measures of an inversion on frames, and of its latents among themselves (spec inversion 8)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from inversion.result import Inversion, render_views
 
 # The paper compares pictures of 256 pixels; MS-SSIM needs 161 for its five scales.
 PAPER_SIDE = 256
-# What is measured of a frame, and by which names.
+# Measures of a frame by name.
 PICTURES = ("mse", "psnr", "lpips", "ms_ssim", "identity")
 HEADS = ("psnr_foreground", "iou")
 SURFACES = ("depth_error", "normal_error")
@@ -34,7 +34,7 @@ _EQUAL_LABELS = 1e-4  # labels pass through float32 and text
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """An inversion with all that was measured of it on T frames.
+    """An inversion and all measures of it on T frames.
 
     Attributes:
       names: of the frames.
@@ -54,11 +54,11 @@ class Evaluation:
 
     @property
     def groups(self) -> dict[str, np.ndarray]:
-        """[T] each, by name; see `frame_groups`."""
+        """Groups of frames by name, [T] each; see `frame_groups`."""
         return frame_groups(self.yaw_degrees, self.fitted)
 
     def mean(self, measure: str, group: str = "not fitted") -> float | None:
-        """Mean of a measure over the frames of a group that tell; None if none does."""
+        """Mean of a measure over a group's frames that have it; None if none does."""
         return mean_over(self.columns[measure], self.groups[group])
 
 
@@ -86,7 +86,7 @@ def evaluate(
 
 
 def fitted_frames(inversion: Inversion, frames: Frames) -> np.ndarray:
-    """[T] which frames an inversion was fitted to: those of its names and cameras.
+    """Find which frames [T] an inversion was fitted to, by their names and cameras.
 
     Where its names are not known, or the frames are of another folder, the cameras alone tell.
     """
@@ -105,7 +105,7 @@ def frame_groups(
     unseen: np.ndarray | None = None,
     side_degrees: float = 40.0,
 ) -> dict[str, np.ndarray]:
-    """Frames by how far they are from those fitted, [T] each.
+    """Group frames by how far they are from those fitted, [T] each.
 
     Args:
       yaw_degrees: [T], 0 frontal.
@@ -142,7 +142,7 @@ def mean_over(values: np.ndarray | None, chosen: np.ndarray) -> float | None:
 
 
 def shrink_depth(depth: np.ndarray, side: int) -> np.ndarray | None:
-    """True depth [T, S, S] at a side that divides S; 0 unless all pixels merged are known."""
+    """Shrink true depth [T, S, S] to a side that divides S; 0 unless all pixels merged have one."""
     factor, rest = divmod(depth.shape[1], side)
     if rest:
         return None
@@ -151,7 +151,7 @@ def shrink_depth(depth: np.ndarray, side: int) -> np.ndarray | None:
 
 
 def shrink_mask(mask: np.ndarray, side: int) -> np.ndarray | None:
-    """A silhouette [*, S, S] at a side that divides S: inside where half of the pixels are."""
+    """Shrink a silhouette [*, S, S] to a side that divides S: inside where half its pixels are."""
     factor, rest = divmod(mask.shape[-1], side)
     if rest or not factor:
         return None
@@ -205,7 +205,7 @@ def measure_frames(
 def measure_latents(
     generator: TriPlaneGenerator, latents: Latents, cameras: Cameras
 ) -> dict[str, float | None]:
-    """How far the latents of a run are from one another.
+    """Measure the distances between the latents of a run, and their agreement in depth.
 
     Args:
       generator: tuned.
@@ -221,7 +221,7 @@ def measure_latents(
     angles = angles[np.isfinite(angles)]
     several = len(latents) > 1
     return {
-        "depth_spread": _depth_spread(generator, latents.w_plus, cameras) if several else None,
+        "depth_spread": _depth_std(generator, latents.w_plus, cameras) if several else None,
         "path_distance": float(lengths.mean()) if several else None,
         "path_angle": float(angles.mean()) if len(angles) else None,
     }
@@ -237,7 +237,7 @@ def _compare(
     side: int | None,
     measures: Collection[str],
 ) -> dict[str, Array | float]:
-    """Scores of whole pictures."""
+    """Compare whole pictures."""
     if side is not None and image.shape[0] > side:
         image, target = (_resized(jnp.clip(x, -1.0, 1.0), side) for x in (image, target))
     row: dict[str, Array | float] = {}
@@ -271,7 +271,7 @@ def _resized(image: Array, side: int) -> Array:
 def _masked(
     mask: np.ndarray, image: Array, target: Array, opacity: Array
 ) -> dict[str, Array | float]:
-    """Scores over the head and of its outline; NaN where the mask is of another size."""
+    """Scores inside the head's mask and of its outline; NaN where the mask is of another size."""
     whole, small = mask.shape == image.shape[:2], shrink_mask(mask, len(opacity))
     return {
         "psnr_foreground": metrics.psnr(image, target, jnp.asarray(mask)) if whole else np.nan,
@@ -284,7 +284,7 @@ def _surface(depth: Array, truth: Array, camera: Cameras) -> dict[str, Array]:
     """Errors of depth and of normals where the truth is known."""
     known = truth > 0
     padded = jnp.pad(known, 1)
-    # A normal looks at four neighbours, all of which must be of the head.
+    # A normal depends on four neighbours, all of which must be on the head.
     inner = known & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     ours, theirs = (depth_normals(x, camera) for x in (depth, truth))
     angle = 2 * jnp.arctan2(
@@ -300,7 +300,7 @@ def _mean_where(values: Array, chosen: Array) -> Array:
     return jnp.sum(jnp.where(chosen, values, 0.0)) / jnp.sum(chosen)
 
 
-def _depth_spread(generator: TriPlaneGenerator, w_plus: Array, cameras: Cameras) -> float:
+def _depth_std(generator: TriPlaneGenerator, w_plus: Array, cameras: Cameras) -> float:
     planes = _planes(generator, w_plus)
     views = [cameras[i] for i in range(len(cameras))]
     return float(np.mean([_spread_from(generator, planes, camera) for camera in views]))
@@ -314,4 +314,4 @@ def _planes(generator: TriPlaneGenerator, w_plus: Array) -> Array:
 @jax.jit
 def _spread_from(generator: TriPlaneGenerator, planes: Array, camera: Cameras) -> Array:
     seen = jax.lax.map(lambda planes: generator.render(planes, camera), planes)
-    return metrics.depth_spread(seen.depth, seen.opacity)
+    return metrics.depth_std(seen.depth, seen.opacity)

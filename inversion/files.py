@@ -1,4 +1,4 @@
-"""Writing files whole, plain JSON values, and looking at the disk before the work starts."""
+"""Write files atomically and values as JSON; check disk space; fingerprints of trees."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from inversion.wording import beside
 
 
 def write_atomically(path: Path, content: bytes) -> Path:
-    """Write a file so that a reader, or a crash, meets the old content or the new, never half."""
+    """Write a file so that a reader, or a crash, meets the old content or the new, never a part."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("wb") as file:
@@ -33,27 +33,27 @@ def write_atomically(path: Path, content: bytes) -> Path:
         unfinished.replace(path)
     except BaseException as error:
         unfinished.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # a full disk is told without saying of what file
+        if isinstance(error, OSError):  # a full disk is reported without the file
             error.filename, error.filename2 = str(path), None
         raise
     return path
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any]) -> Path:
-    """Write an npz file, whole or not at all."""
+    """Write an npz file atomically."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return write_atomically(path, buffer.getvalue())
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """Write plain values, dataclasses, paths and arrays; the file changes at once or not."""
-    text = json.dumps(plain(content), indent=2, allow_nan=False)
+    """Write plain values, dataclasses, paths and arrays as JSON, atomically."""
+    text = json.dumps(to_json(content), indent=2, allow_nan=False)
     return write_atomically(path, (text + "\n").encode())
 
 
 def check_space(path: Path, needed_bytes: int) -> None:
-    """Refuse to start where the result will not fit.
+    """Refuse to start if the disk has no room for the result.
 
     Raises:
       InputError: if the disk below `path`, which need not exist yet, has less free.
@@ -67,36 +67,36 @@ def check_space(path: Path, needed_bytes: int) -> None:
         )
 
 
-def plain(value: Any) -> Any:
-    """The value as JSON knows it: dataclasses, paths, tuples, sets and arrays are converted.
+def to_json(value: Any) -> Any:
+    """Convert to JSON values: dataclasses, paths, tuples, sets and arrays.
 
     Numbers that are not finite become None, which JSON can hold.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = dataclasses.fields(value)
-        return {field.name: plain(getattr(value, field.name)) for field in fields}
+        return {field.name: to_json(getattr(value, field.name)) for field in fields}
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, set | frozenset):
-        return [plain(item) for item in sorted(value)]
+        return [to_json(item) for item in sorted(value)]
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_json(item) for item in value]
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "__array__"):
-        return plain(np.asarray(value).tolist())
+        return to_json(np.asarray(value).tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
 
-def flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Leaves of nested dictionaries by dotted name; lists are leaves."""
+def flatten_names(value: Any, name: str = "") -> dict[str, Any]:
+    """Flatten nested dictionaries to leaves by dotted name; lists are leaves."""
     if not isinstance(value, Mapping):
         return {name or "settings": value}
     leaves: dict[str, Any] = {}
     for key, item in value.items():
-        leaves |= flat(item, f"{name}.{key}" if name else str(key))
+        leaves |= flatten_names(item, f"{name}.{key}" if name else str(key))
     return leaves
 
 
@@ -107,7 +107,7 @@ def fingerprint(tree: Any) -> str:
 
 
 def entries(tree: Any) -> list[tuple[str, str | None, np.ndarray]]:
-    """Name, implementation if it is a random key, and host copy of each leaf."""
+    """List name, implementation if it is a random key, and host copy of each leaf."""
     found = []
     for key, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         name, kind = jax.tree_util.keystr(key), None
@@ -118,7 +118,7 @@ def entries(tree: Any) -> list[tuple[str, str | None, np.ndarray]]:
 
 
 def description(name: str, kind: str | None, array: np.ndarray) -> dict[str, Any]:
-    """Of a leaf, as JSON values."""
+    """Describe a leaf as JSON values, with its digest."""
     array = np.asarray(array)
     digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
     shape, dtype = list(array.shape), str(array.dtype)

@@ -1,4 +1,4 @@
-"""Style latents of the key views, between them, and their statistics (spec inversion 1.3, 5.2)."""
+"""Style latents at the knots and between them, and their statistics (spec inversion 1.3, 5.2)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from inversion.config import LatentSpace
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Latents:
-    """One latent for each key view.
+    """One latent for each knot, a view that has a latent of its own.
 
     Attributes:
       w_plus: [K, L, D] style latents; K = 1 is one latent for all views.
@@ -38,7 +38,7 @@ class Latents:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class WStatistics:
-    """Where mapped latents lie.
+    """Statistics of latents mapped from random z.
 
     Attributes:
       mean: [D].
@@ -51,7 +51,7 @@ class WStatistics:
 
 
 def repeat_latents(w_plus: Array, azimuth: ArrayLike) -> Latents:
-    """The same latent at every key view, each copy independent from here on.
+    """Repeat a latent at every knot, each copy independent from here on.
 
     Args:
       w_plus: [L, D].
@@ -78,9 +78,9 @@ def repeat_latents(w_plus: Array, azimuth: ArrayLike) -> Latents:
 
 
 def in_space(ws: Array, space: LatentSpace) -> Array:
-    """Latents [..., L, D] as the generator sees them while they are fitted.
+    """Restrict latents [..., L, D] to the space in which they are fitted.
 
-    In W every layer sees the mean over the layers: those that start equal stay equal.
+    In W every layer sees the mean over the layers: layers that start equal stay equal.
     """
     if space == "w+":
         return ws
@@ -88,16 +88,16 @@ def in_space(ws: Array, space: LatentSpace) -> Array:
 
 
 def latents_at(latents: Latents, azimuth: ArrayLike) -> Array:
-    """The latent for a view between the key views.
+    """Interpolate the latent for a view between the knots.
 
-    Linear between the two keys around the query, constant beyond the first and the last. The
-    authors' code takes the two nearest keys instead, which agrees if keys are equally spaced and
+    Linear between the two knots around the query, constant beyond the first and the last. The
+    authors' code takes the two nearest instead, which agrees if knots are equally spaced and
     jumps if they are not (spec inversion 5.2). Queries are periodic: each stands for the equal
-    angle within half a turn of the middle of the keys. Of keys with the same azimuth the last
+    angle within half a turn of the middle of the knots. Of knots with the same azimuth the last
     counts at that azimuth.
 
     Args:
-      latents: keys.
+      latents: at the knots.
       azimuth: scalar, radians; carries no gradient.
 
     Returns:
@@ -108,15 +108,15 @@ def latents_at(latents: Latents, azimuth: ArrayLike) -> Array:
     """
     if jnp.ndim(azimuth):
         raise ValueError(f"azimuth has shape {jnp.shape(azimuth)}, wanted a scalar; vmap over it")
-    keys = jax.lax.stop_gradient(latents.azimuth)
+    knots = jax.lax.stop_gradient(latents.azimuth)
     if len(latents) == 1:
         return latents.w_plus[0]
     query = jax.lax.stop_gradient(jnp.asarray(azimuth, jnp.float32))
-    turns = jnp.round((query - (keys[0] + keys[-1]) / 2) / (2 * jnp.pi))
+    turns = jnp.round((query - (knots[0] + knots[-1]) / 2) / (2 * jnp.pi))
     query = query - turns * (2 * jnp.pi)
-    left = jnp.searchsorted(keys, query, side="right") - 1
+    left = jnp.searchsorted(knots, query, side="right") - 1
     left = jnp.clip(left, 0, len(latents) - 2)
-    start, end = keys[left], keys[left + 1]
+    start, end = knots[left], knots[left + 1]
     width = end - start
     inside = (query - start) / jnp.where(width > 0, width, 1.0)
     mix = jnp.where(width > 0, jnp.clip(inside, 0.0, 1.0), (query >= end).astype(inside.dtype))
@@ -131,7 +131,7 @@ def w_statistics(
     seed: int = 123,
     batch: int = 1_000,
 ) -> WStatistics:
-    """Mean and spread of latents mapped from random z (spec inversion 1.3).
+    """Mean and deviation of latents mapped from random z (spec inversion 1.3).
 
     The z are those of the authors' code, so that both start inversion from the same latent.
 
@@ -177,10 +177,9 @@ def step_lengths(w_plus: ArrayLike) -> np.ndarray:
 
 
 def turning_angles(w_plus: ArrayLike) -> np.ndarray:
-    """Angle at each inner latent between the ways to its two neighbours.
+    """Angle at each inner latent between the directions to its two neighbours.
 
-    The authors' code calls about half of all points straight by a slip; here a point is as straight
-    as it is.
+    The authors' code returns 180 degrees for about half of all points by mistake.
 
     Args:
       w_plus: [K, L, D].
@@ -207,7 +206,7 @@ def _flat(w_plus: ArrayLike) -> np.ndarray:
 
 
 def frontal_mapping(generator: TriPlaneGenerator) -> Callable[[Array], Array]:
-    """The map of z [n, z_dim] to w [n, D] under the frontal camera, not truncated."""
+    """Mapping of z [n, z_dim] to w [n, D] under the frontal camera, not truncated."""
     label = to_label(generator.frontal_camera()) if generator.config.c_dim else None
     return lambda z: generator.mapping(z, label)
 

@@ -105,7 +105,7 @@ def depth_consistency(depth: Array, reference: Array, solid: Array) -> Array:
     _require_same(depth, reference, "depth", "reference")
     _require_same(depth, solid, "depth", "solid")
     reference, solid = jax.lax.stop_gradient((reference, solid))
-    # Less than one pixel's worth counts as little as it is.
+    # A weight of less than one pixel is not scaled up to one.
     return jnp.sum(solid * jnp.square(depth - reference)) / jnp.maximum(jnp.sum(solid), 1.0)
 
 

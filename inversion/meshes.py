@@ -1,4 +1,4 @@
-"""Surfaces of a head, from its density on a regular grid, and the files of both.
+"""Surfaces and volumes of a head: density grids, MRC files, coloured meshes.
 
 A grid has N samples along each axis, the first and last on the faces of the generator's box, so
 their spacing is box_side / (N - 1). Arrays are indexed [x, y, z]: x to the head's left, y up, z out
@@ -55,7 +55,7 @@ def mesh(
     box_side = inversion.generator.config.render.box_warp
     query = field_of(inversion.generator, latents_at(inversion.latents, yaw_azimuth(yaw)))
     surface = iso_surface(density_grid(query, resolution, box_side), level, box_side)
-    paint(surface, query)
+    colour_vertices(surface, query)
     return surface
 
 
@@ -66,7 +66,7 @@ def _query(field: TriPlaneField, points: Array) -> tuple[Array, Array]:
 
 
 def field_of(generator: TriPlaneGenerator, ws: Array) -> Query:
-    """The field of a latent [L, D] as a function of host arrays, worked through in chunks."""
+    """Field of a latent [L, D] as a function of host arrays, evaluated in chunks."""
     field = generator.field(planes_of(generator, ws))
 
     def query(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +83,7 @@ def field_of(generator: TriPlaneGenerator, ws: Array) -> Query:
 
 
 def grid_axis(side: int, box_side: float) -> np.ndarray:
-    """[N] coordinates of the samples along one axis, float32."""
+    """Coordinates [N] of the samples along one axis, float32."""
     return np.linspace(-box_side / 2, box_side / 2, side, dtype=np.float32)
 
 
@@ -117,7 +117,7 @@ def density_grid(
 
 
 def with_empty_faces(volume: np.ndarray, level: float) -> np.ndarray:
-    """The volume with its outermost samples below `level`, so that every surface in it closes."""
+    """Lower the outermost samples below `level`, so that every surface closes."""
     closed = np.full_like(volume, min(float(volume.min()), level - 1.0))
     inner = (slice(1, -1),) * 3
     closed[inner] = volume[inner]
@@ -129,7 +129,7 @@ def write_mrc(path: Path, volume: np.ndarray, box_side: float) -> Path:
 
     x varies fastest in the file, as MRC's columns, then y, then z: mapc, mapr, maps = 1, 2, 3. The
     format's Angstroms are world units here; `origin` is the corner of the box, so that programs
-    that heed it show volume and mesh in one place.
+    that read it show volume and mesh in one place.
 
     Args:
       path: of the file.
@@ -173,7 +173,7 @@ FORMATS = ("ply", "obj", "glb")
 
 
 def library(name: str) -> Any:
-    """A library of the extra `mesh`.
+    """Import a library of the extra `mesh`.
 
     Raises:
       InputError: if it is not installed.
@@ -188,13 +188,13 @@ def library(name: str) -> Any:
 
 
 def check_libraries() -> None:
-    """Refuse early if the libraries are missing."""
+    """Refuse to start if the libraries are missing."""
     library("skimage.measure")
     library("trimesh")
 
 
 def iso_surface(volume: np.ndarray, level: float, box_side: float) -> Any:
-    """The largest closed surface on which the density is `level`, inside the box.
+    """Extract the largest closed surface inside the box on which the density is `level`.
 
     Args:
       volume: [N, N, N] density, indexed [x, y, z], on a grid that spans the box. What it holds on
@@ -225,7 +225,7 @@ def iso_surface(volume: np.ndarray, level: float, box_side: float) -> Any:
 
 
 def largest_component(mesh: Any) -> Any:
-    """The connected part with the most triangles; specks that float about are dropped."""
+    """Select the connected part with the most triangles; floating specks are dropped."""
     labels = library("trimesh.graph").connected_component_labels(
         mesh.face_adjacency, node_count=len(mesh.faces)
     )
@@ -234,14 +234,14 @@ def largest_component(mesh: Any) -> Any:
     return mesh
 
 
-def paint(mesh: Any, query: Query) -> None:
+def colour_vertices(mesh: Any, query: Query) -> None:
     """Give every vertex the colour of the field there."""
     colours, _ = query(np.asarray(mesh.vertices))
     mesh.visual.vertex_colors = np.round(colours * 255).astype(np.uint8)
 
 
 def write_mesh(path: Path, mesh: Any) -> Path:
-    """Write a painted surface with its normals as ply, obj or glb, by the suffix of the path.
+    """Write a coloured surface with its normals as ply, obj or glb, by the suffix of the path.
 
     glTF's vertex colours are linear in light, so glb holds the colours without their gamma; and it
     gets a material that is not metal, which is glTF's odd default.
@@ -259,7 +259,7 @@ def write_mesh(path: Path, mesh: Any) -> Path:
 
 
 def linear_light(colours: np.ndarray) -> np.ndarray:
-    """8-bit sRGB colours as 8 bits linear in light (IEC 61966-2-1)."""
+    """Convert 8-bit sRGB colours to 8 bits linear in light (IEC 61966-2-1)."""
     c = colours / 255.0
     linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     return np.round(linear * 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The ways to invert a head that one run compares."""
+"""Methods of an inversion: which views are fitted, and which of them have a latent of their own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from inversion.views import Views, select_along, select_evenly
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One way to invert.
+    """One method of inversion: fitted views and knots.
 
     Attributes:
       name: in tables, logs and folders.
@@ -33,7 +33,7 @@ class Method:
 
     @property
     def latent_stage(self) -> str:
-        """Name of the stage that finds the latent, or the latents."""
+        """Name of the stage that fits the latent, or the latents."""
         return self.stage("latent" if self.knots is None else "latents")
 
     @property
@@ -48,14 +48,14 @@ class Method:
         return everything[:0] if self.knots is None else np.setdiff1d(everything, self.knots)
 
     def stage(self, stage: str) -> str:
-        """Name of a stage in logs and folders."""
+        """Name of one of the method's stages in logs and folders."""
         return f"{self.name}, {stage}"
 
 
 def choose_methods(
     azimuths: np.ndarray, *, views: int, latents: int = 1, baseline: bool = False
 ) -> list[Method]:
-    """The single view to compare with, if wanted, the views, and their several latents, if wanted.
+    """Choose the methods of a run: a single view if wanted, all views, several latents if wanted.
 
     Args:
       azimuths: [T] of all frames, radians.
@@ -90,7 +90,7 @@ def _counted(count: int, noun: str) -> str:
 
 
 def place_knots(method: Method, networks: FeatureNetworks, views: Views) -> Method:
-    """The method with as many knots, spread by how much neighbouring views look different.
+    """Place a method's knots by how much neighbouring views look different.
 
     Args:
       method: of several latents.
@@ -103,7 +103,7 @@ def place_knots(method: Method, networks: FeatureNetworks, views: Views) -> Meth
 
 
 def change_along(lpips: Lpips, views: Views) -> np.ndarray:
-    """What has changed since the first view, [V], a sum of LPIPS over neighbours."""
+    """Change of appearance since the first view, [V]: a sum of LPIPS over neighbours."""
     features = prepare_targets(FeatureNetworks(lpips=lpips), views).features
     steps = jax.vmap(losses.perceptual)(features[1:], features[:-1])
     return np.concatenate([[0.0], np.cumsum(steps)])

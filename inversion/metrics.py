@@ -1,4 +1,4 @@
-"""How good a reconstruction is: one view, images in [-1, 1], a scalar out (spec inversion 8).
+"""Quality of a reconstructed view: images in [-1, 1] in, a scalar out (spec inversion 8).
 
 Images are clamped to [-1, 1] first, as any display does; the authors' code does not. They are
 compared at the size they have; resizing, such as the paper's to 256 pixels, is up to the caller.
@@ -128,7 +128,7 @@ def depth_error(depth: Array, target: Array, mask: Array | None = None) -> Array
     return _masked_mean(jnp.abs(depth - target), mask)
 
 
-def depth_spread(depths: Array, opacities: Array) -> Array:
+def depth_std(depths: Array, opacities: Array) -> Array:
     """Mean over pixels of the standard deviation of depth over latents (spec inversion 8).
 
     Pixels count by their least opacity, since there is no surface beside the head; where all is
@@ -155,7 +155,7 @@ def _clamp(image: Array) -> Array:
 
 
 def _masked_mean(values: Array, mask: Array | None) -> Array:
-    """Mean of [H, W] values, whose weightless entries may be infinite."""
+    """Mean of [H, W] values over a mask; values of no weight may be infinite."""
     if mask is None:
         return jnp.mean(values)
     _require_same(values, mask, "image", "mask")
@@ -181,7 +181,7 @@ def _ssim(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def _blur(x: Array) -> Array:
-    """Gaussian of [H, W, C] where the window fits inside."""
+    """Blur [H, W, C] by a Gaussian where the window fits inside."""
     offsets = np.arange(_WINDOW) - _WINDOW // 2
     taps = np.exp(-(offsets**2) / (2 * _SIGMA**2))
     taps = (taps / taps.sum()).astype(np.float32)
@@ -211,7 +211,7 @@ def _require_same(a: Array, b: Array, name_a: str, name_b: str) -> None:
 
 
 def depth_normals(depth: Array, camera: Cameras) -> Array:
-    """Normals of the surface that a depth map shows, by central differences of its points.
+    """Normals of the surface in a depth map, by central differences of its points.
 
     Of depth rather than of density: depth averages over a ray, while the gradient of the density
     shows the texels of the planes. Pixels next to a jump in depth get a normal that faces sideways,
@@ -233,7 +233,7 @@ def depth_normals(depth: Array, camera: Cameras) -> Array:
 
 
 def colour_normals(normals: ArrayLike, *, opacity: ArrayLike, threshold: float = 0.5) -> np.ndarray:
-    """Normals as colours: red, green and blue rise with x, y and z.
+    """Show normals as colours: red, green and blue rise with x, y and z.
 
     Of normals in world axes, a point of the head keeps its colour while the camera moves; a face
     seen from anywhere is lilac in front.

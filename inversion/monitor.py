@@ -1,4 +1,4 @@
-"""What a long computation tells whoever waits for it, and asks of them."""
+"""Progress of a long computation, and requests to stop it."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import numpy as np
 
 
 class Monitor:
-    """Told how an inversion goes on. This one does nothing; subclass it to show, log or stop one.
+    """Receiver of an inversion's progress. This one ignores all; subclass it to show, log or stop.
 
     `video` is the name of one of several videos, and empty for a single one.
     """
 
     def say(self, text: str, video: str = "") -> None:
-        """Take one sentence."""
+        """Show one sentence."""
 
     @contextmanager
     def task(self, name: str, video: str = "") -> Iterator[None]:
-        """Work of unknown length lasts as long as the context."""
+        """Context around work of unknown length."""
         yield
 
     def resumed(self, video: str, stage: str, step: int) -> None:
-        """A stage goes on after `step` steps, 0 if new; what was told of later ones is void."""
+        """Note that a stage begins after `step` steps, 0 if new; drop what was logged beyond."""
 
     @contextmanager
     def stages(
         self, videos: Sequence[str], stages: Sequence[str], num_steps: int, done: Sequence[int]
     ) -> Iterator[None]:
-        """A stage of several videos lasts as long as the context; `done` steps are taken."""
+        """Context around a stage of several videos, of which `done` steps are taken already."""
         yield
 
     def steps(self, video: str, stage: str, first: int, terms: Mapping[str, np.ndarray]) -> None:
-        """Steps `first`, `first` + 1, ... of a stage were taken; unweighted loss terms [n] each."""
+        """Receive unweighted loss terms [n] of the steps `first`, `first` + 1, ... of a stage."""
 
     def stop_requested(self) -> bool:
         """Whether to stop after the steps just taken; asked after every compiled call."""
@@ -41,4 +41,4 @@ class Monitor:
 
 
 class Stopped(KeyboardInterrupt):
-    """The computation stopped because its monitor asked for it; what was done is in the store."""
+    """Raised when a monitor asked to stop; all steps taken are in the store."""

@@ -9,17 +9,17 @@ from jax import Array
 
 from eg3d_jax.generator import TriPlaneGenerator
 
-# By the path of its layer, "backbone.blocks.1.conv0"; empty where a generator keeps its own.
+# Maps by path of the layer, "backbone.blocks.1.conv0"; empty if a generator keeps its own.
 NoiseMaps = dict[str, Array]
 
 _NAME = "noise_map"
 
 
 def own_noise_maps(generator: TriPlaneGenerator) -> NoiseMaps:
-    """The backbone's maps [r, r], from which fitted ones start; super-resolution's stay.
+    """Maps [r, r] of the backbone, from which fitted ones start; super-resolution's stay.
 
     The authors draw new ones. The official generators' own are such a draw; a generator that was
-    trained with its own, as the embedded one, does not know others.
+    trained with its own, as the embedded one, has never seen others.
     """
     buffers = nnx.to_flat_state(nnx.state(generator, nnx.Not(nnx.Param)))
     return {_layer(path): jnp.asarray(v[...]) for path, v in buffers if _is_noise_map(path)}
@@ -28,7 +28,7 @@ def own_noise_maps(generator: TriPlaneGenerator) -> NoiseMaps:
 def with_noise_maps(
     generator: TriPlaneGenerator, noise_maps: NoiseMaps | None
 ) -> TriPlaneGenerator:
-    """The generator with other noise maps; itself if none are given.
+    """Copy the generator with other noise maps; itself if none are given.
 
     Raises:
       ValueError: if a map belongs to no layer of the generator.
@@ -49,7 +49,7 @@ def with_noise_maps(
 
 
 def standardize(noise_maps: NoiseMaps) -> NoiseMaps:
-    """Maps of mean 0 and mean square 1, as they have to be after each step (spec inversion 2.4)."""
+    """Scale maps to mean 0 and mean square 1, as after each step (spec inversion 2.4)."""
 
     def one(noise: Array) -> Array:
         noise = noise - jnp.mean(noise)

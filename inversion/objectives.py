@@ -1,4 +1,4 @@
-"""Weighted losses over the views: how well a latent, or a tuned generator, shows all targets."""
+"""Weighted losses over the views, by which latents or a tuned generator are fitted."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from inversion.features.lpips import Lpips
 from inversion.views import Views
 
 Terms = dict[str, Array]
-# The names of all of them, in the order of tables.
+# Names of all terms, in the order of tables.
 TERMS = ("pixel", "perceptual", "identity", "prior", "noise", "distance", "interpolation", "depth")
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class FeatureNetworks:
-    """The frozen networks that the losses look through.
+    """Frozen networks of the losses.
 
     Attributes:
       lpips: of the perceptual term.
@@ -40,7 +40,7 @@ class FeatureNetworks:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """The views to be shown, with all that is computed once from them.
+    """Views to be fitted, with all that is computed once from them.
 
     Attributes:
       images: [V, H, W, 3] in [-1, 1].
@@ -84,7 +84,7 @@ def view_terms(networks: FeatureNetworks, image: Array, target: Targets) -> Term
 
 
 def map_views(function: Callable[[Any], Any], inputs: Any, views_at_once: int | None) -> Any:
-    """Apply a function to every entry of the leading axes, so many together; None for all.
+    """Apply a function along the leading axes, so many entries together; None for all.
 
     With fewer together than there are, each is computed anew in the backward pass, which bounds
     memory.
@@ -97,7 +97,7 @@ def map_views(function: Callable[[Any], Any], inputs: Any, views_at_once: int | 
 
 
 def draw_views(views: Any, number: int | None, key: Array) -> Any:
-    """So many of the views [V, ...] of a tree, drawn at random without repetition; None for all."""
+    """Draw `number` of the views [V, ...] of a tree without repetition; None for all."""
     count = jax.tree.leaves(views)[0].shape[0]
     if number is None or number >= count:
         return views
@@ -105,7 +105,7 @@ def draw_views(views: Any, number: int | None, key: Array) -> Any:
     return jax.tree.map(lambda x: x[drawn], views)
 
 
-def paint(generator: TriPlaneGenerator, ws: Array, config: InversionConfig) -> Array:
+def tri_planes_of(generator: TriPlaneGenerator, ws: Array, config: InversionConfig) -> Array:
     """Feature planes of a latent [L, D], or of each of several [K, L, D]."""
     if ws.ndim == 2:
         return generator.tri_planes(ws)
@@ -133,7 +133,7 @@ def reconstruct(
       targets: V views.
       config: sampling and batching.
       key: of the ray samples.
-      planes: of ws, if they are painted already.
+      planes: of ws, if they are computed already.
     """
     key, key_views = jax.random.split(key)
     own = ws.ndim == 3
@@ -142,7 +142,7 @@ def reconstruct(
     else:
         targets = draw_views(targets, config.views_per_step, key_views)
     count = targets.images.shape[0]
-    planes = paint(generator, ws, config) if planes is None else planes
+    planes = tri_planes_of(generator, ws, config) if planes is None else planes
 
     def one_view(inputs: tuple[Targets, Array, tuple[Array, Array] | None]) -> Terms:
         target, key, given = inputs

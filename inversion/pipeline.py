@@ -1,7 +1,7 @@
 """Multi-view and multi-latent inversion: pictures of a head in, latents and a tuned generator out.
 
 The order of all work: what is fitted is chosen (`Method`), the steps are compiled for as much at
-once as memory bears (`prepare`), videos of equal shape are fitted together, method by method
+once as fits in memory (`prepare`), videos of equal shape are fitted together, method by method
 (`Fitter.fit`), each by a stage that finds latents and one that tunes the generator around them.
 """
 
@@ -133,7 +133,7 @@ def invert_videos(
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
-    """One head's frames, and what is fitted to them.
+    """Frames of one head, and the methods to fit to them.
 
     Attributes:
       name: empty for a single one.
@@ -147,23 +147,23 @@ class Video:
 
     @property
     def shape(self) -> tuple:
-        """Equal for videos that can be fitted together."""
+        """Key that is equal for videos that can be fitted together."""
         each = [(len(m.frames), 0 if m.knots is None else len(m.knots)) for m in self.methods]
         return tuple(each)
 
     def cameras(self, method: Method) -> Cameras:
-        """Of the frames that a method fits, [V]."""
+        """Cameras [V] of the frames that a method fits."""
         return self.frames.cameras[method.frames]
 
     def views(self, method: Method) -> Views:
-        """The frames that a method fits, read."""
+        """Read the frames that a method fits."""
         if isinstance(self.frames, Views):
             return self.frames[method.frames]
         images = jnp.asarray(read_images(self.frames, method.frames))
         return Views(images=images, cameras=self.cameras(method))
 
     def names(self, method: Method) -> tuple[str, ...]:
-        """Of the frames that a method fits; 'view 0', ... of pictures without a name."""
+        """Names of the frames that a method fits; 'view 0', ... for pictures without a name."""
         if isinstance(self.frames, Views):
             return tuple(f"view {i}" for i in method.frames)
         return tuple(self.frames.names[i] for i in method.frames)
@@ -171,7 +171,7 @@ class Video:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A method for one video.
+    """One method for one video.
 
     Attributes:
       video: whose frames are fitted.
@@ -188,7 +188,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Fitter:
-    """What all methods of all videos share.
+    """Runs all stages of a method, with what all methods and videos share.
 
     Attributes:
       generator: as loaded.
@@ -210,7 +210,7 @@ class Fitter:
         return self.runner.programs.config
 
     def fit(self, jobs: Sequence[Job]) -> list[Inversion]:
-        """All stages of one method for videos of equal shape, from where a stopped run left them.
+        """Fit one method to videos of equal shape, from where an interrupted run left them.
 
         They share the steps that find latents; then each device tunes one generator at a time.
         """
@@ -236,7 +236,7 @@ class Fitter:
     def first_stage(
         self, video: Video, method: Method, views: Views, start: Inversion | None, key: Array
     ) -> FirstStage:
-        """The stage that finds the latent or the latents."""
+        """Make the stage that fits the latent or the latents."""
         if method.knots is None:
             targets = prepare_targets(self.networks, self._repeated(video, views))
             return LatentStage.start(self.generator, self.w_statistics, self.config, targets, key)
@@ -249,9 +249,9 @@ class Fitter:
         return KnotStage.begin(method, self.config, targets, latents, start.noise_maps, key)
 
     def _repeated(self, video: Video, views: Views) -> Views:
-        """The views; a lone one as often as the video's other methods have views.
+        """Repeat a lone view as often as the video's other methods have views.
 
-        Where a step draws some of the views, it so shares the compiled steps of those methods.
+        Where a step draws some of the views, it can then share the compiled steps of those methods.
         """
         most = max(len(method.frames) for method in video.methods)
         per_step = self.config.views_per_step
@@ -266,7 +266,7 @@ class Fitter:
         ends: Sequence[StageResult],
         key: Array,
     ) -> list[StageResult | None]:
-        """The tuning stages at their end; None if they have no steps."""
+        """Run the tuning stages to their end; None if they have no steps."""
         if not self.config.tuning.num_steps:
             return [None for _ in jobs]
         stages = [
@@ -303,28 +303,28 @@ class Fitter:
 
 
 class Hooks:
-    """What `fit_batch` tells of each video, and asks for it. These keep nothing."""
+    """Callbacks of `fit_batch` for each video; these keep nothing."""
 
     def open(self, video: Video, stack: ExitStack) -> Store:
-        """Where the states of a video are kept; what is entered into `stack` lasts as long."""
+        """Open the store of a video's states; contexts entered into `stack` end with the batch."""
         del video, stack
         return Store()
 
     def fitted(self, job: Job, found: Inversion) -> None:
-        """One method is done."""
+        """Receive the inversion by one method."""
 
     def done(self, video: Video) -> None:
-        """All methods of a video are done."""
+        """Note that all methods of a video are done."""
 
     def failed(self, video: Video, error: Exception) -> None:
-        """A video failed; the others go on. Raise the error to end them, too."""
+        """Receive the error of a video; the others go on unless it is raised."""
         raise error
 
 
 def fit_batch(fitter: Fitter, batch: Sequence[Video], hooks: Hooks) -> None:
-    """All methods for videos of one shape; one that fails leaves the others alone.
+    """Fit all methods to videos of one shape; one that fails leaves the others alone.
 
-    Errors by which no other video would fare better, of a full disk or memory, end all.
+    Errors that would hit every other video as well, a full disk or memory, end all.
     """
     failed: set[str] = set()
 
@@ -364,7 +364,7 @@ def fit_batch(fitter: Fitter, batch: Sequence[Video], hooks: Hooks) -> None:
 
 
 def check_usable(found: Inversion) -> None:
-    """Refuse what no step was taken for.
+    """Refuse an inversion without a step taken.
 
     Raises:
       InputError: if a stage ended before its first step.
@@ -389,12 +389,12 @@ def _fit(fitter: Fitter, jobs: list[Job], attempt) -> list[tuple[Job, Inversion]
 
 
 def _ends_all(error: Exception) -> bool:
-    """Whether no other video would fare better."""
+    """Whether an error ends all videos: no other would fare better."""
     return is_disk_full(error) or is_out_of_memory(error)
 
 
 class _Collected(Hooks):
-    """Keeps each video's last inversion, or its error."""
+    """Hooks that keep each video's last inversion, or its error."""
 
     def __init__(self, stores: dict[str, Store]):
         self._stores = stores
@@ -416,7 +416,7 @@ def methods_of(
     networks: FeatureNetworks | None,
     generator: TriPlaneGenerator,
 ) -> list[Method]:
-    """Methods that fit all of the given views: one latent, and several if so configured."""
+    """Make the methods that fit all given views: one latent, and several if so configured."""
     angles = np.asarray(azimuth(frames.cameras))
     latents = min(config.num_latents, len(frames))
     methods = choose_methods(angles, views=len(frames), latents=latents)
@@ -428,7 +428,7 @@ def methods_of(
 
 
 def batches(videos: Sequence[Video], size: int) -> list[list[Video]]:
-    """Videos to be fitted together: of one shape, at most `size`, of as equal sizes as can be."""
+    """Group videos to be fitted together: of one shape, at most `size`, nearly equal in size."""
     shapes = list(dict.fromkeys(video.shape for video in videos))
     found = []
     for shape in shapes:
@@ -450,7 +450,7 @@ def prepare(
     finished: Collection[str] = (),
     monitor: Monitor | None = None,
 ) -> tuple[Fitter, int]:
-    """What the videos share, made once: statistics, and compiled steps that fit in memory.
+    """Compute what videos share, once: statistics, and compiled steps that fit in memory.
 
     Args:
       generator: as loaded.
@@ -477,7 +477,7 @@ def prepare(
     most = largest_sizes(generator, videos, config, resources, mesh.size)
 
     def attempt(sizes: BatchSizes) -> tuple[int, Fitter]:
-        # What need not be divided stays as it is: that is another, faster program.
+        # Undivided where it fits: that is another, faster program.
         fitting = dataclasses.replace(
             config,
             views_at_once=sizes.views if sizes.views < most.views else config.views_at_once,
@@ -505,7 +505,7 @@ def largest_sizes(
     resources: Resources,
     devices: int,
 ) -> BatchSizes:
-    """All that may be done at once."""
+    """Batch sizes with everything at once."""
     usual = _VIDEOS_AT_ONCE.get(jax.default_backend(), _OTHER_VIDEOS_AT_ONCE)
     views = max(len(method.frames) for video in videos for method in video.methods)
     views = min(views, config.views_per_step or views)
@@ -520,7 +520,7 @@ def largest_sizes(
 def planned_bytes(fitter: Fitter, video: Video, videos: int, finished: Collection[str]) -> int:
     """Peak memory on each device while videos like the given one are inverted, so many at once.
 
-    Compiles every kind of step for it but the finished stages; they are used afterwards.
+    Compiles every kind of step for it, except of finished stages; the run uses what is compiled.
     """
     stages = [stage for name, stage in planned_stages(fitter, video) if name not in finished]
     with ThreadPoolExecutor() as pool:
@@ -530,7 +530,7 @@ def planned_bytes(fitter: Fitter, video: Video, videos: int, finished: Collectio
 
 
 def planned_stages(fitter: Fitter, video: Video) -> list[tuple[str, Stage]]:
-    """All stages of a video's methods as shapes, by name, without those that have no steps."""
+    """Shapes of all stages of a video's methods, by name, without those that have no steps."""
     config, found = fitter.generator.config, []
     side, key = config.image_side, jax.random.key(0)
     start = Inversion(

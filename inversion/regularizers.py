@@ -26,8 +26,8 @@ from inversion.objectives import (
     Targets,
     Terms,
     map_views,
-    paint,
     reconstruct,
+    tri_planes_of,
     weighted,
 )
 
@@ -38,7 +38,7 @@ Objective = Callable[[TriPlaneGenerator, Latents, Array], Terms]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class KnotTargets:
-    """Fitted views, some of which, the knots, have a latent of their own.
+    """Targets of several latents: views at the knots, and views between them.
 
     Attributes:
       knots: K views by ascending azimuth, each shown by its own latent.
@@ -50,7 +50,7 @@ class KnotTargets:
 
 
 def split_targets(targets: Targets, knots: ArrayLike, between: ArrayLike) -> KnotTargets:
-    """Targets [N] by the indices [K] of the knots and [N - K] of the others."""
+    """Split targets [N] by the indices [K] of the knots and [N - K] of the others."""
     knots, between = jnp.asarray(knots), jnp.asarray(between)
     return KnotTargets(
         knots=jax.tree.map(lambda x: x[knots], targets),
@@ -64,10 +64,10 @@ def objectives(
     config: InversionConfig,
     reference: Array | None = None,
 ) -> tuple[Objective, ...]:
-    """What is minimised in each Adam step of an iteration (spec inversion section 5).
+    """Objectives of the Adam steps of one iteration (spec inversion section 5).
 
     With `config.update` 'joint' this is one sum of all terms, for which the planes of each latent
-    are painted once; with 'alternating' it is up to three objectives, one after another, as in the
+    are computed once; with 'alternating' it is up to three objectives, one after another, as in the
     authors' code.
 
     Args:
@@ -95,13 +95,13 @@ def objectives(
         return interpolate(generator, latents, networks, between, at_between, key)
 
     def share_depth(generator: TriPlaneGenerator, latents: Latents, key: Array) -> Terms:
-        planes = paint(generator, latents.w_plus, config)
+        planes = tri_planes_of(generator, latents.w_plus, config)
         return agree_in_depth(generator, planes, targets.knots.cameras, config, key)
 
     def joint(generator: TriPlaneGenerator, latents: Latents, key: Array) -> Terms:
         key_knots, key_depth, key_between = jax.random.split(key, 3)
         # Without the depth term only the planes of views drawn in this step are needed.
-        planes = paint(generator, latents.w_plus, config) if use_depth else None
+        planes = tri_planes_of(generator, latents.w_plus, config) if use_depth else None
         terms = show_knots(generator, latents, key_knots, planes)
         if planes is not None:
             cameras = targets.knots.cameras
@@ -117,7 +117,7 @@ def objectives(
 def _share_config(
     config: InversionConfig, knots: Targets, between: Targets | None
 ) -> tuple[InversionConfig, InversionConfig]:
-    """The config of the knots' views and that of those between."""
+    """Split the config into that of the knots' views and that of the views between."""
     if between is None or config.views_per_step is None:
         return config, config
     counts = (targets.images.shape[0] for targets in (knots, between))
@@ -129,9 +129,9 @@ def _share_config(
 
 
 def share_step(number: int, knots: int, between: int) -> tuple[int, int]:
-    """How many of the knots' views and of those between a step draws, of `number` in all.
+    """Split the `number` of views that a step draws into knots' views and views between.
 
-    Half of each, but one at least, and what one kind has not the other makes up for.
+    Half of each, but at least one; where one kind has too few, the other fills up.
     """
     drawn_between = min(max(number // 2, number - knots, 1), between)
     return min(max(number - drawn_between, 1), knots), drawn_between
@@ -145,7 +145,7 @@ def interpolate(
     config: InversionConfig,
     key: Array,
 ) -> Terms:
-    """Image losses of the views between the knots, shown by interpolated latents.
+    """Image losses of the views between the knots, rendered with interpolated latents.
 
     Args:
       generator: shows them.
@@ -173,7 +173,7 @@ def agree_in_depth(
     config: InversionConfig,
     key: Array,
 ) -> Terms:
-    """Spread of the latents' depths seen from one camera, drawn at random (spec inversion 5.3).
+    """Disagreement of the latents' depths from one camera, drawn at random (spec inversion 5.3).
 
     The authors compare with a mean that is partly of earlier steps; this one is of this step, and
     constant. All latents are seen through the same ray samples, so that equal ones agree exactly.
@@ -181,7 +181,7 @@ def agree_in_depth(
 
     Args:
       generator: renders depth, without super-resolution.
-      planes: [K, ...] from `paint`.
+      planes: [K, ...] from `tri_planes_of`.
       cameras: [V] to draw from.
       config: `depth_side` pixels along either axis; sampling and batching.
       key: of the camera and the ray samples.

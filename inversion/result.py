@@ -1,4 +1,4 @@
-"""What an inversion found: rendered from any cameras (spec inversion 7), saved and loaded."""
+"""Results of inversions: rendered from any camera (spec inversion 7), saved and loaded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def render_path(
 ) -> Renders:
     """Render fitted latents along cameras; call it under `jax.jit`.
 
-    A single latent's planes are painted once. Of several latents each camera gets the one that
+    A single latent's planes are computed once. Of several latents each camera gets the one that
     `latents_at` finds between the two nearest, and planes of its own.
 
     Args:
@@ -83,7 +83,7 @@ def render_each(
     return jax.lax.map(one, (w_plus, cameras), batch_size=views_at_once or len(cameras))
 
 
-# Cameras of one call, and how many of them are rendered together.
+# Cameras of one call, and the number rendered together.
 BATCH = 12
 _VIEWS_AT_ONCE = 4
 
@@ -94,7 +94,7 @@ _render_each = jax.jit(render_each, static_argnames="views_at_once")
 def render_batches(
     generator: TriPlaneGenerator, latents: Latents, cameras: Cameras
 ) -> Iterator[Renders]:
-    """Render from many cameras: `Renders` on the host, up to `BATCH` views at a time."""
+    """Render from many cameras up to `BATCH` at a time: batches of `Renders` on the host."""
     for index, count in _batches(len(cameras)):
         out = _render_path(generator, latents, cameras[index], views_at_once=_VIEWS_AT_ONCE)
         yield _on_host(out, count)
@@ -103,19 +103,19 @@ def render_batches(
 def render_each_in_batches(
     generator: TriPlaneGenerator, w_plus: Array, cameras: Cameras
 ) -> Iterator[Renders]:
-    """The same for latents [T, L, D], one for each camera."""
+    """Render latents [T, L, D], one for each camera, up to `BATCH` at a time."""
     for index, count in _batches(len(cameras)):
         view = w_plus[index], cameras[index]
         yield _on_host(_render_each(generator, *view, views_at_once=_VIEWS_AT_ONCE), count)
 
 
 def render_views(generator: TriPlaneGenerator, latents: Latents, cameras: Cameras) -> Renders:
-    """Render from many cameras, on the host: `Renders` of NumPy arrays with a leading axis [T]."""
+    """Render from many cameras: `Renders` of NumPy arrays with a leading axis [T]."""
     return joined(render_batches(generator, latents, cameras))
 
 
 def joined(batches: Iterable[Renders]) -> Renders:
-    """Batches as one."""
+    """Join batches into one."""
     return jax.tree.map(lambda *x: np.concatenate(x), *batches)
 
 
@@ -143,7 +143,7 @@ _LATENTS, _GENERATOR = "latents.npz", "generator"
 
 @dataclass(frozen=True, kw_only=True)
 class Inversion:
-    """What was found; all that rendering, editing and measuring start from.
+    """Result of an inversion, from which rendering, editing and measuring start.
 
     Attributes:
       generator: tuned, or not if there was no tuning; with the fitted noise maps.
@@ -171,15 +171,15 @@ class Inversion:
 
     @property
     def labels(self) -> np.ndarray:
-        """[V, 25] EG3D labels of the fitted views."""
+        """EG3D labels [V, 25] of the fitted views."""
         return np.asarray(to_label(self.cameras))
 
     def render(self, cameras: Cameras) -> Renders:
-        """The head from other cameras: `Renders` of NumPy arrays with a leading axis [T]."""
+        """Render the head from any cameras: `Renders` of NumPy arrays with a leading axis [T]."""
         return render_views(self.generator, self.latents, cameras)
 
     def save(self, folder: Path | str) -> None:
-        """Write `folder`/generator and `folder`/latents.npz, which replace earlier ones.
+        """Write `folder`/generator and `folder`/latents.npz, replacing earlier ones.
 
         The file holds w_plus [K, L, D], azimuth [K], labels [V, 25], names [V], and the fingerprint
         of the generator beside it.
@@ -206,7 +206,7 @@ class Inversion:
 
 
 def load(folder: Path | str) -> Inversion:
-    """Read what `Inversion.save` wrote.
+    """Load an inversion that `Inversion.save` wrote.
 
     Raises:
       InputError: if something is missing or damaged, or the latents are another generator's.

@@ -1,4 +1,4 @@
-"""Target views, and which frames of a video to choose for them (spec inversion 1.2).
+"""Target views, and their selection from the frames of a video (spec inversion 1.2).
 
 Selection runs on the host, on numbers rather than traced arrays. It differs from the authors' code
 in three ways: no frame is chosen twice; angles are periodic, so a video may pass behind the head
@@ -23,7 +23,7 @@ _TURN = 2 * np.pi
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """Pictures and where they were taken from.
+    """Pictures with their cameras.
 
     Attributes:
       images: [V, H, W, 3] in [-1, 1].
@@ -38,12 +38,12 @@ class Views:
         return self.images.shape[0]
 
     def __getitem__(self, index) -> Views:
-        """The views at `index` of the leading axis."""
+        """Select views by an index of the leading axis."""
         return Views(images=self.images[index], cameras=self.cameras[index])
 
 
 def continuous_azimuths(azimuths: ArrayLike) -> np.ndarray:
-    """Azimuths without the jump at pi: cut where frames leave the widest gap on the circle.
+    """Unwrap azimuths, cut where frames leave the widest gap on the circle.
 
     Unchanged where the widest gap holds pi, as it does for any video that stays in front of the
     head; else those below the gap are raised by a full turn.
@@ -74,7 +74,7 @@ def continuous_azimuths(azimuths: ArrayLike) -> np.ndarray:
 
 
 def ascending_azimuths(azimuths: ArrayLike) -> np.ndarray:
-    """Azimuths [V] of views in the order of `select_evenly`, counted on from the first one.
+    """Unwrap azimuths [V] of views in the order of `select_evenly`, counted from the first.
 
     Returns:
       [V] float64, ascending, equal to the input modulo 2 pi. So of any of the views, too, where
@@ -85,7 +85,7 @@ def ascending_azimuths(azimuths: ArrayLike) -> np.ndarray:
 
 
 def select_evenly(azimuths: ArrayLike, count: int) -> np.ndarray:
-    """Frames evenly spaced in azimuth, each at most once.
+    """Choose frames evenly spaced in azimuth, each at most once.
 
     For each of `count` angles linearly spaced from the smallest azimuth to the largest, the nearest
     frame. If a frame would be chosen twice, the distinct frames with the smallest sum of distances
@@ -113,7 +113,7 @@ def select_evenly(azimuths: ArrayLike, count: int) -> np.ndarray:
 
 
 def select_along(values: ArrayLike, count: int) -> np.ndarray:
-    """Entries evenly spaced in value from the smallest to the largest, each at most once.
+    """Choose entries evenly spaced in value from smallest to largest, each at most once.
 
     Args:
       values: [T] finite, in any order.
@@ -134,7 +134,7 @@ def select_along(values: ArrayLike, count: int) -> np.ndarray:
 
 
 def _wrap(angle: np.ndarray) -> np.ndarray:
-    """The same angles in [-pi, pi)."""
+    """Wrap angles to [-pi, pi)."""
     return (angle + np.pi) % _TURN - np.pi
 
 

@@ -1,4 +1,4 @@
-"""Numbers in sentences and tables, worded so that what is said of them is true of the digits shown.
+"""Format numbers so that sentences and tables about them are true of the digits shown.
 
 Two numbers that are compared for their own sake, such as the PSNR of two methods, are rounded
 first and compared as they are shown: a difference that the digits do not show is none. A number
@@ -14,12 +14,12 @@ _ALL_DIGITS = 17
 
 
 def rounded(value: float, digits: int) -> float:
-    """The number that `decimals` shows: to so many places, and never minus zero."""
+    """Round to so many decimal places, as `decimals` shows it, and never to minus zero."""
     return float(f"{value:.{digits}f}") + 0.0
 
 
 def decimals(value: float, digits: int, *, signed: bool = False) -> str:
-    """A number with so many decimal places.
+    """Format a number with so many decimal places.
 
     Args:
       value: the number.
@@ -32,13 +32,13 @@ def decimals(value: float, digits: int, *, signed: bool = False) -> str:
 
 
 def degrees(yaw: float) -> str:
-    """A yaw in whole degrees, with its sign."""
+    """Format a yaw in whole degrees, with its sign."""
     return f"{decimals(yaw, 0, signed=True)}°"
 
 
 @dataclass(frozen=True)
 class Change:
-    """A measure before and after, as far as the digits shown tell.
+    """A measure before and after, compared by the digits shown.
 
     Attributes:
       before, after: the measure.
@@ -63,7 +63,7 @@ class Change:
 
     @property
     def rise(self) -> float:
-        """What the numbers shown differ by, `new` less `old`."""
+        """Difference of the numbers shown, `new` less `old`."""
         before, after = (rounded(value, self.digits) for value in (self.before, self.after))
         return 0.0 if before == after else rounded(after - before, self.digits)  # both may be inf
 
@@ -74,7 +74,7 @@ class Change:
 
 
 def beside(value: float, bound: float, digits: int, style: str = "g") -> tuple[str, str]:
-    """A number and the bound that decides on it, both with enough digits to show which is larger.
+    """Format a number and its bound with enough digits to show which is larger.
 
     Args:
       value: the number.

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.invert.plan import read_plan
-from experiments.invert.summary_page import Outcome, Outcomes
+from experiments.invert.summary_page import SummaryFolder, VideoStatus
 from experiments.runs.folder import RunFolder
 
 
@@ -18,7 +18,7 @@ def done_at_once(fitter, batch, hooks) -> None:
     """In place of `fit_batch`: all videos succeed at once."""
     for video in batch:
         hooks._open_run(video).close()
-        hooks._report(Outcome(video=video.name, status="done"))
+        hooks._report(VideoStatus(video=video.name, status="done"))
 
 
 def begin(args) -> Path:
@@ -33,4 +33,4 @@ def other_picture(folder):
 
 
 def statuses(run):
-    return {name: Outcomes(run, ()).read(name).status for name in "ab"}
+    return {name: SummaryFolder(run, ()).read(name).status for name in "ab"}

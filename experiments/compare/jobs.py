@@ -10,7 +10,7 @@ from pathlib import Path
 from eg3d_jax.errors import InputError
 from experiments.invert import main as invert
 from experiments.invert.plan import RunVideo, read_plan
-from experiments.invert.summary_page import Outcomes
+from experiments.invert.summary_page import SummaryFolder
 from experiments.progress import Progress
 from experiments.runs.folder import RunFolder
 
@@ -80,7 +80,7 @@ def run_state(video: RunVideo) -> str:
     Raises:
       InputError: if the folder holds a run with other settings, or something else.
     """
-    if not RunFolder.begun(video.run):
+    if not RunFolder.has_run(video.run):
         return "new"
     with RunFolder.resume(video.run, video.settings) as run:
         return "finished" if run.report.exists() else "begun"
@@ -103,11 +103,11 @@ def invert_all(job: Job, videos: Videos) -> None:
       InputError: if a head failed.
     """
     several = len(videos) > 1
-    if several and not Outcomes.begun(job.args.run):
-        outcomes = Outcomes(job.args.run, tuple(videos))
-        outcomes.check(resume=False, overwrite=False)
-        outcomes.claim()
-    begun = any(RunFolder.begun(video.run) for video in videos.values())
+    if several and not SummaryFolder.has_run(job.args.run):
+        summary = SummaryFolder(job.args.run, tuple(videos))
+        summary.check(resume=False, overwrite=False)
+        summary.prepare()
+    begun = any(RunFolder.has_run(video.run) for video in videos.values())
     invert.main(replace(job.args, resume=several or begun))
     missing = [head for head, video in videos.items() if run_state(video) != "finished"]
     if missing:

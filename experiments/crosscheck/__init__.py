@@ -1,1 +1,1 @@
-"""The same latents, cameras and random numbers through NVIDIA's PyTorch code and ours."""
+"""Compare NVIDIA's PyTorch code with ours on the same latents, cameras and random numbers."""

@@ -1,4 +1,4 @@
-"""The command."""
+"""Run `experiments.crosscheck.main` as `python -m experiments.crosscheck`."""
 
 from experiments.crosscheck.main import start
 

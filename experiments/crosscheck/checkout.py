@@ -20,7 +20,7 @@ _NEEDED = ("torch", "numpy")
 
 
 def check(eg3d: Path, python: Path) -> None:
-    """Refuse what cannot run, without importing torch.
+    """Refuse paths and options that cannot run, without importing torch.
 
     Args:
       eg3d: the folder that holds `legacy.py`.
@@ -48,7 +48,7 @@ def check(eg3d: Path, python: Path) -> None:
 
 
 def run(pickle: Path, eg3d: Path, inputs: Arrays, *, python: Path, device: str) -> Side:
-    """All stages by their code. This executes the pickle.
+    """Compute all stages by NVIDIA's code. This executes the pickle.
 
     Args:
       pickle: the checkpoint.
@@ -82,5 +82,5 @@ def run(pickle: Path, eg3d: Path, inputs: Arrays, *, python: Path, device: str) 
 
 
 def _program(python: Path) -> Path:
-    """A path that holds in another working folder; a bare name is looked up as before."""
+    """Make a program's path absolute; a bare name is looked up as before."""
     return python.absolute() if python.exists() else python

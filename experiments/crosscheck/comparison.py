@@ -1,4 +1,4 @@
-"""How far two sides are apart, stage by stage, and how far they may be."""
+"""Differences between two implementations, stage by stage, and their tolerances."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Tolerances:
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """What one implementation computed from L latents and C cameras.
+    """Results of one implementation for L latents and C cameras.
 
     Attributes:
       arrays: ws [L, W, D], planes [L, N * C, P, P], raw [L, C, 3, h, w], depth [L, C, 1, h, w],
@@ -55,7 +55,7 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How far one stage of the two sides is apart.
+    """Difference of the two sides in one stage.
 
     Attributes:
       stage: its name.
@@ -76,7 +76,7 @@ class Difference:
 
 
 def compare(theirs: Side, ours: Side, tolerances: Tolerances) -> list[Difference]:
-    """The differences of all stages, in the order in which they are computed.
+    """Compute the differences of all stages, in the order in which they are computed.
 
     Raises:
       InputError: if a stage has different shapes.
@@ -106,7 +106,7 @@ def _difference(stage: str, theirs: Side, ours: Side, tolerance: float) -> Diffe
 
 
 def verdict(differences: Sequence[Difference]) -> str:
-    """One sentence on the whole, which names the first stage that disagrees."""
+    """Sum up in a sentence, naming the first stage that disagrees."""
     wrong = [difference for difference in differences if not difference.agrees]
     if not wrong:
         return "the two agree within the tolerances at every stage"

@@ -1,4 +1,4 @@
-"""What both sides are given: latents, cameras, and the random numbers of the renderer."""
+"""Inputs of both sides: latents, cameras, and the random numbers of the renderer."""
 
 from __future__ import annotations
 

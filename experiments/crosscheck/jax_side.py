@@ -28,7 +28,7 @@ def _map(generator: TriPlaneGenerator, z: Array, condition: Array) -> Array:
 
 @jax.jit
 def _planes(generator: TriPlaneGenerator, ws: Array) -> Array:
-    """[N * C, P, P], the planes one after another in the channels."""
+    """Flatten planes to [N * C, P, P], one after another in the channels."""
     return rearrange(generator.tri_planes(ws), "n h w c -> (n c) h w")
 
 
@@ -57,7 +57,7 @@ _gradient = jax.jit(jax.grad(_loss), static_argnums=4)
 def compute(
     generator: TriPlaneGenerator, inputs: Arrays, *, rays_at_once: int | None = None
 ) -> Side:
-    """All stages, as `torch_side.compute` has them.
+    """Compute all stages, as `torch_side.compute` does.
 
     Args:
       generator: converted from the same checkpoint.

@@ -70,7 +70,7 @@ def main(args: Args) -> int:
     """Run both sides, write the comparison, and return the exit status."""
     check(args)
     progress = Progress()
-    with RunFolder.take(args.run, overwrite=args.overwrite) as run:
+    with RunFolder.lock(args.run, overwrite=args.overwrite) as run:
         with progress.task("converting the checkpoint"):
             conversion = convert_pickle(args.pickle)
         generator = conversion.generator
@@ -87,7 +87,7 @@ def main(args: Args) -> int:
             ours = jax_side.compute(generator, inputs, rays_at_once=args.rays_at_once)
         differences = compare(theirs, ours, args.tolerances)
         shown, figures = run.pictures / "crosscheck.png", run.path / "metrics.json"
-        with run.beginning(settings) as staging:
+        with run.staging(settings) as staging:
             (staging / run.pictures.name).mkdir()
             drawn = picture(theirs, ours, args.tolerances)
             save_png(staging / run.pictures.name / shown.name, drawn)
@@ -99,7 +99,7 @@ def main(args: Args) -> int:
 
 
 def check(args: Args) -> None:
-    """Refuse what cannot work, before anything is read or run."""
+    """Refuse options that cannot work, before anything is read or run."""
     if not args.execute_pickle:
         raise InputError(
             f"NVIDIA's loader executes code that is stored in {args.pickle}; if you trust the file "
@@ -114,7 +114,7 @@ def check(args: Args) -> None:
 
 
 def choose_side(args: Args, config: GeneratorConfig) -> int:
-    """The side of the volume rendering, pixels, if this generator can take it."""
+    """Choose the side of the volume rendering, pixels; refuse it if this generator cannot."""
     side = config.neural_side if args.neural_side is None else args.neural_side
     network = config.superresolution
     if side < 2 or (side > network.input_side and not network.resize_larger):
@@ -127,6 +127,6 @@ def choose_side(args: Args, config: GeneratorConfig) -> int:
 
 def start(prog: str | None = None) -> NoReturn:
     """Run the command; see `command.start`."""
-    # What JAX reserves of a GPU for itself would be lost to PyTorch's process.
+    # Memory that JAX reserves on a GPU would be missing in PyTorch's process.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     command.start(main, Args, name="experiments.crosscheck", prog=prog)

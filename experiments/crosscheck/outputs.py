@@ -1,4 +1,4 @@
-"""The comparison to look at: tables, a picture, numbers."""
+"""Output of a comparison: tables, a picture, numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLUMNS = ("theirs", "ours", "difference", "their depth", "our depth")
 
 
 def difference_table(differences: Sequence[Difference]) -> Table:
-    """Largest and mean difference of every stage, beside its tolerance."""
+    """Tabulate the largest and mean difference of every stage beside its tolerance."""
     table = Table("stage", "largest", "mean", "tolerance", "", title="differences")
     for item in differences:
         largest, tolerance = beside(item.largest, item.tolerance, 1, "e")
@@ -30,7 +30,7 @@ def difference_table(differences: Sequence[Difference]) -> Table:
 
 
 def cost_table(theirs: Side, ours: Side) -> Table:
-    """Time of a view and memory of the two sides."""
+    """Tabulate time of a view and memory of the two sides."""
     table = Table("", f"PyTorch {theirs.version}", f"JAX {ours.version}", title="time and memory")
     table.add_row("device", theirs.device, ours.device)
     for name in ("forward", "gradient"):
@@ -49,7 +49,7 @@ def _mebibytes(size: int | None) -> str:
 
 
 def picture(theirs: Side, ours: Side, tolerances: Tolerances) -> np.ndarray:
-    """Both images of the first views, their difference (white: the tolerance), and both depths."""
+    """Draw both images of the first views, their difference (white: the tolerance), both depths."""
     rows, labels = [], []
     latents, cameras = theirs.arrays["image"].shape[:2]
     depths = theirs.arrays["depth"]
@@ -72,7 +72,7 @@ def picture(theirs: Side, ours: Side, tolerances: Tolerances) -> np.ndarray:
 
 
 def numbers(differences: Sequence[Difference], theirs: Side, ours: Side) -> dict[str, Any]:
-    """All figures as plain values."""
+    """All figures as JSON values."""
     return {
         "verdict": verdict(differences),
         "agree": all(difference.agrees for difference in differences),

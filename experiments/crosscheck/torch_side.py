@@ -68,7 +68,7 @@ def fixed_draws(torch, draws):
 
 
 def load(torch, path, device):
-    """Their generator, in float32 arithmetic; this executes the pickle."""
+    """Load their generator, in float32 arithmetic; this executes the pickle."""
     import legacy  # of the checkout
 
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -85,7 +85,7 @@ def load(torch, path, device):
 
 
 class Stages:
-    """Their generator's stages on the inputs, each of the two that cost something timed.
+    """Stages of their generator on the inputs, with the seconds of the two costly ones.
 
     Attributes:
       planes: what the backbone has painted since the list was emptied.
@@ -105,17 +105,17 @@ class Stages:
         )
 
     def map_to_ws(self, latent):
-        """The style latents of one z."""
+        """Map one z to style latents."""
         with self.torch.no_grad():
             return self.generator.mapping(self.z[latent : latent + 1], self.condition[None])
 
     def forward(self, ws, camera):
-        """The pictures of one camera."""
+        """Render the pictures of one camera."""
         with self.torch.no_grad():
             return self._timed("forward", self._synthesize, ws, camera)
 
     def gradient(self, ws, camera):
-        """The gradient by the style latents of what `jax_side` takes the gradient of, too."""
+        """Compute the gradient by the style latents of the same loss as `jax_side`."""
         return self._timed("gradient", self._differentiate, ws, camera)
 
     def _synthesize(self, ws, camera):
@@ -144,7 +144,7 @@ class Stages:
 
 
 def compute(torch, generator, inputs, device):
-    """All stages, as arrays by name with leading axes latents and cameras, and the seconds."""
+    """Compute all stages: arrays by name, leading axes latents and cameras, and the seconds."""
     stages = Stages(torch, generator, inputs, device)
     latents, cameras = len(inputs["z"]), len(inputs["labels"])
     found = {name: [] for name in ("ws", "planes", "raw", "depth", "image", "gradient")}

@@ -1,4 +1,4 @@
-"""The command."""
+"""Run `experiments.evaluate.main` as `python -m experiments.evaluate`."""
 
 from experiments.evaluate.main import start
 

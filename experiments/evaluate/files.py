@@ -1,4 +1,4 @@
-"""What an evaluation leaves on disk: metrics.json, CSV by frame and by yaw, a table, curves."""
+"""Files of an evaluation: metrics.json, CSV by frame and by yaw, a table, curves."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _CURVES = ("psnr", "lpips", "ms_ssim", "identity", "depth_error", "normal_error"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated(Evaluation):
-    """The evaluation of a run.
+    """Evaluation of a run, summarised by group and by yaw.
 
     Attributes:
       name: of the run.
@@ -52,12 +52,12 @@ class Evaluated(Evaluation):
 
     @property
     def groups(self) -> dict[str, np.ndarray]:
-        """[T] each: all frames; those fitted; not fitted between and beyond the fitted angles."""
+        """Groups of frames, [T] each: all; fitted; not fitted between and beyond these."""
         found = super().groups
         return {name: found[name] for name in GROUPS}
 
     def group_names(self) -> list[str]:
-        """[T] the group of each frame."""
+        """Name of each frame's group, [T]."""
         groups = self.groups
         return [next(g for g in GROUPS[1:] if groups[g][i]) for i in range(len(self.names))]
 

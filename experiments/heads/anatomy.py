@@ -1,4 +1,4 @@
-"""From a latent z to a head: its parameters, its mesh and the framing in EG3D's box.
+"""Anatomy of a synthetic head: latent z to parameters, mesh and framing in EG3D's box.
 
 The latent has 37 numbers, drawn standard normal and normalised as EG3D's mapping network does:
 
@@ -73,7 +73,7 @@ def normalize(z: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class HeadModel:
-    """Turns latents into meshes.
+    """Model that turns latents into meshes.
 
     Attributes:
       basis: the head part of anny's model.
@@ -83,18 +83,18 @@ class HeadModel:
 
     @classmethod
     def load(cls) -> HeadModel:
-        """The model from the cached basis; builds it where it is missing."""
+        """Load the model from the cached basis; builds it where it is missing."""
         return cls(load_basis())
 
     def mesh(self, z: np.ndarray) -> tuple[np.ndarray, float]:
-        """[V, 3] vertices in world units of the head `z`, hair not raised; world units a metre."""
+        """Vertices [V, 3] in world units of the head `z`, hair not raised; world units a metre."""
         neutral = self.neutral(z)
         scale, shift = self.framing(neutral)
         moved = neutral + _blend(self.action_weights(z), self.basis.actions)
         return moved * scale + shift, scale
 
     def neutral(self, z: np.ndarray) -> np.ndarray:
-        """[V, 3] metres, without expression."""
+        """Vertices [V, 3] in metres, without expression."""
         age, gender, weight = np.tanh(0.6 * z[PHENOTYPE])
         axes = (
             _hat_weights(0.5 + 0.5 * gender, 2),
@@ -108,17 +108,17 @@ class HeadModel:
         return _blend(grid, self.basis.phenotypes) + _blend(both, self.basis.changes)
 
     def label_weights(self, z: np.ndarray) -> np.ndarray:
-        """[L] strengths of the tied shape labels, in +-0.88."""
+        """Strengths [L] of the tied shape labels, in +-0.88."""
         mixed = _SHAPE_LIMIT * np.tanh(z[IDENTITY] @ self._mixing[:, :-3] / _SHAPE_LIMIT)
         return _SHAPE_STRENGTH * self._restraint * mixed
 
     def origin_weights(self, z: np.ndarray) -> np.ndarray:
-        """[3] shares of anny's three origins, summing to one."""
+        """Shares [3] of anny's three origins, summing to one."""
         share = np.exp(1.2 * z[IDENTITY] @ self._mixing[:, -3:])
         return share / share.sum()
 
     def action_weights(self, z: np.ndarray) -> np.ndarray:
-        """[52] strengths of the ARKit facial actions."""
+        """Strengths [52] of the ARKit facial actions."""
         weights = np.zeros(len(self.basis.actions), np.float32)
         bounded = 2.2 * np.tanh(z[EXPRESSION] / 2.2)
         for value, (positive, negative) in zip(bounded, _ACTIONS, strict=True):
@@ -176,11 +176,11 @@ class HeadModel:
 
 
 def _blend(weights: np.ndarray, meshes: np.ndarray) -> np.ndarray:
-    """[V, 3] sum of meshes [*, V, 3], each times its weight [*]."""
+    """Sum of meshes [*, V, 3], each times its weight [*]: [V, 3]."""
     flat = meshes.reshape(weights.size, -1)
     return (weights.astype(np.float32).ravel() @ flat).reshape(meshes.shape[-2:])
 
 
 def _hat_weights(position: float, count: int) -> np.ndarray:
-    """[count] linear interpolation weights at `position` in [0, 1] among evenly spaced anchors."""
+    """Linear interpolation weights [count] at `position` in [0, 1] among evenly spaced anchors."""
     return np.maximum(1 - np.abs(position * (count - 1) - np.arange(count)), 0).astype(np.float32)

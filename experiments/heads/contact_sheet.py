@@ -43,7 +43,7 @@ class Args:
 
 
 def contact_sheet(maker: HeadMaker, latents: np.ndarray, yaws: np.ndarray, side: int) -> np.ndarray:
-    """[heads * side, yaws * side, 3] uint8; yaws in radians."""
+    """Draw a sheet [heads * side, yaws * side, 3] uint8; yaws in radians."""
     cameras = yaw_pitch_camera(yaws, np.zeros_like(yaws))
     pose, lens = np.asarray(cameras.cam2world), np.asarray(cameras.intrinsics[0])
     rows = [render(maker.scene(z), pose, lens, side).image for z in latents]

@@ -1,4 +1,4 @@
-"""Pictures of synthetic heads with their latents and cameras, for training a generator.
+"""Data set of synthetic heads, with latents and cameras, for training a generator.
 
 `python -m experiments.heads.dataset --folder data/heads` writes `held_out.npz`, then
 `train_0000.npz`, `train_0001.npz`, ... A shard is complete once it has its name, so a reader may
@@ -101,7 +101,7 @@ def main(args: Args) -> None:
 
 
 def write(args: Args, shard: int | None) -> str:
-    """Make a training shard, or for None the held-out file -> what to tell of it."""
+    """Make a training shard, or for None the held-out file -> a line about it."""
     start = time.perf_counter()
     if shard is None:
         draws, large_views = held_out_draws(args.seed, args.held_out), len(HELD_OUT_YAWS)
@@ -114,7 +114,7 @@ def write(args: Args, shard: int | None) -> str:
 
 
 def file_name(shard: int | None) -> str:
-    """Of a training shard, or for None of the held-out heads."""
+    """File name of a training shard, or for None of the held-out heads."""
     return HELD_OUT if shard is None else f"train_{shard:04d}.npz"
 
 
@@ -124,7 +124,7 @@ def _maker() -> HeadMaker:
 
 
 def training_draws(seed: int, shard: int, *, heads: int, views: int):
-    """Latents [n, 37], yaws [n, V] and pitches [n, V] of a training shard."""
+    """Draw latents [n, 37], yaws [n, V] and pitches [n, V] of a training shard."""
     rng = np.random.default_rng([seed, shard])
     z = sample_latents(rng, heads)
     yaw = rng.uniform(-MAX_YAW, MAX_YAW, (heads, views)).astype(np.float32)
@@ -133,14 +133,14 @@ def training_draws(seed: int, shard: int, *, heads: int, views: int):
 
 
 def held_out_draws(seed: int, heads: int):
-    """Latents [n, 37], yaws [n, 9] and pitches [n, 9] of the held-out file."""
+    """Draw latents [n, 37], yaws [n, 9] and pitches [n, 9] of the held-out file."""
     z = sample_latents(np.random.default_rng([seed, HELD_OUT_STREAM]), heads)
     yaw = np.broadcast_to(HELD_OUT_YAWS.astype(np.float32), (heads, len(HELD_OUT_YAWS)))
     return z, yaw, np.zeros_like(yaw)
 
 
 def render_shard(maker: HeadMaker, z, yaw, pitch, *, large_views: int) -> dict[str, np.ndarray]:
-    """The arrays of a shard."""
+    """Render the arrays of a shard."""
     cameras = yaw_pitch_camera(yaw, pitch)
     poses, lens = np.asarray(cameras.cam2world), np.asarray(cameras.intrinsics[0, 0])
     heads = [
@@ -153,7 +153,7 @@ def render_shard(maker: HeadMaker, z, yaw, pitch, *, large_views: int) -> dict[s
 
 
 def render_head(scene: Scene, poses, lens, large_views: int) -> dict[str, np.ndarray]:
-    """The pictures of one head: the first `large_views` at 128 pixels, all of them at 64."""
+    """Render one head: the first `large_views` at 128 pixels, all of them at 64."""
     large = render(scene, poses[:large_views], lens, 128)
     small = [(shrink(large.image, 2), shrink(large.opacity, 2),
               render_depth(scene, poses[:large_views], lens, 64))]  # fmt: skip

@@ -1,8 +1,8 @@
-"""Give a trained generator a deeper mapping that does what its own does, to be trained on.
+"""Give a trained generator a deeper mapping of equal output, to be trained further.
 
 `python -m experiments.heads.deepen --start runs/a/generator --layers 6 --output runs/deep` teaches
-the new mapping the old one's w of random z, which takes no rendering, so that nothing that the rest
-has learnt is lost.
+the new mapping the old one's w of random z, which takes no rendering, so that the other
+layers lose nothing that they have learnt.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main(args: Args) -> None:
 def deepen(
     generator: TriPlaneGenerator, layers: int, *, steps: int, seed: int
 ) -> tuple[TriPlaneGenerator, float]:
-    """The generator with a mapping of `layers`, without conditioning, and how far that misses w.
+    """Replace the mapping by one of `layers`, without conditioning; also how far it misses w.
 
     Returns:
       a generator that shares all but the mapping, and the share of the variance of w, of latents

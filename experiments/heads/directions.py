@@ -89,7 +89,7 @@ def main(args: Args) -> None:
 def head_directions(
     generator: TriPlaneGenerator, *, num_samples: int = 200_000, seed: int = 0
 ) -> Directions:
-    """Directions of the 37 parameters in `ORDER`, named, under the frontal camera.
+    """Fit directions of the 37 parameters in `ORDER`, named, under the frontal camera.
 
     Raises:
       InputError: if the generator is none of the synthetic heads.

@@ -1,4 +1,4 @@
-"""What a head's face does over a video: expression latents [T, 8] as functions of time in [0, 1].
+"""Expressions of a filmed head: latents [T, 8] as functions of time in [0, 1].
 
 Two are mild, as in talk; the others go to the ends of what faces do.
 """

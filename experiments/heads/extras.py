@@ -1,4 +1,4 @@
-"""What no training head has: a birthmark, a headband, glasses, a scar, a beard and a tattoo.
+"""Extras that no training head has: a birthmark, headband, glasses, scar, beard and tattoo.
 
 All but the glasses are smooth functions of the place on the template, as brows and hairline are:
 a colour laid over the skin, and for headband and beard a thickness along the normals.
@@ -17,7 +17,7 @@ from experiments.heads.glasses import Anchors, Solid, glasses
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """N points of a head's surface.
+    """Position of N points on a head's surface.
 
     Attributes:
       template: [N, 3] where they lie on the template, metres.
@@ -31,13 +31,13 @@ class Place:
 
     @property
     def xyz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Lateral, up and front, metres, [N] each."""
+        """Lateral, up and front position, metres, [N] each."""
         return self.template[:, 0], self.template[:, 1], self.template[:, 2]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extra:
-    """One thing on a head; what is None it does not do.
+    """One extra of a head; effects that are None it does not have.
 
     Attributes:
       paint: from albedo [N, 3], place and look of the head to the albedo [N, 3] with it.
@@ -51,7 +51,7 @@ class Extra:
 
 
 def paint_birthmark(albedo, place: Place, look: Appearance) -> np.ndarray:
-    """A wine-red patch with a lobed outline on the left cheek, up to the temple."""
+    """Paint a wine-red patch with a lobed outline on the left cheek, up to the temple."""
     across, up = _round_cheek(place, 0.052), place.template[:, 1] - 0.703
     angle = np.arctan2(up / 0.026, across / 0.021)
     outline = 1 + 0.15 * np.sin(3 * angle + 0.6) + 0.10 * np.sin(5 * angle + 2.0)
@@ -62,7 +62,7 @@ def paint_birthmark(albedo, place: Place, look: Appearance) -> np.ndarray:
 
 
 def paint_scar(albedo, place: Place, look: Appearance) -> np.ndarray:
-    """A pale line with stitches from the right brow, past the eye, down the cheek."""
+    """Paint a pale line with stitches from the right brow, past the eye, down the cheek."""
     x, y, z = place.xyz
     along = (y - 0.655) / 0.105
     away = np.abs(x + 0.050 - 0.013 * np.sin(3.0 * np.clip(along, 0, 1) + 0.4))
@@ -75,7 +75,7 @@ def paint_scar(albedo, place: Place, look: Appearance) -> np.ndarray:
 
 
 def paint_tattoo(albedo, place: Place, look: Appearance) -> np.ndarray:
-    """Blue-black ink: a zigzag between two rings about the neck, and a star on the right cheek."""
+    """Paint a zigzag between two rings about the neck and a star on the right cheek, blue-black."""
     x, y, z = place.xyz
     angle = np.arctan2(x, z - 0.045)
     height = y - 0.592 + 0.10 * (z - 0.045)
@@ -90,7 +90,7 @@ def paint_tattoo(albedo, place: Place, look: Appearance) -> np.ndarray:
 
 
 def paint_headband(albedo, place: Place, look: Appearance) -> np.ndarray:
-    """A red band with a white stripe about forehead and hair."""
+    """Paint a red band with a white stripe about forehead and hair."""
     del look
     height = _above_headband(place)
     band = smoothstep(0.0135, 0.0120, np.abs(height)) * (1 - place.ears)
@@ -100,13 +100,13 @@ def paint_headband(albedo, place: Place, look: Appearance) -> np.ndarray:
 
 
 def headband_thickness(place: Place) -> np.ndarray:
-    """Four millimetres where the band is."""
+    """Thickness of the headband: four millimetres."""
     band = smoothstep(0.0165, 0.0115, np.abs(_above_headband(place)))
     return 0.004 * band * (1 - place.ears)
 
 
 def paint_beard(albedo, place: Place, look: Appearance) -> np.ndarray:
-    """Moustache and goatee about the mouth; on cheeks and jaw stays what stubble there is."""
+    """Paint moustache and goatee about the mouth; cheeks and jaw keep their stubble."""
     x, y, _ = place.xyz
     strands = 1 + 0.10 * np.sin(1500 * x + 4 * np.sin(300 * y))
     colour = (0.80 * look.hair + 0.02 * look.skin) * strands[:, None]
@@ -114,7 +114,7 @@ def paint_beard(albedo, place: Place, look: Appearance) -> np.ndarray:
 
 
 def beard_thickness(place: Place) -> np.ndarray:
-    """Two millimetres, and up to fourteen at the chin."""
+    """Thickness of the beard: two millimetres, and up to fourteen at the chin."""
     _, y, _ = place.xyz
     return (0.002 + 0.012 * smoothstep(0.648, 0.622, y)) * _goatee(place, 0.010)
 
@@ -130,21 +130,21 @@ EXTRAS: dict[str, Extra] = {
 
 
 def _round_cheek(place: Place, x: float) -> np.ndarray:
-    """[N] metres round the head from the middle of the face, less `x`: seen from the side, too.
+    """Distance [N] in metres round the head from the middle of the face, less `x`.
 
-    The head counts as a cylinder of 8 cm about the axis through its ears.
+    Seen from the side, too: the head counts as a cylinder of 8 cm about the axis through its ears.
     """
     return 0.080 * np.arctan2(place.template[:, 0], place.template[:, 2] - 0.055) - x
 
 
 def _above_headband(place: Place) -> np.ndarray:
-    """[N] metres above the middle of the band, which falls towards the nape."""
+    """Height [N] in metres above the middle of the band, which falls towards the nape."""
     _, y, z = place.xyz
     return y - 0.772 - 0.12 * (z - 0.05)
 
 
 def _goatee(place: Place, softness: float) -> np.ndarray:
-    """[N] in [0, 1]: a ring about the lips that broadens to the chin and ends below it."""
+    """Share [N] in [0, 1] of a ring about the lips that broadens to the chin and ends below it."""
     x, y, z = np.abs(place.xyz[0]), place.xyz[1], place.xyz[2]
     half_width = 0.033 - 0.35 * np.maximum(y - 0.655, 0) - 0.20 * np.maximum(0.645 - y, 0)
     sides = smoothstep(softness / 2, -softness / 2, x - half_width)

@@ -21,7 +21,7 @@ _HOOK = np.array([[0.0, 0.009, 0.016], [0.0, 0.008, 0.0], [-0.001, -0.003, -0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Anchors:
-    """Where glasses rest on a head without expression, world units; first the side of +x.
+    """Points on which glasses rest on a neutral head, world units; first the side of +x.
 
     Attributes:
       eyes: [2, 3] centres of the eyeballs.
@@ -52,7 +52,7 @@ class Solid:
 
 
 def glasses(anchors: Anchors) -> Solid:
-    """Two rims, the bridge between them, and a temple to each ear."""
+    """Make glasses: two rims, the bridge between them, and a temple to each ear."""
     unit = float(np.linalg.norm(anchors.eyes[0] - anchors.eyes[1])) / _MEAN_EYE_DISTANCE
     front = max(anchors.eyes[:, 2].mean() + _TO_PUPIL * unit, anchors.nose + _OFF_NOSE * unit)
     tubes, inner = [], []
@@ -74,7 +74,7 @@ def glasses(anchors: Anchors) -> Solid:
 
 
 def tube(path, beside, radius: float, *, closed: bool = False):
-    """Vertices, faces and normals of a round tube with closed ends.
+    """Make a round tube with closed ends: vertices, faces and normals.
 
     Args:
       path: [P, 3] points along its middle.
@@ -104,7 +104,7 @@ def tube(path, beside, radius: float, *, closed: bool = False):
 
 
 def _on_rim(centre, side: float, turn: np.ndarray, unit: float) -> np.ndarray:
-    """[P, 3] points of a rim, a rounded rectangle, at angles from its outer end upwards."""
+    """Points [P, 3] of a rim, a rounded rectangle, at angles from its outer end upwards."""
     cosine, sine = np.cos(turn), np.sin(turn)
     size = (np.abs(cosine) ** 3 + np.abs(sine) ** 3) ** (-1 / 3)
     x, y = side * _HALF_WIDTH * size * cosine, _HALF_HEIGHT * size * sine
@@ -112,12 +112,12 @@ def _on_rim(centre, side: float, turn: np.ndarray, unit: float) -> np.ndarray:
 
 
 def _slanted(x, y, side: float) -> np.ndarray:
-    """[..., 3] offsets in the slanting plane of a lens."""
+    """Offsets [..., 3] in the slanting plane of a lens."""
     return np.stack([x, y, -_WRAP * side * x + _TILT * y], -1)
 
 
 def _rounded(path: np.ndarray) -> np.ndarray:
-    """The path with its corners cut twice (Chaikin)."""
+    """Cut the corners of a path twice (Chaikin)."""
     for _ in range(2):
         a, b = path[:-1], path[1:]
         cut = np.stack([0.75 * a + 0.25 * b, 0.25 * a + 0.75 * b], 1).reshape(-1, 3)

@@ -1,4 +1,4 @@
-"""A latent z to a scene that can be rendered."""
+"""Scenes of synthetic heads from latents z, ready to be rendered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from experiments.heads.scene import Hits, Scene, make_scene
 
 @dataclass(frozen=True)
 class HeadMaker:
-    """Makes scenes from latents; holds what all heads share.
+    """Maker of scenes from latents, with what all heads share.
 
     Attributes:
       model: shape and expression.
@@ -26,11 +26,11 @@ class HeadMaker:
 
     @classmethod
     def load(cls) -> HeadMaker:
-        """The maker from the cached basis."""
+        """Load the maker from the cached basis."""
         return cls(HeadModel.load())
 
     def scene(self, z: np.ndarray, extra: Extra | None = None) -> Scene:
-        """The head of latent z [37] in EG3D's box, with something on it that heads do not have."""
+        """Make the head of latent z [37] in EG3D's box, with an extra if wanted."""
         basis = self.model.basis
         look = Appearance.from_latent(z)
         vertices, scale = self.model.mesh(z)
@@ -50,7 +50,7 @@ class HeadMaker:
         return _with_solid(vertices, basis.faces, normals, shade, solid)
 
     def anchors(self, z: np.ndarray) -> Anchors:
-        """Where glasses rest on the head of latent z [37]; no expression moves them."""
+        """Points on which glasses rest on the head of latent z [37]; no expression moves them."""
         basis, neutral = self.model.basis, self.model.neutral(z)
         scale, shift = self.model.framing(neutral)
         vertices, template = neutral * scale + shift, basis.template
@@ -65,7 +65,7 @@ class HeadMaker:
         )
 
     def vertex_normals(self, vertices: np.ndarray) -> np.ndarray:
-        """[V, 3] unit normals, triangles weighted by area."""
+        """Unit normals [V, 3], triangles weighted by area."""
         corners = vertices[self.model.basis.faces]
         area = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         normals = self._triangles_of_vertex @ area
@@ -90,7 +90,7 @@ class HeadMaker:
 
     @cached_property
     def _openness(self) -> np.ndarray:
-        """[V] share of the sky seen from each vertex of the mean head: ambient occlusion."""
+        """Share [V] of the sky seen from each vertex of the mean head: ambient occlusion."""
         basis = self.model.basis
         vertices, _ = self.model.mesh(np.zeros(Z_DIM, np.float32))
         normals = self.vertex_normals(vertices)
@@ -112,7 +112,7 @@ def _painted(paint, look: Appearance, albedo, template, lips, ears) -> np.ndarra
 
 
 def _with_solid(vertices, faces, normals, shade, solid: Solid) -> Scene:
-    """The scene of a head and of a mesh of one colour beside it."""
+    """Join the scene of a head and a mesh of one colour."""
 
     def shade_both(hits: Hits) -> np.ndarray:
         of_head = hits.triangle < len(faces)

@@ -1,4 +1,4 @@
-"""Heads of the held-out file as folders of frames, in EG3D's format, to be inverted.
+"""Write heads of the held-out file as folders of frames, in EG3D's format, to be inverted.
 
 `python -m experiments.heads.held_out_frames --folder data/held_out` writes `head000`, `head001`,
 ... with nine views each and what `experiments.heads.sequences` puts beside its frames.
@@ -39,7 +39,7 @@ class Args:
 
 
 def main(args: Args) -> None:
-    """Run the command.
+    """Run the command; errors that a user can act on are `InputError`s.
 
     Raises:
       InputError: if the file is not there or has fewer heads, or a folder has other frames.

@@ -1,4 +1,4 @@
-"""The same generator with latents of unit spread, whatever training made of them."""
+"""Rescale the latents of a trained generator to unit deviation, without changing its pictures."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from eg3d_jax.layers import Linear
 
 
 def with_unit_latents(generator: TriPlaneGenerator) -> TriPlaneGenerator:
-    """The generator with w of root mean square deviation 1 an entry, its mean latent measured.
+    """Rescale w to a root mean square deviation of 1 an entry, and measure its mean.
 
-    Every picture of a z stays what it is: the mapping's last layer, whose activation passes factors
-    on, is divided by what all that reads w is multiplied with. Steps and prior of an inversion
-    count in units of w, so that the same schedule fits whatever scale training ended at.
+    The picture of a z does not change: the mapping's last layer, whose activation is homogeneous,
+    is divided by the factor by which all layers that read w are multiplied. Steps and prior of an
+    inversion are in units of w, so that one schedule fits generators of any scale.
     """
     generator = jax.tree.map(jnp.copy, generator)
     mapping = generator.mapping

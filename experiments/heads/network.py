@@ -1,4 +1,4 @@
-"""Generators of synthetic heads: the configuration of the embedded one, and others like it."""
+"""Generators of synthetic heads: the configuration of the embedded one, and loading."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from experiments.subjects import load_generator
 def load_head_generator(
     folder: Path, option: str = "--generator"
 ) -> tuple[TriPlaneGenerator, dict]:
-    """See `load_generator`; refused if it is none of the synthetic heads."""
+    """Load a generator of synthetic heads, and refuse others; see `load_generator`."""
     generator, metadata = load_generator(folder)
     check_heads(generator, option)
     return generator, metadata
@@ -34,7 +34,7 @@ def check_heads(generator: TriPlaneGenerator, option: str = "--generator") -> No
 
 
 def embedded_config(z_dim: int) -> GeneratorConfig:
-    """A small EG3D of heads on white: planes of 64 x 64 texels, pictures of 64, then 128 pixels.
+    """Configuration of a small EG3D of heads on white: planes of 64 texels, pictures of 128.
 
     The same code and semantics as the large checkpoints, with one latent axis for each parameter
     of the synthetic heads, `z_dim`, and no conditioning on the camera.

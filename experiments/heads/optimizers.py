@@ -1,4 +1,4 @@
-"""Whose steps train the embedded generator: Adam's or Muon's, as long as each part can bear."""
+"""Optimizers of the embedded generator: Adam and Muon."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Optimizer = Literal["adam", "muon"]
 
 
 def make_optimizer(trained: nnx.State, name: Optimizer) -> optax.GradientTransformation:
-    """Adam or Muon with smaller steps for the super-resolution, none for the mean latent.
+    """Make Adam or Muon with smaller steps for the super-resolution, none for the mean latent.
 
     The super-resolution sees a picture or two a step; with the others' rate it tints all pictures
-    towards the last. The mapping keeps its kernels a hundred times as large as they count, so that
-    steps of one size change them a hundred times less: right for the adversarial training that
-    StyleGAN made it for, but here nearly all that a head lacks is the mapping's (its own w, fitted,
-    shows it by 4 to 8 dB better than that of its z). So its steps are as much larger.
+    towards the last. The mapping stores its kernels a hundred times larger than it applies them, so
+    that a step changes them a hundred times less: right for StyleGAN's adversarial training, but
+    here nearly all of a head's error is the mapping's (a fitted w shows it by 4 to 8 dB better than
+    the w of its z). So its steps are a hundred times larger.
     """
 
     def factor(path, _) -> float:
@@ -49,7 +49,7 @@ def make_optimizer(trained: nnx.State, name: Optimizer) -> optax.GradientTransfo
 
 
 def _as_matrix(path, value) -> contrib.MuonDimensionNumbers | None:
-    """How Muon sees a kernel as a matrix, inputs by outputs; None leaves the rest to Adam."""
+    """Shape of a kernel as a matrix for Muon, inputs by outputs; None leaves it to Adam."""
     if getattr(path[-2], "key", None) != "kernel":
         return None
     *inputs, output = range(value.ndim)

@@ -152,13 +152,13 @@ def main(args: Args) -> None:
 
 
 def learning_rate(args: Args, step: int) -> float:
-    """Rises for a hundred steps, then falls to zero along a cosine."""
+    """Learning rate that rises for a hundred steps, then falls to zero along a cosine."""
     rate = args.learning_rate * min(1.0, (step + 1) / 100)
     return rate * (0.5 + 0.5 * np.cos(np.pi * step / args.steps))
 
 
 def sheet_maker(args: Args, graph) -> Callable[[nnx.State], np.ndarray] | None:
-    """What draws held-out heads by the parameters so far; None if none are wanted, or there."""
+    """Make the function that draws held-out heads by the current parameters; None if not wanted."""
     path = args.data / HELD_OUT
     if not args.sheet_every:
         return None
@@ -172,7 +172,7 @@ def sheet_maker(args: Args, graph) -> Callable[[nnx.State], np.ndarray] | None:
 
 
 def new_generator(seed: int) -> TriPlaneGenerator:
-    """A generator with random weights whose super-resolution starts as plain enlargement.
+    """Make a generator with random weights whose super-resolution starts as plain enlargement.
 
     Its to-RGB layers start at zero, so it has nothing to unlearn: from random ones it tinted whole
     pictures for thousands of steps.
@@ -184,7 +184,7 @@ def new_generator(seed: int) -> TriPlaneGenerator:
 
 
 def draw(shards: Shards, args: Args, step: int) -> dict[str, np.ndarray]:
-    """The batch of one step; the same for the same seed, step and shards."""
+    """Draw the batch of one step; the same for the same seed, step and shards."""
     if step % 200 == 0 or not shards.arrays:
         shards.refresh()
     rng = np.random.default_rng((args.seed, step))
@@ -200,7 +200,7 @@ def draw(shards: Shards, args: Args, step: int) -> dict[str, np.ndarray]:
 
 
 def make_step(optimizer, networks, args: Args, with_pictures: bool):
-    """The jitted step (state, batch, key, rate) -> (state, terms)."""
+    """Make the jitted step (state, batch, key, rate) -> (state, terms)."""
     graph, lpips = networks
     weights, superresolution_only = args.weights, args.pictures_teach == "superresolution"
 
@@ -230,7 +230,7 @@ def make_step(optimizer, networks, args: Args, with_pictures: bool):
 
 
 def export(graph, trained: nnx.State, folder: Path) -> None:
-    """Write the generator as the package ships it, its latents of unit spread.
+    """Write the generator as the package ships it, its latents of unit deviation.
 
     The weights are not averaged over steps: the learning rate ends at zero, and an average would
     keep a share of the super-resolution's random start, which is trained late.

@@ -1,4 +1,4 @@
-"""The losses that teach a generator heads whose latent, pictures and depth are known."""
+"""Losses that train a generator on heads whose latent, pictures and depth are known."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ray_terms(generator: TriPlaneGenerator, batch: dict[str, Array], key: Array)
     """Unweighted losses of random rays of several heads, from `draw_rays`' batch -> {term: []}.
 
     Half of a ray's samples are stratified, half lie around the true surface, where there is one:
-    the field is asked where it matters from the first step on.
+    the field is sampled where it matters from the first step on.
     """
     config = generator.config.render
     if config.ray_start is None or config.ray_end is None:
@@ -86,7 +86,7 @@ def colour_error(difference: Array, weight: Array | float = 1.0) -> Array:
 
 
 def sample_depths(depth: Array, key: Array, start: float, end: float) -> Array:
-    """[*, R] true depths (0 where empty) -> [*, R, 16] sample depths, ascending."""
+    """True depths [*, R] (0 where empty) -> sample depths [*, R, 16], ascending."""
     key_all, key_near = jax.random.split(key)
     shape = (*depth.shape, 8)
     spread = start + (end - start) * (jnp.arange(8) + jax.random.uniform(key_all, shape)) / 8
@@ -106,7 +106,7 @@ def picture_terms(
 ) -> dict[str, Array]:
     """Unweighted losses of whole pictures, from `draw_pictures`' batch -> {term: []}.
 
-    With `superresolution_only` what it enlarges is constant, which spares the renderer's gradient.
+    With `superresolution_only` its input is constant, which saves the gradient of the renderer.
     """
 
     def one(batch: dict[str, Array], key: Array) -> dict[str, Array]:
@@ -118,7 +118,7 @@ def picture_terms(
             rendered, ws = jax.lax.stop_gradient((rendered, ws))
         out = generator.superresolve(rendered, ws)
         errors = [0.5 * (out.image - image), 0.5 * (out.raw - raw)]  # of colours in [0, 1]
-        # Without more weight on the head the white around it brightens the head, too.
+        # Without more weight on the head, the white around it brightens the head.
         weight = 1.0 + _HEAD_WEIGHT * batch["opacity"][..., None]
         return {
             "picture": 0.5 * (colour_error(errors[0], weight) + colour_error(errors[1])),

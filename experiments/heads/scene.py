@@ -32,17 +32,17 @@ class Hits:
     normal: np.ndarray
 
     def interpolate(self, attribute: np.ndarray) -> np.ndarray:
-        """[N, C] values of a per-vertex attribute [V, C]."""
+        """Interpolate a per-vertex attribute [V, C] to [N, C]."""
         return interpolate(attribute, self.corners, self.barycentric)
 
     def select(self, chosen: np.ndarray) -> Hits:
-        """The hits that `chosen` [N] is true of."""
+        """Select the hits where `chosen` [N] is true."""
         return Hits(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A mesh with vertex normals and a function that colours its hits.
+    """Mesh with vertex normals, and a function that colours its hits.
 
     Attributes:
       vertices: [V, 3] float32, world units.
@@ -76,7 +76,7 @@ class Pictures:
 
 
 def make_scene(vertices, faces, normals, shade: Callable[[Hits], np.ndarray] | None) -> Scene:
-    """A scene ready for casting.
+    """Make a scene ready for casting.
 
     Raises:
       InputError: if embreex is not installed.
@@ -93,7 +93,7 @@ def make_scene(vertices, faces, normals, shade: Callable[[Hits], np.ndarray] | N
 
 
 def render(scene: Scene, cam2world, intrinsics, side: int, *, supersampling: int = 2) -> Pictures:
-    """Render B views.
+    """Render B views of a scene.
 
     Sub-rays are cast only in pixels whose centre ray, or that of one of the eight neighbours,
     hits the mesh; of a feature thinner than a pixel, lone pixels may be missing.
@@ -121,7 +121,7 @@ def render(scene: Scene, cam2world, intrinsics, side: int, *, supersampling: int
 
 
 def render_depth(scene: Scene, cam2world, intrinsics, side: int) -> np.ndarray:
-    """[B, side, side] float16 depth as in `Pictures`."""
+    """Render depth alone, [B, side, side] float16 as in `Pictures`."""
     cam2world = np.asarray(cam2world)
     rays = camera_rays(intrinsics, side).reshape(1, -1, 3)
     directions = rays @ np.swapaxes(cam2world[:, :3, :3], 1, 2)
@@ -132,7 +132,7 @@ def render_depth(scene: Scene, cam2world, intrinsics, side: int) -> np.ndarray:
 
 
 def cast_colour(scene: Scene, origins, directions) -> tuple[np.ndarray, np.ndarray]:
-    """[R, 3] colours over white and [R] hit flags of rays; arguments broadcast to [..., 3]."""
+    """Cast rays, arguments broadcast to [..., 3]: colour [R, 3] over white and hit flags [R]."""
     origins = np.broadcast_to(origins, directions.shape).reshape(-1, 3)
     directions = directions.reshape(-1, 3)
     triangle, distance, u, v = _cast(scene, origins, directions)
@@ -151,20 +151,20 @@ def cast_colour(scene: Scene, origins, directions) -> tuple[np.ndarray, np.ndarr
 
 
 def interpolate(attribute, corners, barycentric) -> np.ndarray:
-    """[N, C] barycentric mean of a per-vertex attribute [V, C]."""
+    """Interpolate a per-vertex attribute [V, C] by barycentric weights to [N, C]."""
     a, b, c = (attribute[corners[:, k]] * barycentric[:, k, None] for k in range(3))
     return a + b + c
 
 
 def shrink(image: np.ndarray, factor: int) -> np.ndarray:
-    """[B, h / factor, w / factor, ...] uint8: rounded mean over blocks of pixels."""
+    """Average blocks of pixels, rounded: [B, h / factor, w / factor, ...] uint8."""
     b, h, w, *rest = image.shape
     blocks = image.reshape(b, h // factor, factor, w // factor, factor, *rest)
     return (blocks.mean((2, 4), dtype=np.float32) + 0.5).astype(np.uint8)
 
 
 def to_bytes(values: np.ndarray) -> np.ndarray:
-    """[0, 1] to uint8, rounded."""
+    """Convert [0, 1] to uint8, rounded."""
     return (values * 255 + 0.5).astype(np.uint8)
 
 
@@ -177,12 +177,12 @@ def _camera_rays(intrinsics: tuple[float, ...], side: int) -> np.ndarray:
 
 
 def camera_rays(intrinsics, side: int) -> np.ndarray:
-    """[side, side, 3] unit directions through pixel centres, in the camera's axes."""
+    """Unit directions [side, side, 3] through pixel centres, in the camera's axes."""
     return _camera_rays(tuple(np.asarray(intrinsics, np.float64).ravel().tolist()), side)
 
 
 def _rotate(cam2world, view, directions) -> np.ndarray:
-    """Directions [N, ..., 3] of camera `view` [N] in the world's axes."""
+    """Rotate directions [N, ..., 3] of camera `view` [N] to the world's axes."""
     rotated = np.empty_like(directions)
     for i, pose in enumerate(cam2world):
         rotated[view == i] = directions[view == i] @ pose[:3, :3].T
@@ -190,7 +190,7 @@ def _rotate(cam2world, view, directions) -> np.ndarray:
 
 
 def _grow(mask: np.ndarray) -> np.ndarray:
-    """[B, h, w] with the eight neighbours of every True."""
+    """Dilate a mask [B, h, w] by the eight neighbours."""
     for axis in (1, 2):
         padded = np.pad(mask, [(0, 0), *[(int(a == axis),) * 2 for a in (1, 2)]])
         size = mask.shape[axis]
@@ -199,9 +199,9 @@ def _grow(mask: np.ndarray) -> np.ndarray:
 
 
 def _cast(scene: Scene, origins, directions):
-    """Triangle [R], distance [R] (inf where nothing is hit) and barycentric u, v [R].
+    """Intersect rays: triangle [R], distance [R] (inf if none) and barycentric u, v [R].
 
-    Rays live between entry into and exit from the box. One that meets a back face first began
+    Rays run from their entry into the box to their exit. A ray that meets a back face first began
     inside the mesh: the cut is closed by a hit at the entry, coloured as that back face.
     """
     entry, leave = _box_interval(origins, directions)

@@ -82,7 +82,7 @@ def main(args: Args) -> None:
 
 
 def held_out_sheet(generator: TriPlaneGenerator, heads: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Heads of a held-out file in all views: a row as they are, one as they are generated."""
+    """Draw heads of a held-out file in all views: a row true, one row generated."""
     each = zip(heads["z"], heads["label"], heads["image128"], strict=True)
     return paired_rows(
         (image, to_uint8(render_head(generator, z, from_label(label)).image))
@@ -91,18 +91,18 @@ def held_out_sheet(generator: TriPlaneGenerator, heads: Mapping[str, np.ndarray]
 
 
 def paired_rows(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """A sheet of heads, each [V, S, S, 3] as it is and as it is generated, in two rows."""
+    """Draw heads in pairs of rows, [V, S, S, 3] true above generated."""
     return tiled([row for pair in pairs for row in pair])
 
 
 @jax.jit
 def render_head(generator: TriPlaneGenerator, z: Array, cameras: Cameras) -> Renders:
-    """The head of latent z [37] from V cameras."""
+    """Render the head of latent z [37] from V cameras."""
     return generator.synthesize_views(generator.map_to_ws(z), cameras, views_at_once=3)
 
 
 def head_scores(lpips, out, target, opacity, depth) -> dict[str, np.ndarray]:
-    """Scores of one head from V views: each [V]."""
+    """Scores of one head from V views: [V] each."""
     inside = opacity >= 128
     mask, small_mask = jnp.asarray(inside), shrink_mask(inside, out.opacity.shape[1])
     image, target = jnp.asarray(out.image), jnp.asarray(target)

@@ -1,4 +1,4 @@
-"""Short videos of heads that no generator was trained on, in EG3D's folder format.
+"""Film short videos of heads that no generator was trained on, in EG3D's folder format.
 
 `python -m experiments.heads.sequences --folder experiments/demo` writes the two shipped demos,
 `--folder data/benchmark --set benchmark` six heads that each have something no training head has,
@@ -68,7 +68,7 @@ class Args:
 
 
 def sweep(frames: int, *, first_yaw: float = -75.0, pitch_phase: float = 0.0) -> Cameras:
-    """[T] cameras: yaw from `first_yaw` degrees to its negative, the pitch sways by 8 degrees."""
+    """Cameras [T]: yaw from `first_yaw` degrees to its negative, the pitch sways by 8 degrees."""
     turned = np.linspace(0, 1, frames, dtype=np.float32)
     sway = np.sin(2 * np.pi * (turned + pitch_phase)).astype(np.float32)
     return yaw_pitch_camera(np.radians(first_yaw - 2 * first_yaw * turned), np.radians(8) * sway)
@@ -76,7 +76,7 @@ def sweep(frames: int, *, first_yaw: float = -75.0, pitch_phase: float = 0.0) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Sequence:
-    """What is filmed, and how.
+    """Content and filming of a sequence.
 
     Attributes:
       seed: of the head's latent.
@@ -114,7 +114,7 @@ SETS: dict[str, dict[str, Sequence]] = {
 
 
 def main(args: Args) -> None:
-    """Run the command.
+    """Run the command; errors that a user can act on are `InputError`s.
 
     Raises:
       InputError: if nothing would be left of the pictures, or a longer sequence lies there.
@@ -130,7 +130,7 @@ def main(args: Args) -> None:
 
 
 def check(args: Args) -> None:
-    """Refuse what would write no pictures, or leave a folder with frames of two sequences.
+    """Refuse to write no pictures, or a folder that would mix frames of two sequences.
 
     Raises:
       InputError: naming the option or the frame, and what to do.
@@ -142,7 +142,7 @@ def check(args: Args) -> None:
 
 
 def refuse_other_frames(folder: Path, frames: int) -> None:
-    """Refuse a folder where frames would stay that are none of the first `frames`.
+    """Refuse a folder that holds frames other than the first `frames`.
 
     Raises:
       InputError: naming the frame, and what to do.
@@ -165,7 +165,7 @@ def write(folder: Path, maker: HeadMaker, sequence: Sequence, *, frames: int, si
 
 
 def latents(seed: int, expression: np.ndarray) -> np.ndarray:
-    """[T, 37]: one head's latent with its expression replaced by [T, 8]."""
+    """Latents [T, 37] of one head with its expression replaced by [T, 8]."""
     z = sample_latents(np.random.default_rng([seed, SEED_STREAM]), 1)
     z = np.repeat(z, len(expression), axis=0)
     z[:, EXPRESSION] = expression
@@ -175,7 +175,7 @@ def latents(seed: int, expression: np.ndarray) -> np.ndarray:
 def film(
     maker: HeadMaker, z: np.ndarray, cameras: Cameras, side: int, extra: Extra | None = None
 ) -> Pictures:
-    """One picture of each latent [T, 37] from its own camera, four by four rays a pixel."""
+    """Render one picture of each latent [T, 37] from its own camera, 4 x 4 rays a pixel."""
     poses, lens = np.asarray(cameras.cam2world), np.asarray(cameras.intrinsics[0])
     frames = [
         render(maker.scene(latent, extra), pose[None], lens, side, supersampling=4)

@@ -1,4 +1,4 @@
-"""Random rays and whole pictures out of the shards that `experiments.heads.dataset` writes."""
+"""Batches of random rays and whole pictures from the shards of `experiments.heads.dataset`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OUTLINE_PIXELS = 3
 
 @dataclass
 class Shards:
-    """Training heads in memory; `refresh` adds those that were finished meanwhile.
+    """Training heads in memory; `refresh` adds shards finished since.
 
     Attributes:
       folder: of the shards.
@@ -35,7 +35,7 @@ class Shards:
     arrays: list[dict[str, np.ndarray]] = field(default_factory=list)
 
     def refresh(self, limit: int | None = None) -> int:
-        """Read shards that are new, in order, at most `limit` in all -> number of heads."""
+        """Read new shards, in order, at most `limit` in all -> number of heads."""
         for path in sorted(self.folder.glob("train_*.npz"))[:limit]:
             if path.name not in self.loaded:
                 shard = read_heads(path, _KEYS)
@@ -51,7 +51,7 @@ class Shards:
 
 
 def read_heads(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
-    """Arrays of a held-out file, or of a shard.
+    """Read arrays of a held-out file, or of a shard.
 
     Raises:
       InputError: if it is missing, or has not all of them.
@@ -67,10 +67,10 @@ def read_heads(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def pixel_chances(shard: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """How much more often than an empty pixel each is drawn, and how much more it should count.
+    """Probability of drawing each pixel relative to an empty one, and its weight in the loss.
 
-    What is drawn more often than it counts must be weighed down by as much: otherwise the
-    generator prefers heads that are too large to such that are too small.
+    A pixel that is drawn more often than its weight must be weighed down by as much: otherwise the
+    generator prefers heads that are too large to heads that are too small.
 
     Returns:
       chance, importance: [n, V, 64 * 64] uint8 each.
@@ -94,7 +94,7 @@ def pixel_chances(shard: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]
 
 
 def _near_outline(masks: np.ndarray) -> np.ndarray:
-    """[n, V, H, W] bool: where the border of a mask is within `_OUTLINE_PIXELS`."""
+    """Mask [n, V, H, W] of pixels within `_OUTLINE_PIXELS` of a silhouette's border."""
     cross = ndimage.generate_binary_structure(2, 1)[None, None]
     grown = ndimage.binary_dilation(masks, cross, iterations=_OUTLINE_PIXELS)
     shrunk = ndimage.binary_erosion(masks, cross, iterations=_OUTLINE_PIXELS, border_value=1)
@@ -104,7 +104,7 @@ def _near_outline(masks: np.ndarray) -> np.ndarray:
 def draw_rays(
     shards: Shards, rng: np.random.Generator, *, heads: int, views: int, rays: int
 ) -> dict[str, np.ndarray]:
-    """A batch of random pixels at 64 x 64.
+    """Draw a batch of random pixels at 64 x 64.
 
     Returns:
       z [B, z_dim]; labels [B, V, 25]; u, v [B, V, R]; colour [B, V, R, 3] in [-1, 1]; opacity
@@ -143,7 +143,7 @@ def draw_rays(
 
 
 def draw_pictures(shards: Shards, rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
-    """Whole pictures, one a head.
+    """Draw whole pictures, one a head.
 
     Returns:
       z [B, z_dim]; label [B, 25]; image [B, 128, 128, 3] and raw [B, 64, 64, 3] in [-1, 1]; opacity

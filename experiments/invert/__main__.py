@@ -1,4 +1,4 @@
-"""The command."""
+"""Run `experiments.invert.main` as `python -m experiments.invert`."""
 
 from experiments.invert.main import start
 

@@ -1,4 +1,4 @@
-"""What `python -m experiments.invert` is told."""
+"""Options of `python -m experiments.invert`, and their checks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from inversion.config import (
 
 
 def sets(field: str, default: Any = None) -> Any:
-    """An option that sets a field of `InversionConfig`, by its dotted name; None leaves it."""
+    """Declare an option for a field of `InversionConfig`, by dotted name; None leaves the field."""
     return dataclasses.field(default=default, metadata={"sets": field})
 
 
@@ -126,12 +126,12 @@ class Args(Schedule):
 
 
 def choose_preset(args: Schedule, generator: Path) -> Preset:
-    """The preset asked for, or the one that fits the generator."""
+    """Choose the preset asked for, or the one that fits the generator."""
     return args.preset or ("quick" if generator == EMBEDDED else "paper")
 
 
 def choose_config(args: Schedule, generator: Path) -> InversionConfig:
-    """The preset with what the options set otherwise.
+    """Change the preset by the options given.
 
     Raises:
       InputError: naming the option whose value cannot be.
@@ -149,7 +149,7 @@ def choose_config(args: Schedule, generator: Path) -> InversionConfig:
 
 
 def check_numbers(args: Args) -> None:
-    """Refuse numbers that cannot be.
+    """Refuse numbers out of range.
 
     Raises:
       InputError: naming the option.
@@ -167,7 +167,7 @@ def check_numbers(args: Args) -> None:
 
 
 def check_rays(args: Args, config: InversionConfig, neural_side: int) -> None:
-    """Refuse chunks of rays that do not fill a view's picture, or the depths compared.
+    """Refuse chunks of rays that do not divide a view's picture, or the depths compared.
 
     Raises:
       InputError: naming the option.
@@ -183,8 +183,8 @@ def check_rays(args: Args, config: InversionConfig, neural_side: int) -> None:
             )
 
 
-def as_text(name: object) -> str:
-    """A name as text that can be written, whatever bytes it is made of."""
+def printable(name: object) -> str:
+    """Convert a name of any bytes to text that can be written."""
     return str(name).encode(errors="backslashreplace").decode()
 
 
@@ -195,5 +195,5 @@ def check_names(*paths: Path) -> None:
       InputError: naming the first.
     """
     for path in paths:
-        if as_text(path) != str(path):
-            raise InputError(f"{as_text(path)} is not named in UTF-8; rename it")
+        if printable(path) != str(path):
+            raise InputError(f"{printable(path)} is not named in UTF-8; rename it")

@@ -1,4 +1,4 @@
-"""What a run does with each video that it inverts: its folder, log, measures, pages."""
+"""Monitor and hooks of a run: log, run folder, measures and pages of each video."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from experiments.invert.outputs import (
     write_turntable,
 )
 from experiments.invert.plan import RunVideo
-from experiments.invert.summary_page import Outcome, finished_outcome
+from experiments.invert.summary_page import VideoStatus, finished_status
 from experiments.progress import CommandMonitor, Progress
 from experiments.report.summary import Comparison
 from experiments.runs.folder import RunFolder
@@ -37,8 +37,8 @@ class RunMonitor(CommandMonitor):
     """Shows an inversion, logs its losses, and stops it at Ctrl-C.
 
     Attributes:
-      logs: of the videos on their way, by name.
-      seconds: of the tasks shown, by video and name.
+      logs: of the videos in progress, by name.
+      seconds: of the tasks shown, by video and task.
     """
 
     def __init__(self, progress: Progress):
@@ -83,7 +83,7 @@ class RunMonitor(CommandMonitor):
 
 @dataclass
 class _Running:
-    """A video of the batch that is on its way."""
+    """A video of the batch in progress."""
 
     video: RunVideo
     run: RunFolder
@@ -106,7 +106,7 @@ class RunHooks(Hooks):
         fitter: Fitter,
         monitor: RunMonitor,
         open_run: Callable[[RunVideo], RunFolder],
-        report: Callable[[Outcome], None],
+        report: Callable[[VideoStatus], None],
         *,
         save_steps: int,
         alone: bool,
@@ -161,17 +161,17 @@ class RunHooks(Hooks):
             )  # fmt: skip
         self.compared[video.name] = compared
         own = 0.0 if self._alone else sum(seconds.values())
-        self._report(finished_outcome(video.name, compared, one.stopped, own))
+        self._report(finished_status(video.name, compared, one.stopped, own))
 
     def failed(self, video: Video, error: Exception) -> None:  # noqa: D102
         if self._alone:
             raise error
         expected = isinstance(error, InputError)
         message = str(error) if expected else f"{type(error).__name__}: {error}"
-        if not expected:  # a defect of ours: keep where it happened
+        if not expected:  # a bug of ours: print the traceback
             self._monitor.say("".join(traceback.format_exception(error)))
         self._monitor.say(f"{video.name} failed: {message}")
-        self._report(Outcome(video=video.name, status="failed", message=message))
+        self._report(VideoStatus(video=video.name, status="failed", message=message))
 
 
 def steps_done(store: StateFolder, methods: Sequence[Method]) -> dict[str, int]:

@@ -24,7 +24,7 @@ from experiments.invert.batch import RunHooks, RunMonitor, steps_done
 from experiments.invert.plan import Plan, RunVideo, choose_refinement, read_plan
 from experiments.invert.processes import join_processes
 from experiments.invert.refine_first import refine_first
-from experiments.invert.summary_page import Outcome, Outcomes, table
+from experiments.invert.summary_page import SummaryFolder, VideoStatus, table
 from experiments.invert.videos import is_one_folder
 from experiments.progress import Progress
 from experiments.runs.folder import STATES, RunFolder, RunLock, disk_bytes
@@ -41,10 +41,10 @@ def main(args: Args) -> bool:
     Returns:
       Whether everything went as it should: no video failed, no stage ended early.
     """
-    if args.resume:  # nothing of what will go on
+    if args.resume:  # a run that is resumed is kept
         args = dataclasses.replace(args, overwrite=False)
-    if not is_one_folder(args.frames):  # by every process, before any can have written there
-        Outcomes(args.run, ()).check(resume=args.resume, overwrite=args.overwrite)
+    if not is_one_folder(args.frames):  # in every process, before any of them writes
+        SummaryFolder(args.run, ()).check(resume=args.resume, overwrite=args.overwrite)
     share = join_processes(args.coordinator, args.processes, args.process)
     monitor, started = RunMonitor(Progress()), time.perf_counter()
     with monitor.task("reading generator and frames"):
@@ -56,33 +56,32 @@ def main(args: Args) -> bool:
 
 
 def invert_one(args: Args, plan: Plan, monitor: RunMonitor) -> bool:
-    """One video, in the run folder itself."""
-    outcomes: list[Outcome] = []
+    """Invert one video, in the run folder itself."""
+    ended: list[VideoStatus] = []
     needed_bytes = disk_bytes(plan.generator, len(plan.videos[0].methods))
-    # The folder is taken before the long work begins, and changed once nothing can be refused.
-    with RunFolder.take(
+    # The folder is locked before the long work begins, and changed once nothing can be refused.
+    with RunFolder.lock(
         args.run, resume=args.resume, overwrite=args.overwrite, needed_bytes=needed_bytes
     ) as run:
         if choose_refinement(args):
             plan = refine_first(args, plan, monitor)
         video = plan.videos[0]
         if args.resume:
-            run.go_on(video.settings)
+            RunFolder.check_settings(run.path, video.settings)
         fitter, _ = prepare_fitter(args, plan, monitor)
-        if not args.resume:
-            run.begin(video.settings, video.folder)
+        run.begin(video.settings, video.folder)
         hooks = RunHooks(
-            fitter, monitor, lambda _: run, outcomes.append, save_steps=args.save_steps, alone=True
+            fitter, monitor, lambda _: run, ended.append, save_steps=args.save_steps, alone=True
         )
-        with going_on():
+        with advise_resume():
             fit_batch(fitter, plan.videos, hooks)
     for sentence in hooks.compared[""].sentences():
         monitor.say(sentence)
-    return outcomes[0].status == "done"
+    return ended[0].status == "done"
 
 
 def prepare_fitter(args: Args, plan: Plan, monitor: RunMonitor) -> tuple[Fitter, int]:
-    """The steps of all videos, compiled and within memory, and how many videos make a batch.
+    """Compile the steps of all videos within memory: the fitter, and how many videos make a batch.
 
     Raises:
       InputError: if the steps do not fit in memory however little is done at once.
@@ -115,42 +114,47 @@ def finished_stages(plan: Plan) -> set[str]:
 
 
 def invert_several(args: Args, plan: Plan, monitor: RunMonitor) -> bool:
-    """Several videos, batch by batch; those that an earlier run finished are left as they are."""
+    """Invert several videos, batch by batch; those that an earlier run finished are left alone."""
     check_writable(args.run)
-    outcomes, number = Outcomes(args.run, plan.names), plan.share.number
+    summary, number = SummaryFolder(args.run, plan.names), plan.share.number
     with made(args.run), RunLock(args.run / (f"run{number}.lock" if number else "run.lock")):
-        if not number:  # the first alone says what the folder is for
-            outcomes.check(resume=args.resume, overwrite=args.overwrite)
+        if not number:  # only the first process prepares the folder
+            summary.check(resume=args.resume, overwrite=args.overwrite)
         if choose_refinement(args):
             plan = refine_first(args, plan, monitor)
-        plan = without_changed(args, plan)
+        plan = drop_changed_videos(args, plan)
         mine = [*(video.name for video in plan.videos), *plan.refused]
-        waiting = [video for video in plan.videos if not is_done(args, outcomes, video)]
+        waiting = [video for video in plan.videos if not is_done(args, summary, video)]
         waiting = dataclasses.replace(plan, videos=waiting)
         fitter, at_once = prepare_fitter(args, waiting, monitor) if waiting.videos else (None, 1)
         if not number:
-            outcomes.claim()
+            summary.prepare()
         if args.overwrite:
-            outcomes.forget(mine)
+            summary.clear(mine)
         for name, message in plan.refused.items():
             monitor.say(f"{name} refused: {message}")
-            outcomes.write(Outcome(video=name, status="failed", message=message))
+            summary.write(VideoStatus(video=name, status="failed", message=message))
         if fitter is not None:
-            with going_on():
-                invert_batches(args, waiting, fitter, at_once, outcomes, monitor)
-        ended = outcomes.summarise()
+            with advise_resume():
+                invert_batches(args, waiting, fitter, at_once, summary, monitor)
+        ended = summary.summarise()
     monitor.say(table(ended))
-    return all(outcome.status == "done" for outcome in ended if outcome.video in mine)
+    return all(entry.status == "done" for entry in ended if entry.video in mine)
 
 
 def invert_batches(
-    args: Args, plan: Plan, fitter: Fitter, at_once: int, outcomes: Outcomes, monitor: RunMonitor
+    args: Args,
+    plan: Plan,
+    fitter: Fitter,
+    at_once: int,
+    summary: SummaryFolder,
+    monitor: RunMonitor,
 ) -> None:
-    """Videos, so many at once, each in its run folder."""
+    """Invert videos, so many at once, each in its run folder."""
 
-    def report(outcome: Outcome) -> None:
-        outcomes.write(outcome)
-        monitor.progress.end_row(outcome.video, outcome.status)
+    def report(entry: VideoStatus) -> None:
+        summary.write(entry)
+        monitor.progress.end_row(entry.video, entry.status)
 
     hooks = RunHooks(
         fitter,
@@ -170,9 +174,9 @@ def invert_batches(
 
 
 def open_run(args: Args, plan: Plan, video: RunVideo) -> RunFolder:
-    """The run folder of one of several videos, new or continued."""
+    """Open the run folder of one of several videos, new or resumed."""
     needed_bytes = disk_bytes(plan.generator, len(video.methods))
-    if begun(args, video):
+    if has_run(args, video):
         return RunFolder.resume(video.run, video.settings, needed_bytes=needed_bytes)
     return RunFolder.create(
         video.run,
@@ -183,18 +187,21 @@ def open_run(args: Args, plan: Plan, video: RunVideo) -> RunFolder:
     )
 
 
-def begun(args: Args, video: RunVideo) -> bool:
-    """Whether an earlier run of several began this video, and this one goes on."""
-    return args.resume and RunFolder.begun(video.run)
+def has_run(args: Args, video: RunVideo) -> bool:
+    """Whether an earlier run of several began this video, and this one resumes it."""
+    return args.resume and RunFolder.has_run(video.run)
 
 
-def is_done(args: Args, outcomes: Outcomes, video: RunVideo) -> bool:
+def is_done(args: Args, summary: SummaryFolder, video: RunVideo) -> bool:
     """Whether an earlier run finished this video."""
-    return begun(args, video) and outcomes.read(video.name).status == "done"
+    return has_run(args, video) and summary.read(video.name).status == "done"
 
 
-def without_changed(args: Args, plan: Plan) -> Plan:
-    """The plan with those videos refused whose frames are not those that their runs began with.
+def drop_changed_videos(args: Args, plan: Plan) -> Plan:
+    """Refuse the videos whose frames are not those that their runs began with.
+
+    Returns:
+      The plan without them.
 
     Raises:
       InputError: if the runs began with other options.
@@ -202,19 +209,19 @@ def without_changed(args: Args, plan: Plan) -> Plan:
     videos, refused = [], dict(plan.refused)
     for video in plan.videos:
         try:
-            if begun(args, video):
+            if has_run(args, video):
                 RunFolder.check_settings(video.run, video.settings)
             videos.append(video)
         except OtherSettings as error:
-            refused[video.name] = error.of_one_video()
+            refused[video.name] = error.reraise_unless_frames_changed()
         except InputError as error:
             refused[video.name] = str(error)
     return dataclasses.replace(plan, videos=videos, refused=refused)
 
 
 @contextmanager
-def going_on() -> Iterator[None]:
-    """Once a run has begun, Ctrl-C and a full disk say how it goes on."""
+def advise_resume() -> Iterator[None]:
+    """Add to the errors of a run that has begun, Ctrl-C and a full disk, how to resume it."""
     try:
         yield
     except OSError as error:

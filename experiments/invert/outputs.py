@@ -1,4 +1,4 @@
-"""A fitted method with all that was measured of it."""
+"""Measures, pictures, turntable and report page of a fitted method."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from inversion.wording import degrees
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """One fitted method with all that was measured.
+    """A fitted method and all measures of it.
 
     Attributes:
       method: what was fitted.
@@ -96,7 +96,7 @@ _ROWS = 7
 
 
 def comparison(frames: Frames, finished: Sequence[Finished]) -> Comparison:
-    """The table of all methods, latent alone and tuned."""
+    """Compare all methods, latent alone and tuned."""
     results = []
     for item in finished:
         for stage, scores in item.scores.items():
@@ -140,7 +140,7 @@ def write_metrics(run: RunFolder, frames: Frames, finished: Sequence[Finished]) 
 def write_pictures(
     run: RunFolder, frames: Frames, finished: Sequence[Finished]
 ) -> list[PictureRow]:
-    """Write pictures/NAME.png of some frames, target | each method | depth, and return the rows."""
+    """Write pictures/NAME.png of some frames, target | each method | depth; return the rows."""
     # Halfway between evenly spaced frames: mostly frames that were not fitted.
     chosen = np.unique(np.linspace(0, len(frames) - 1, 2 * _ROWS + 1)[1::2].round().astype(int))
     near, far = depth_range(finished[-1].renders)
@@ -164,7 +164,7 @@ def write_pictures(
 
 
 def _known(column: np.ndarray | None) -> np.ndarray | None:
-    """A column of numbers; None where no frame tells."""
+    """Numbers of a column that are known; None where no frame has one."""
     return None if column is None or np.isnan(column).all() else column
 
 

@@ -1,4 +1,4 @@
-"""A run before it starts: everything that it needs, read and checked."""
+"""Plan of a run: all inputs read and checked before it starts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from eg3d_jax.generator import TriPlaneGenerator
 from experiments.command import check_seed
 from experiments.invert.args import (
     Args,
-    as_text,
     check_names,
     check_numbers,
     check_rays,
     choose_config,
     choose_preset,
+    printable,
 )
 from experiments.invert.processes import ALONE, Share
 from experiments.invert.videos import find_videos, is_one_folder
@@ -41,7 +41,7 @@ from inversion.pipeline import Video
 
 @dataclass(frozen=True, kw_only=True)
 class RunVideo(Video):
-    """A video whose frames are checked, and its run.
+    """A video with checked frames, and its run.
 
     Attributes:
       frames: all of the video's.
@@ -58,7 +58,7 @@ class RunVideo(Video):
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All videos of a run and what they share.
+    """Videos of a run and what they share.
 
     Attributes:
       generator: as loaded.
@@ -84,7 +84,7 @@ class Plan:
 
 
 def read_plan(args: Args, share: Share = ALONE) -> Plan:
-    """Read and check everything that a run needs.
+    """Read and check all inputs of a run.
 
     Raises:
       InputError: if something cannot be used; of one video among several, it is noted instead.
@@ -109,7 +109,7 @@ def read_plan(args: Args, share: Share = ALONE) -> Plan:
             raise InputError(f"{share.count} processes cannot share one video; name several")
         return replace(plan, videos=[prepare_video(args, plan, "", args.frames[0], args.run)])
     videos, refused = [], {}
-    found = {as_text(name): path for name, path in find_videos(args.frames).items()}
+    found = {printable(name): path for name, path in find_videos(args.frames).items()}
     for name in list(found)[share.number :: share.count]:
         try:
             videos.append(prepare_video(args, plan, name, found[name], args.run / name))
@@ -119,7 +119,7 @@ def read_plan(args: Args, share: Share = ALONE) -> Plan:
 
 
 def prepare_video(args: Args, plan: Plan, name: str, folder: Path, run: Path) -> RunVideo:
-    """The same for one video, of what the plan says of all."""
+    """Read and check one video, with what the plan holds for all."""
     check_names(folder, run)
     frames = load_frames(
         folder, plan.generator, crop=args.crop, min_frames=1 if name else args.views
@@ -132,7 +132,7 @@ def prepare_video(args: Args, plan: Plan, name: str, folder: Path, run: Path) ->
 
 
 def plan_methods(args: Args, frames: Frames, networks: FeatureNetworks) -> list[Method]:
-    """What is fitted and compared."""
+    """Choose the methods that are fitted and compared."""
     baseline = (
         choose_preset(args, args.generator) == "quick" if args.baseline is None else args.baseline
     )
@@ -149,7 +149,7 @@ def plan_methods(args: Args, frames: Frames, networks: FeatureNetworks) -> list[
 
 
 def choose_refinement(args: Args) -> bool:
-    """Whether labels are refined first: as asked for, or with the preset for real footage."""
+    """Decide whether labels are refined first: as asked for, or by the preset."""
     return (
         choose_preset(args, args.generator) == "paper"
         if args.refine_cameras is None
@@ -160,7 +160,7 @@ def choose_refinement(args: Args) -> bool:
 def describe(
     args: Args, plan: Plan, folder: Path, frames: Frames, methods: Sequence[Method]
 ) -> dict:
-    """All that the result depends on; a run is only resumed with the same."""
+    """Settings on which the result depends; a run is only resumed with the same."""
     last = methods[-1]
     return {
         "frames": folder.name,

@@ -16,7 +16,7 @@ from eg3d_jax.errors import InputError
 
 @dataclass(frozen=True)
 class Share:
-    """Which of several processes this one is; the only one by default."""
+    """This process's share of a run of several; all of it by default."""
 
     number: int = 0
     count: int = 1
@@ -26,12 +26,12 @@ ALONE = Share()
 
 
 def join_processes(coordinator: str | None, processes: int | None, process: int | None) -> Share:
-    """Meet the other processes of a run, if a coordinator is named.
+    """Join the other processes of a run, if a coordinator is named.
 
-    They have nothing to exchange but their number: each works on videos and devices of its own. So
-    a helper process joins them by jax.distributed and tells the number, and this one stays by
-    itself: a process that dies takes no other with it. Each uses all devices that it sees: of
-    several on one machine with GPUs, let CUDA_VISIBLE_DEVICES tell them apart.
+    They exchange nothing but their number: each works on videos and devices of its own. So a helper
+    process joins them by jax.distributed and prints the number, and this one stays independent: a
+    process that dies takes no other with it. Each uses all devices that it sees: with several on
+    one machine with GPUs, set CUDA_VISIBLE_DEVICES for each.
 
     Args:
       coordinator: HOST:PORT on which the first process listens.
@@ -67,7 +67,7 @@ def join_processes(coordinator: str | None, processes: int | None, process: int 
 
 
 def main(coordinator: str, processes: int | None, process: int | None) -> None:
-    """The helper: join, tell number and count, and leave."""
+    """Run the helper process: join, print number and count, and leave."""
     jax.distributed.initialize(coordinator, processes, process)
     print(json.dumps([jax.process_index(), jax.process_count()]))
     jax.distributed.shutdown()

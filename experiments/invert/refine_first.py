@@ -19,7 +19,7 @@ from experiments.refined_folder import (
 )
 from experiments.runs.folder import RunFolder
 from experiments.runs.settings import OtherSettings, check_same
-from inversion.files import plain
+from inversion.files import to_json
 from inversion.monitor import Monitor
 
 _USUAL = RefinementSettings()
@@ -40,16 +40,16 @@ def refine_first(
     Args:
       args: of `experiments.invert`.
       plan: of the same, the frames checked.
-      monitor: whose screen shows it.
+      monitor: shows it on its screen.
       usual: settings of the refinement, but for frames, generator, crop and seed, which are those
         of `args`.
 
     Raises:
-      InputError: if the labels of a single video cannot be refined, or its run goes on with others.
+      InputError: if the labels of a single video cannot be refined, or differ from its run's.
     """
     run = args.run.resolve()  # which '.' and '..' do not name
     home = run.parent / f"{run.name}_frames"
-    # Another one on the same screen: nothing of it belongs into the inversion's seconds and logs.
+    # A monitor of its own on the same screen: the inversion's seconds and logs leave it out.
     shown = CommandMonitor(Progress(console=monitor.progress.console))
     videos, refused = [], dict(plan.refused)
     for video in plan.videos:
@@ -62,7 +62,7 @@ def refine_first(
             if not plan.several:
                 raise
             if isinstance(error, OtherSettings):
-                refused[video.name] = error.of_one_video()
+                refused[video.name] = error.reraise_unless_frames_changed()
                 continue
             monitor.say(f"{video.name}: the cameras stay as given: {error}")
             videos.append(video)
@@ -72,7 +72,7 @@ def refine_first(
 def refinement_settings(
     args: Args, video: RunVideo, copy: Path, usual: RefinementSettings
 ) -> RefinementSettings:
-    """The settings by which one video's frames are copied to `copy`."""
+    """Settings of the refinement that copies one video's frames to `copy`."""
     return replace(
         usual, frames=video.folder.resolve(), output=copy, generator=args.generator, crop=args.crop,
         views=min(usual.views, len(video.frames)), seed=args.seed, overwrite=True,
@@ -82,23 +82,23 @@ def refinement_settings(
 def refine_labels(
     plan: Plan, video: RunVideo, settings: RefinementSettings, monitor: Monitor, *, overwrite: bool
 ) -> None:
-    """Refine the labels of one video, unless that is done.
+    """Refine the labels of one video, unless an earlier run did.
 
     Args:
       plan: whose generator and networks are used.
       video: whose frames are copied.
       settings: of the refinement.
-      monitor: told of it.
-      overwrite: whether a run of the video that has begun is replaced.
+      monitor: receives progress.
+      overwrite: whether an earlier run of the video is replaced.
 
     Raises:
-      OtherSettings: if a run of it has begun with labels refined otherwise, and will go on.
+      OtherSettings: if a run that is resumed began with labels refined otherwise.
       InputError: if they cannot be refined.
     """
     source = {name: video.settings[name] for name in _SOURCE}
-    made, wanted = _made(settings.output), _depends_on(plain(settings)) | source
+    made, wanted = _made(settings.output), _depends_on(to_json(settings)) | source
     if made is not None:
-        if RunFolder.begun(video.run) and not overwrite:
+        if RunFolder.has_run(video.run) and not overwrite:
             unknown = source  # of copies from before it was noted
             return check_same(settings.output, unknown | made, wanted)
         if made == wanted:
@@ -113,12 +113,12 @@ def refine_labels(
 
 
 def _depends_on(settings: dict) -> dict:
-    """The settings of a refinement that its labels depend on."""
+    """Select the settings of a refinement on which the refined labels depend."""
     return {name: value for name, value in settings.items() if name not in _PLACES}
 
 
 def _made(folder: Path) -> dict | None:
-    """What the labels of a folder of refined frames depend on; None if it is not finished."""
+    """Settings and source of a folder of refined frames; None if it is not finished."""
     try:
         content = json.loads((folder / MARK).read_text())
         return _depends_on(content["settings"]) | content.get("source", {})

@@ -1,4 +1,4 @@
-"""How each of several videos ended, and the summary of all: JSON, a table, a page of links."""
+"""Status of each of several videos, and the summary of all: JSON, a table, a page of links."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from experiments.report.page import STYLE
 from experiments.report.summary import GROUPS, Comparison
 from experiments.report.tables import markdown
 from experiments.runs.folder import RunFolder
-from inversion.files import plain, write_atomically, write_json
+from inversion.files import to_json, write_atomically, write_json
 from inversion.wording import decimals
 
 _FOLDER, _MARK, _FORMAT = ".outcomes", "videos.json", "eg3d_jax videos 1"
@@ -30,8 +30,8 @@ Status = Literal["waiting", "done", "stopped early", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How one video ended.
+class VideoStatus:
+    """Status of one of several videos.
 
     Attributes:
       video: its name.
@@ -48,30 +48,30 @@ class Outcome:
     result: Mapping[str, Any] | None = None
 
 
-def finished_outcome(
+def finished_status(
     video: str, compared: Comparison, stopped: Sequence[str], seconds: float
-) -> Outcome:
-    """The outcome of a video that has a result."""
-    return Outcome(
+) -> VideoStatus:
+    """Status of a video that has a result."""
+    return VideoStatus(
         video=video,
         status="stopped early" if stopped else "done",
         message="; ".join(stopped),
         seconds=seconds,
-        result=plain(compared.numbers()[-1]),
+        result=to_json(compared.numbers()[-1]),
     )
 
 
-class Outcomes:
-    """The outcomes of a run of several videos, one file each, and the summary made of them.
+class SummaryFolder:
+    """Folder of a run of several videos: the status of each, one file a video, and their summary.
 
-    Several processes may write: each its videos' files, and whoever is last the whole summary.
+    Several processes may write: each its videos' files, and the last of them the whole summary.
     """
 
     def __init__(self, folder: Path, names: Sequence[str]):
         self.folder, self.names = folder, tuple(names)
 
     @staticmethod
-    def begun(folder: Path) -> bool:
+    def has_run(folder: Path) -> bool:
         """Whether a folder holds a run of several videos."""
         return (folder / _MARK).exists()
 
@@ -79,10 +79,10 @@ class Outcomes:
         """Refuse a folder in which these videos must not be inverted; nothing is written.
 
         Raises:
-          InputError: if it holds another run that is neither to be continued nor overwritten.
+          InputError: if it holds another run that is neither to be resumed nor overwritten.
         """
-        begun = self.begun(self.folder)
-        if RunFolder.begun(self.folder):
+        begun = self.has_run(self.folder)
+        if RunFolder.has_run(self.folder):
             raise InputError(f"{self.folder} holds a run of one video; choose another --run")
         if begun and not (resume or overwrite):
             raise InputError(
@@ -94,48 +94,48 @@ class Outcomes:
                 f"{self.folder} holds no run of several videos to resume; start it without --resume"
             )
 
-    def claim(self) -> None:
-        """Note the videos in the folder."""
+    def prepare(self) -> None:
+        """Write down, in the folder, which videos it is for."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / _MARK, {"format": _FORMAT, "videos": self.names})
 
-    def forget(self, names: Iterable[str]) -> None:
-        """Forget how videos of an earlier run ended."""
+    def clear(self, names: Iterable[str]) -> None:
+        """Remove the status of videos of an earlier run."""
         for name in names:
             self._file(name).unlink(missing_ok=True)
 
-    def read(self, name: str) -> Outcome:
-        """How a video ended; 'waiting' if it did not yet."""
+    def read(self, name: str) -> VideoStatus:
+        """Read the status of a video; 'waiting' if it has not ended yet."""
         try:
-            return Outcome(**json.loads(self._file(name).read_text()))
+            return VideoStatus(**json.loads(self._file(name).read_text()))
         except (OSError, ValueError, TypeError):
-            return Outcome(video=name, status="waiting")
+            return VideoStatus(video=name, status="waiting")
 
-    def write(self, outcome: Outcome) -> None:
-        """Note how a video ended, and write the summary of all anew."""
+    def write(self, entry: VideoStatus) -> None:
+        """Write the status of a video, and the summary of all anew."""
         with self._locked():
-            write_json(self._file(outcome.video), outcome)
+            write_json(self._file(entry.video), entry)
             self._summarise()
 
-    def summarise(self) -> list[Outcome]:
+    def summarise(self) -> list[VideoStatus]:
         """Write summary.json, summary.md and index.html."""
         with self._locked():
             return self._summarise()
 
-    def _summarise(self) -> list[Outcome]:
-        outcomes = [self.read(name) for name in self.names]
-        write_json(self.folder / "summary.json", {"videos": outcomes})
-        rows = [_row(outcome) for outcome in outcomes]
+    def _summarise(self) -> list[VideoStatus]:
+        entries = [self.read(name) for name in self.names]
+        write_json(self.folder / "summary.json", {"videos": entries})
+        rows = [_row(entry) for entry in entries]
         write_atomically(self.folder / "summary.md", markdown(_HEADING, rows).encode())
-        write_atomically(self.folder / "index.html", _page(self.folder, outcomes).encode())
-        return outcomes
+        write_atomically(self.folder / "index.html", _page(self.folder, entries).encode())
+        return entries
 
     def _file(self, name: str) -> Path:
         return self.folder / _FOLDER / f"{name}.json"
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        # Here, as a process may have something to write before the first one claims the folder.
+        # Here, as a process may have something to write before the first one prepares the folder.
         (self.folder / _FOLDER).mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.folder / _FOLDER / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -145,43 +145,43 @@ class Outcomes:
             os.close(descriptor)
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
-    """The outcomes as lines of text, with what went wrong below."""
-    said = [f"{o.video}: {o.message}\n" for o in outcomes if o.message]
-    return markdown(_HEADING, [_row(outcome) for outcome in outcomes]) + "".join(said)
+def table(entries: Sequence[VideoStatus]) -> str:
+    """Format the table of all videos as text, with messages of failures below."""
+    said = [f"{o.video}: {o.message}\n" for o in entries if o.message]
+    return markdown(_HEADING, [_row(entry) for entry in entries]) + "".join(said)
 
 
-def _row(outcome: Outcome) -> list[str]:
-    groups = (outcome.result or {}).get("groups", {})
+def _row(entry: VideoStatus) -> list[str]:
+    groups = (entry.result or {}).get("groups", {})
     cells = [groups.get(group, {}).get(metric) for metric, group, _ in _NUMBERS]
     shown = [
         "–" if value is None else decimals(value, digits)
         for value, (_, _, digits) in zip(cells, _NUMBERS, strict=True)
     ]
-    return [outcome.video, outcome.status, *shown, clock(outcome.seconds)]
+    return [entry.video, entry.status, *shown, clock(entry.seconds)]
 
 
-def _page(folder: Path, outcomes: Sequence[Outcome]) -> str:
+def _page(folder: Path, entries: Sequence[VideoStatus]) -> str:
     heading = "".join(f"<th>{html.escape(cell)}</th>" for cell in (*_HEADING, ""))
-    ended = sum(outcome.status != "waiting" for outcome in outcomes)
-    bad = sum(outcome.status in ("failed", "stopped early") for outcome in outcomes)
-    said = f"{ended} of {len(outcomes)} videos have ended, {bad} of them not as they should."
+    ended = sum(entry.status != "waiting" for entry in entries)
+    bad = sum(entry.status in ("failed", "stopped early") for entry in entries)
+    said = f"{ended} of {len(entries)} videos have ended, {bad} of them not as they should."
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f"<title>{html.escape(folder.name)}</title>\n<style>{STYLE}</style>\n</head>\n<body><main>"
         f'<h1>{html.escape(folder.name)}</h1><p class="summary">{said}</p>\n'
         f'<div class="wide"><table><thead><tr>{heading}</tr></thead>\n<tbody>\n'
-        + "\n".join(_page_row(folder, outcome) for outcome in outcomes)
+        + "\n".join(_page_row(folder, entry) for entry in entries)
         + "\n</tbody></table></div></main></body>\n</html>\n"
     )
 
 
-def _page_row(folder: Path, outcome: Outcome) -> str:
-    name, *cells = map(html.escape, _row(outcome))
-    if (folder / outcome.video / "report.html").is_file():
-        name = f'<a href="{quote(outcome.video)}/report.html">{name}</a>'
-    note = html.escape(outcome.message)
-    if (folder / outcome.video / "pictures" / "views.png").is_file():
-        source = quote(f"{outcome.video}/pictures/views.png")
+def _page_row(folder: Path, entry: VideoStatus) -> str:
+    name, *cells = map(html.escape, _row(entry))
+    if (folder / entry.video / "report.html").is_file():
+        name = f'<a href="{quote(entry.video)}/report.html">{name}</a>'
+    note = html.escape(entry.message)
+    if (folder / entry.video / "pictures" / "views.png").is_file():
+        source = quote(f"{entry.video}/pictures/views.png")
         note += f'<a href="{source}"><img src="{source}" alt="" loading="lazy" height="160"></a>'
     return f"<tr><th>{name}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}<td>{note}</td></tr>"

@@ -1,4 +1,4 @@
-"""Which videos a command is asked for: folders, patterns of folders, and lists in text files."""
+"""Find videos from what `--frames` names: folders, patterns of folders, lists in text files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from eg3d_jax.errors import InputError
 
 
 def is_one_folder(sources: Sequence[Path]) -> bool:
-    """Whether a single folder is named itself, and so no list is meant."""
+    """Whether a single folder is named directly, and so no list is meant."""
     return len(sources) == 1 and not _is_pattern(sources[0]) and sources[0].suffix != ".txt"
 
 
 def find_videos(sources: Sequence[Path]) -> dict[str, Path]:
-    """Folders of frames by name: the folder's, with its parent's before it where two agree.
+    """Find folders of frames by name: the folder's, or PARENT-FOLDER where two agree.
 
     Args:
       sources: folders; patterns such as 'videos/*', of which folders count; and text files with
@@ -31,7 +31,7 @@ def find_videos(sources: Sequence[Path]) -> dict[str, Path]:
     folders: list[Path] = []
     for source in sources:
         if _is_pattern(source):
-            # Of any depth, absolute or not, which Path.glob does not take.
+            # Patterns of any depth, absolute or not, which Path.glob does not take.
             names = sorted(glob.glob(str(source), recursive=True))  # noqa: PTH207
             found = [Path(name) for name in names if Path(name).is_dir()]
             problem = "matches no folder"

@@ -6,22 +6,22 @@ import numpy as np
 from jax.typing import ArrayLike
 
 
-def closed_walk(keys: ArrayLike, num_frames: int) -> np.ndarray:
-    """A closed Catmull-Rom curve: through every key, with a continuous velocity, and back again.
+def closed_walk(knots: ArrayLike, num_frames: int) -> np.ndarray:
+    """Closed Catmull-Rom curve through every knot, with a continuous velocity.
 
     Args:
-      keys: [K, L, D] latents; the last is followed by the first. Two are walked there and back, at
+      knots: [K, L, D] latents; the last is followed by the first. Two are walked there and back, at
         rest at either end.
-      num_frames: length T of the walk, evenly spread over the keys; frame 0 is the first key.
+      num_frames: length T of the walk, evenly spread over the knots; frame 0 is the first knot.
 
     Returns:
       [T, L, D] float32; it may be played in a loop.
     """
-    keys = np.asarray(keys, np.float32)
-    at = np.arange(num_frames) * (len(keys) / num_frames)
+    knots = np.asarray(knots, np.float32)
+    at = np.arange(num_frames) * (len(knots) / num_frames)
     start = np.floor(at).astype(int)
     u = (at - start)[:, None]
-    # Cubic with the keys' values at both ends, and half the chord of their neighbours as slopes.
+    # Cubic with the knots' values at both ends, and half the chord of their neighbours as slopes.
     weights = 0.5 * np.concatenate(
         [
             u * (u * (2 - u) - 1),
@@ -31,5 +31,5 @@ def closed_walk(keys: ArrayLike, num_frames: int) -> np.ndarray:
         ],
         axis=1,
     )
-    around = keys[(start[:, None] + np.arange(-1, 3)) % len(keys)]
+    around = knots[(start[:, None] + np.arange(-1, 3)) % len(knots)]
     return np.einsum("tk,tkld->tld", weights, around).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The pictures of a rendered path: heads in rows, what is shown of them side by side."""
+"""Pictures of a rendered path: heads in rows, their displays side by side."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pictures(
     names: Sequence[str] = (),
     frames: Frames | None = None,
 ) -> Iterator[np.ndarray]:
-    """One picture for each camera.
+    """Compose one picture for each camera.
 
     Args:
       films: of each head, `Renders` [T] with uint8 image and raw.
@@ -46,17 +46,17 @@ def pictures(
     side = max(_SMALLEST_SIDE, films[0].image.shape[1])
     columns = list(show) if frames is None else ["target", *show]
     for t in range(len(cameras)):
-        rows = [[cell(what, film, cameras, t, limits) for what in show] for film in films]
+        rows = [[render_cell(what, film, cameras, t, limits) for what in show] for film in films]
         if frames is not None:
             target = to_uint8(read_image(frames, t))
             rows = [[target, *row] for row in rows]
         yield grid(rows, columns=columns, labels=names, side=side)
 
 
-def cell(
+def render_cell(
     what: Show, film: Renders, cameras: Cameras, t: int, limits: tuple[float, float]
 ) -> np.ndarray:
-    """One kind of picture of view t, uint8 [h, w, 3]."""
+    """Draw one display of view t, uint8 [h, w, 3]."""
     opacity = film.opacity[t]
     match what:
         case "colour":

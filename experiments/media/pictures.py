@@ -1,4 +1,4 @@
-"""From renders to pictures: 8-bit colours, depth as colours, labelled grids, PNG files."""
+"""Convert renders to pictures: 8-bit colours, depth as colours, labelled grids, PNG files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INK = (40, 40, 40)
 
 
 def to_uint8(image: ArrayLike) -> np.ndarray:
-    """Images in [-1, 1] as 8 bits: round((x + 1) * 127.5), clamped; NaN is black.
+    """Convert images in [-1, 1] to 8 bits: round((x + 1) * 127.5), clamped; NaN is black.
 
     The reference truncates (spec inversion 7). Rounding undoes the reading of frames exactly and
     is on average half a grey level brighter than truncation.
@@ -34,7 +34,7 @@ def colour_depth(
     opacity: ArrayLike | None = None,
     threshold: float = 0.5,
 ) -> np.ndarray:
-    """Depth as colours of one fixed range, so that pictures compare.
+    """Show depth as colours of one fixed range, so that pictures compare.
 
     Args:
       depth: [*, h, w] world units.
@@ -58,7 +58,7 @@ def colour_depth(
 
 
 def resized(picture: np.ndarray, side: int) -> np.ndarray:
-    """A uint8 [h, w, 3] picture at another side; enlarged without blur if by a whole factor."""
+    """Resize a uint8 [h, w, 3] picture; enlarged without blur if by a whole factor."""
     height, width = picture.shape[:2]
     if (height, width) == (side, side):
         return picture
@@ -74,7 +74,7 @@ def grid(
     labels: Sequence[str] = (),
     side: int | None = None,
 ) -> np.ndarray:
-    """Square pictures in a grid on white, with headings.
+    """Arrange square pictures in a grid on white, with headings.
 
     Args:
       rows: uint8 [h, w, 3] pictures; all rows of one length.
@@ -111,26 +111,26 @@ def grid(
 
 
 def tiled(rows: Iterable[Iterable[np.ndarray]]) -> np.ndarray:
-    """Pictures of one size beside and below each other, without borders or words."""
+    """Tile pictures of one size beside and below each other, without borders or words."""
     return np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
 
 
 def encode_png(picture: np.ndarray) -> bytes:
-    """A uint8 [H, W, 3] picture as the bytes of a PNG file."""
+    """Encode a uint8 [H, W, 3] picture as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "png", optimize=True)
     return buffer.getvalue()
 
 
 def encode_jpeg(picture: np.ndarray, quality: int = 92) -> bytes:
-    """A uint8 [H, W, 3] picture as the bytes of a JPEG file, colours at full resolution."""
+    """Encode a uint8 [H, W, 3] picture as JPEG, colours at full resolution."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "jpeg", quality=quality, subsampling=0)
     return buffer.getvalue()
 
 
 def save_png(path: Path, picture: np.ndarray) -> Path:
-    """Write a uint8 [H, W, 3] picture, whole or not at all."""
+    """Write a uint8 [H, W, 3] picture as PNG, atomically."""
     return write_atomically(path, encode_png(picture))
 
 

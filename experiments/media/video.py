@@ -1,4 +1,4 @@
-"""Videos of a head: the camera path of the turntable, and mp4 files."""
+"""Videos of a head: the turntable's cameras, and mp4 files."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def write_mp4(path: Path, pictures: Iterable[np.ndarray], *, fps: int = 30, crf:
 
 
 class _Encoder:
-    """ffmpeg, fed with raw pictures.
+    """Process of ffmpeg that encodes raw pictures.
 
     imageio-ffmpeg's own writer forks in a way that JAX's threads make unsafe, and JAX warns of.
     """
@@ -109,7 +109,7 @@ class _Encoder:
             raise
 
     def finish(self) -> None:
-        """Wait until the file is complete; raise OSError with ffmpeg's words if it is not."""
+        """Wait until the file is complete; raise OSError with ffmpeg's message if it is not."""
         self._close_input()
         if self._process.wait():
             self._said.seek(0)

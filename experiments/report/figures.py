@@ -1,4 +1,4 @@
-"""Curves over yaw with their intervals, as files."""
+"""Figures of a report: curves over yaw and over steps, the path of latents."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Curve:
 
 
 def curve_of(label: str, bins: Mapping[float, Mapping[str, Any]]) -> Curve:
-    """A curve through the mean of each bin, by its middle; no band where `low`, `high` are None."""
+    """Make a curve through the mean of each bin, by its middle; no band where limits are None."""
     means = [found["mean"] for found in bins.values()]
 
     def bound(name: str) -> list[float]:
@@ -86,7 +86,7 @@ _MAX_POINTS = 300
 
 
 def yaw_curves(comparison: Comparison) -> str:
-    """PSNR and LPIPS of each method over yaw, frames that it was fitted to marked by dots."""
+    """Plot PSNR and LPIPS of each method over yaw, fitted frames marked by dots."""
 
     def draw(axes: Sequence[Axes]) -> None:
         panels = (("psnr", "PSNR, dB (higher is better)"), ("lpips", "LPIPS (lower is better)"))
@@ -103,7 +103,7 @@ def yaw_curves(comparison: Comparison) -> str:
 
 
 def loss_curves(methods: Sequence[MethodResult]) -> str:
-    """Loss terms of each method over its steps, on a logarithmic scale; empty without losses."""
+    """Plot loss terms of each method over its steps, logarithmic; empty without losses."""
     shown = [method for method in methods if method.losses]
     terms = list(dict.fromkeys(term for method in shown for term in method.losses))
 
@@ -124,7 +124,7 @@ def loss_curves(methods: Sequence[MethodResult]) -> str:
 
 
 def path_of_latents(w_plus: ArrayLike, yaws: np.ndarray) -> str:
-    """The latents in the plane of their two principal directions, in the order of their angles.
+    """Plot the latents in the plane of their two principal directions, in order of angle.
 
     Args:
       w_plus: [K, L, D], K at least 2.

@@ -1,4 +1,4 @@
-"""What the report of several latents shows of them: between the views, in depth, and their path."""
+"""Pictures of several latents for the report: between the views, in depth, and their path."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LatentPictures:
 
 
 def latent_pictures(found: Inversion) -> LatentPictures:
-    """All of them for a fit of several latents."""
+    """Draw all pictures of a fit of several latents."""
     generator, latents = found.generator, found.latents
     config = generator.config
     knots = yaw_azimuth(np.asarray(latents.azimuth, np.float64))  # yaws, falling
@@ -63,9 +63,9 @@ def latent_pictures(found: Inversion) -> LatentPictures:
         columns=[degrees(yaw) for yaw in np.degrees(yaws)],
         labels=["camera turns", "latent alone"],
     )
-    spread = [_spread(found, latents, yaw) for yaw in knots]
+    stds = [_depth_std(found, latents, yaw) for yaw in knots]
     maps = grid(
-        [[resized(picture, config.image_side) for picture in spread]],
+        [[resized(picture, config.image_side) for picture in stds]],
         columns=[degrees(yaw) for yaw in np.degrees(knots)],
     )
     return LatentPictures(strip=strip, maps=maps, path=path_of_latents(latents.w_plus, knots))
@@ -75,8 +75,8 @@ def _level_cameras(yaws: np.ndarray, config: GeneratorConfig) -> Cameras:
     return yaw_pitch_camera(yaws, 0.0, radius=config.camera_radius, focal=config.focal)
 
 
-def _spread(found: Inversion, latents: Latents, yaw: float) -> np.ndarray:
-    """Deviation of depth over the latents as colours, black where all agree or nothing is."""
+def _depth_std(found: Inversion, latents: Latents, yaw: float) -> np.ndarray:
+    """Show the deviation of depth over the latents as colours; black where there is none."""
     cameras = _level_cameras(np.full(len(latents), yaw), found.generator.config)
     seen = joined(render_each_in_batches(found.generator, latents.w_plus, cameras))
     solid, deviation = np.min(seen.opacity, axis=0), np.std(seen.depth, axis=0)

@@ -1,4 +1,4 @@
-"""The report's style sheet: one readable column, light or dark as the reader's system is."""
+"""Report page of a run: HTML in one readable column, pictures and video embedded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from experiments.report.latent_pictures import (
     LatentPictures,
 )
 from experiments.report.summary import GROUPS, Comparison, MethodResult
-from inversion.files import flat, plain, write_atomically
+from inversion.files import flatten_names, to_json, write_atomically
 from inversion.wording import decimals, rounded
 
 STYLE = """
@@ -80,7 +80,7 @@ class PictureRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything that the page shows.
+    """Content of the page.
 
     Attributes:
       title: heading of the page.
@@ -117,7 +117,7 @@ def write_report(path: Path, report: Report) -> Path:
 
 
 def render(report: Report, *, folder: Path) -> str:
-    """The page as HTML.
+    """Render the page as HTML.
 
     Args:
       report: its content.
@@ -277,7 +277,7 @@ def _time(report: Report) -> str:
 
 
 def _details(report: Report) -> str:
-    parts = [("Settings", flat(plain(report.settings))), ("Versions", report.versions)]
+    parts = [("Settings", flatten_names(to_json(report.settings))), ("Versions", report.versions)]
     return "".join(
         f"<details><summary>{name}</summary>{_pairs(values)}</details>"
         for name, values in parts

@@ -1,4 +1,4 @@
-"""What a run found, in numbers and in plain sentences that follow from the numbers."""
+"""Results of a run in numbers, and in plain sentences that follow from the numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GROUPS = ("fitted", "not fitted", "side, not fitted")
 
 @dataclass(frozen=True, kw_only=True)
 class MethodResult:
-    """One way of inversion, measured on all T frames; NaN where a frame was not evaluated.
+    """Measures of one method on all T frames; NaN where a frame was not evaluated.
 
     Attributes:
       name: as the tables call it, e.g. "7 views, tuned".
@@ -43,7 +43,7 @@ class MethodResult:
 
     @property
     def views(self) -> str:
-        """The number of views in words: "one view", "seven views"."""
+        """Number of views in words: "one view", "seven views"."""
         count = len(self.fitted)
         word = _WORDS[count] if count < len(_WORDS) else str(count)
         return f"{word} view{'' if count == 1 else 's'}"
@@ -51,7 +51,7 @@ class MethodResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Methods on the frames of one head.
+    """Comparison of methods on the frames of one head.
 
     Attributes:
       yaw_degrees: [T] yaw of the frames, 0 frontal.
@@ -74,7 +74,7 @@ class Comparison:
                     )
 
     def group(self, name: str, method: MethodResult) -> np.ndarray:
-        """[T] which frames belong to one of `GROUPS`.
+        """Frames [T] that belong to one of `GROUPS`.
 
         "fitted" are the method's own; the others are the same for all methods, frames that none of
         them was fitted to, so that their means compare.
@@ -91,7 +91,7 @@ class Comparison:
         return mean_over(getattr(method, metric), self.group(group, method))
 
     def numbers(self) -> list[dict[str, Any]]:
-        """The table as plain values, for metrics.json."""
+        """Numbers of the table as JSON values, for metrics.json."""
         return [
             {
                 "method": method.name,
@@ -114,7 +114,7 @@ class Comparison:
         ]
 
     def sentences(self) -> list[str]:
-        """What the numbers say about more views and about tuning, for better or worse."""
+        """Describe the effect of more views and of tuning, for better or worse."""
         yaw = self.yaw_degrees
         found = [
             f"The head was evaluated on {len(yaw)} frames from {decimals(yaw.min(), 0)} to "
@@ -185,7 +185,7 @@ class Comparison:
     def _changes(
         self, group: str, before: MethodResult, after: MethodResult
     ) -> tuple[Change, Change] | None:
-        """PSNR and LPIPS from one method to another; None without frames."""
+        """Change of PSNR and LPIPS from one method to another; None without frames."""
         psnr = self.mean("psnr", group, before), self.mean("psnr", group, after)
         lpips = self.mean("lpips", group, before), self.mean("lpips", group, after)
         if psnr[0] is None or psnr[1] is None or lpips[0] is None or lpips[1] is None:

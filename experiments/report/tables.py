@@ -46,7 +46,7 @@ def summary(values: np.ndarray) -> dict[str, Any] | None:
 
 
 def by_yaw(yaw_degrees: np.ndarray, values: np.ndarray) -> dict[float, dict[str, Any]]:
-    """`summary` of each bin of ten degrees of yaw, by the bin's middle, ascending.
+    """Compute `summary` of each bin of ten degrees of yaw, by the bin's middle, ascending.
 
     Args:
       yaw_degrees: [T] true angles; bins are [-5, 5) and so on.
@@ -58,18 +58,18 @@ def by_yaw(yaw_degrees: np.ndarray, values: np.ndarray) -> dict[float, dict[str,
 
 
 def over_runs(summaries: Mapping[str, dict[str, Any] | None]) -> dict[str, Any] | None:
-    """`summary` of the means of several runs, each counted once."""
+    """Compute `summary` of the means of several runs, each counted once."""
     return summary(np.array([np.nan if s is None else s["mean"] for s in summaries.values()]))
 
 
 def markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Format a Markdown table."""
     lines = [heading, ["---"] * len(heading), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def latex(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A tabular with booktabs' rules."""
+    """Format a tabular with booktabs' rules."""
 
     def line(cells: Sequence[str]) -> str:
         escaped = (cell.replace("&", r"\&").replace("%", r"\%").replace("_", r"\_")

@@ -1,4 +1,4 @@
-"""A lock on a run folder, so that two processes never write into the same one."""
+"""Run folders: what lies in one, how a run begins or resumes in it, and the lock that it holds."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from inversion.files import check_space, write_json
 
 
 class RunLock:
-    """Held from `acquire` to `release`, or until the process ends in whatever way.
+    """Lock of a folder, held from `acquire` to `release`, or until the process ends.
 
-    The operating system holds the lock and lets go of it when the process dies, so the file that a
-    killed run leaves behind locks nothing. Its content only tells who holds it.
+    Two processes never write into the same run folder. The operating system holds the lock and
+    releases it when the process dies, so the file that a killed run leaves behind locks nothing.
+    Its content only names the holder.
     """
 
     def __init__(self, path: Path, *, option: str = "--run"):
-        """`option` is what the user chose the folder with."""
+        """Name the lock's file, and the option by which the user chose its folder."""
         self.path, self._option = path, option
         self._descriptor: int | None = None
 
@@ -62,7 +63,7 @@ class RunLock:
         os.pwrite(self._descriptor, json.dumps(holder).encode(), 0)
 
     def release(self) -> None:
-        """Let go; does nothing if the lock is not held."""
+        """Release the lock; does nothing if it is not held."""
         if self._descriptor is not None:
             self.path.unlink(missing_ok=True)
             os.close(self._descriptor)
@@ -92,20 +93,24 @@ class RunLock:
 STATES = "state"
 _LOCK, _CONFIG = "run.lock", "config.json"
 _FORMAT = "eg3d_jax run 1"
-# What a killed write of ours leaves, and what file managers do.
+# Files that a killed write of ours leaves, and those of file managers.
 _LITTER = re.compile(r"\..+\.\d+|\.DS_Store|Thumbs\.db|desktop\.ini")
 _OWN_FOLDERS = (STATES, "result", "pictures", "tensorboard")
-# What other commands make of the result.
+# Folders that other commands make from the result.
 _LATER_FOLDERS = ("render", "mesh", "edit", "evaluation", "view")
 # The configuration last: an overwriting that was killed can be repeated while it is there.
 _OWN_FILES = ("log.csv", "metrics.json", "turntable.mp4", "report.html", _CONFIG)
 
 
 class RunFolder:
-    """One run's folder, locked while open; made by `create` or `resume`, closed by `with`."""
+    """One run's folder, locked by `create`, `resume` or `lock` until `close` or the end of `with`.
 
-    def __init__(self, path: Path):
-        self.path = path
+    A long command locks the folder first and begins in it later, once nothing can be refused any
+    more: `lock`, then `begin`. `create` and `resume` do both at once.
+    """
+
+    def __init__(self, path: Path, *, resumed: bool = False):
+        self.path, self._resumed = path, resumed
         self._lock = RunLock(path / _LOCK)
         self._made = missing_folders(path)
 
@@ -119,19 +124,19 @@ class RunFolder:
         overwrite: bool = False,
         frames_folder: Path | None = None,
     ) -> RunFolder:
-        """Start a run in a new or empty folder, as `take` and `begin` do.
+        """Start a run in a new or empty folder: `lock` it and `begin`.
 
         Args:
-          path: see `take`.
+          path: see `lock`.
           settings: see `begin`.
-          needed_bytes: see `take`.
-          overwrite: see `take`.
+          needed_bytes: see `lock`.
+          overwrite: see `lock`.
           frames_folder: see `begin`.
 
         Raises:
-          InputError: see `take`.
+          InputError: see `lock`.
         """
-        run = cls.take(path, overwrite=overwrite, needed_bytes=needed_bytes)
+        run = cls.lock(path, overwrite=overwrite, needed_bytes=needed_bytes)
         with _release_on_error(run):
             run.begin(settings, frames_folder)
         return run
@@ -140,18 +145,18 @@ class RunFolder:
     def resume(
         cls, path: Path | str, settings: Mapping[str, Any], *, needed_bytes: int = 0
     ) -> RunFolder:
-        """Open the folder of an earlier run to go on with it, as `take` and `go_on` do.
+        """Resume the run in a folder: `lock` it and `begin`.
 
         Raises:
           InputError: see both.
         """
-        run = cls.take(path, resume=True, needed_bytes=needed_bytes)
+        run = cls.lock(path, resume=True, needed_bytes=needed_bytes)
         with _release_on_error(run):
-            run.go_on(settings)
+            run.begin(settings)
         return run
 
     @classmethod
-    def take(
+    def lock(
         cls,
         path: Path | str,
         *,
@@ -159,20 +164,20 @@ class RunFolder:
         overwrite: bool = False,
         needed_bytes: int = 0,
     ) -> RunFolder:
-        """Lock a folder that a run may begin or go on in; nothing in it is changed yet.
+        """Lock a folder in which a run may begin, or be resumed; nothing in it is changed yet.
 
         Args:
           path: the folder; made if missing.
-          resume: the run in it will go on. If not, it must be new or empty.
-          overwrite: or hold a run and nothing else.
+          resume: whether `begin` resumes the run in it. If not, the folder must be new or empty.
+          overwrite: whether it may hold a run as well, which `begin` replaces.
           needed_bytes: disk space that the run will fill.
 
         Raises:
-          InputError: if there is no run to go on with, or something that must not be removed, or
+          InputError: if there is no run to resume, or something that must not be removed, or
             the folder is in use or cannot be written.
         """
-        run = cls(Path(path))
-        if resume and not cls.begun(run.path):
+        run = cls(Path(path), resumed=resume)
+        if resume and not cls.has_run(run.path):
             raise InputError(f"{run.path} holds no run to resume; start it without --resume")
         check_writable(run.path)
         check_space(run.path, needed_bytes)
@@ -184,8 +189,8 @@ class RunFolder:
         return run
 
     @contextmanager
-    def beginning(self, settings: Mapping[str, Any]) -> Iterator[Path]:
-        """A folder to write all of a short run into; what the run's held goes when it ends well.
+    def staging(self, settings: Mapping[str, Any]) -> Iterator[Path]:
+        """Temporary folder for all files of a short run, which move into place when it ends well.
 
         Args:
           settings: see `begin`.
@@ -199,13 +204,20 @@ class RunFolder:
                 path.replace(self.path / path.name)
 
     def begin(self, settings: Mapping[str, Any], frames_folder: Path | None = None) -> None:
-        """Start a run in a folder taken for a new one, in place of what it held.
+        """Start a run in the locked folder, in place of an earlier one, or resume the one in it.
 
         Args:
           settings: everything that the result depends on; dataclasses, paths and arrays are taken.
           frames_folder: where the frames lie, noted for later commands; no setting, as they may
-            move.
+            move, and left as it is by a run that is resumed.
+
+        Raises:
+          InputError: if the run that is resumed has other settings; see `check_settings`.
         """
+        if self._resumed:
+            self.check_settings(self.path, settings)
+            self._make_folders()
+            return
         self._clear()
         content = {
             "format": _FORMAT,
@@ -216,18 +228,9 @@ class RunFolder:
         self.write_json(_CONFIG, content)
         self._make_folders()
 
-    def go_on(self, settings: Mapping[str, Any]) -> None:
-        """Go on with the run in the folder.
-
-        Raises:
-          InputError: see `check_settings`.
-        """
-        self.check_settings(self.path, settings)
-        self._make_folders()
-
     @classmethod
     def check_settings(cls, path: Path, settings: Mapping[str, Any]) -> None:
-        """Refuse to go on with the run in a folder with other settings.
+        """Refuse to resume the run in a folder with other settings.
 
         Raises:
           InputError: if they differ (`OtherSettings`, naming which), or are not known.
@@ -235,7 +238,7 @@ class RunFolder:
         check_same(path, cls._config(path).get("settings", {}), settings)
 
     @staticmethod
-    def begun(path: Path) -> bool:
+    def has_run(path: Path) -> bool:
         """Whether a folder holds a run, finished or not."""
         return (path / _CONFIG).exists()
 
@@ -246,9 +249,9 @@ class RunFolder:
         self.close()
 
     def close(self) -> None:
-        """Let other processes have the folder; one made for a run that did not begin goes again."""
+        """Unlock the folder, and remove it again if it was made for a run that did not begin."""
         self._lock.release()
-        if not self.begun(self.path):
+        if not self.has_run(self.path):
             remove_empty(self._made)
 
     @property
@@ -263,17 +266,17 @@ class RunFolder:
 
     @property
     def video(self) -> Path:
-        """The turntable."""
+        """Video of the turntable."""
         return self.path / "turntable.mp4"
 
     @property
     def report(self) -> Path:
-        """The page that shows everything."""
+        """Report page that shows everything."""
         return self.path / "report.html"
 
     @property
     def states(self) -> Path:
-        """Folder of the states to go on from, one folder a stage."""
+        """Folder of the saved states to resume from, one folder a stage."""
         return self.path / STATES
 
     def write_json(self, name: str, content: Any) -> Path:
@@ -281,9 +284,9 @@ class RunFolder:
         return write_json(self.path / name, content)
 
     def _check_new(self, overwrite: bool) -> None:
-        """Refuse a folder that holds a run to be kept, or what no run of ours left."""
+        """Refuse a folder that holds a run to be kept, or files that no run left."""
         known = {_LOCK}
-        if self.begun(self.path):
+        if self.has_run(self.path):
             if not overwrite:
                 raise InputError(
                     f"{self.path} holds a run already; continue it with --resume, or choose "

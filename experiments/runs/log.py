@@ -1,4 +1,4 @@
-"""Losses of every step on disk: a table `log.csv`, and event files that TensorBoard shows."""
+"""Log of every step's losses: a table `log.csv`, and event files for TensorBoard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FLUSH_SECONDS = 30.0
 
 
 class EventLog:
-    """Appends to `folder`/log.csv and `folder`/tensorboard; `history` reads the table back.
+    """Log in `folder`/log.csv and `folder`/tensorboard; `history` reads the table back.
 
     Columns of the table: stage, step (within the stage) and the given terms, empty where a stage
     has no such term.
@@ -53,14 +53,14 @@ class EventLog:
         self.close()
 
     def close(self) -> None:
-        """Write out what is held back."""
+        """Flush and close the files."""
         try:
             self._file.close()
         finally:
             self._events.close()
 
     def go_back(self, stage: str, steps: int) -> None:
-        """Remove what is logged of a stage beyond its first steps; they are done again."""
+        """Remove what is logged of a stage beyond its first steps, which are repeated."""
         rows = self._rows()
         kept = [row for row in rows if row["stage"] != stage or int(row["step"]) < steps]
         if len(kept) < len(rows):
@@ -94,18 +94,18 @@ class EventLog:
         self._file.flush()
 
     def image(self, name: str, step: int, picture: np.ndarray) -> None:
-        """Show a picture, uint8 [H, W, 3], in TensorBoard."""
+        """Log a picture, uint8 [H, W, 3], for TensorBoard."""
         self._events.add(summary.image(name, picture, dataformats="HWC"), step)
 
     def history(self, stage: str) -> dict[str, np.ndarray]:
-        """All steps of a stage, also those of a run before it was resumed: [num_steps] by term."""
+        """Read all steps of a stage, also from before a resumption: [num_steps] by term."""
         self._file.flush()
         rows = [row for row in self._rows() if row["stage"] == stage]
         found = [term for term in self.terms if any(row.get(term) for row in rows)]
         return {term: np.array([float(row[term] or "nan") for row in rows]) for term in found}
 
     def _begin(self, rows: Sequence[Mapping[str, str]]) -> None:
-        """Write the table anew and open it for more."""
+        """Rewrite the table and open it for more."""
         text = io.StringIO()
         writer = csv.DictWriter(text, (*_FIXED, *self.terms), extrasaction="ignore")
         writer.writeheader()
@@ -121,9 +121,9 @@ class EventLog:
 
 
 class _Events:
-    """An event file, written in the caller's thread, which then hears of a full disk.
+    """Event file written in the caller's thread, which is told of a full disk.
 
-    tensorboardX's own writer has a thread for it, which dies of that; who closes it waits for ever.
+    tensorboardX's own writer uses a thread, which dies of a full disk; closing then never ends.
     """
 
     def __init__(self, folder: Path):

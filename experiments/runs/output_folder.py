@@ -1,13 +1,13 @@
-"""The folder that a command writes its files into, beside or apart from the run: all, or none.
+"""Output folder of a command, inside a run or apart from it, replaced as a whole or not at all.
 
-A command names folder and files at its start, which refuses at once what may not be replaced and
-changes nothing. It writes into a hidden folder inside; only when all is there are the files of an
-earlier call removed and the new ones moved to their places. So whatever fails before, be it an
-option, the disk or the process, leaves the earlier files. The hidden folder lies on the same disk,
-where moving is renaming: nothing is copied, and a long video needs no room but its own beside the
-earlier one's. During the renaming, which takes milliseconds, the folder's mark is empty. So it is
-after a kill just then, and the next call may replace such a folder without being told to; what
-killed calls left in the hidden folder, it removes.
+A command names folder and files at its start, when those that may not be replaced are refused and
+nothing is changed. It writes into a hidden folder inside; only when all files are complete are
+those of an earlier call removed and the new ones moved into place. So a failure before that, of an
+option, the disk or the process, leaves the earlier files. The hidden folder is on the same disk,
+where moving is renaming: nothing is copied, and a long video needs only its own space beside the
+earlier one's. During the renaming, which takes milliseconds, the folder's mark is empty. A kill
+just then leaves it empty, and the next call may replace such a folder without --overwrite; it also
+removes hidden folders that killed calls have left.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from experiments.command import deferred_interrupt
 from experiments.runs.folder import RunLock
 from inversion.files import write_json
 
-# Beginnings of names that are hidden here, and no command's files.
+# Prefixes of hidden names, which are no command's files.
 _UNFINISHED, _LOCK = ".unfinished", ".unfinished.lock"
 _EMPTY_MARK: dict = {}
 
 
 class OutputFolder:
-    """A folder that will get a command's files, made by `writing`."""
+    """Folder for a command's files, filled by `writing`."""
 
     def __init__(self, path: Path, mark: str, others: Sequence[str], *, overwrite: bool):
         """Refuse a folder that must not be written; nothing is changed.
@@ -60,7 +60,7 @@ class OutputFolder:
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
-        """A folder to write all files into, the mark too; they get to their places when it ends.
+        """Temporary folder for all files, which move into place when the context ends.
 
         Raises:
           InputError: if another process writes here just now.
@@ -84,7 +84,7 @@ class OutputFolder:
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """The same for files without a mark, which replace those of their names: all, or none."""
+    """Temporary folder whose files replace those of their names: all, or none."""
 
     def take_over(staging: Path) -> None:
         for path in staging.iterdir():

@@ -1,4 +1,4 @@
-"""What a run was made with."""
+"""Versions and settings of a run; refuse to resume it with other settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from eg3d_jax.errors import InputError
-from inversion.files import flat, plain
+from inversion.files import flatten_names, to_json
 
 _PACKAGES = ("eg3d-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
 
@@ -29,28 +29,28 @@ def versions() -> dict[str, str]:
     return found
 
 
-# What is known of a video's own frames; all else was chosen for all videos.
+# Settings of one video's own frames; all others were chosen for all videos.
 _OF_FRAMES = frozenset({"frames", "frame_labels", "frame_pictures", "frame_truth", "num_frames"})
-# Not known of runs from before these were noted, which go on with what they are given.
+# Settings that older runs did not note, which are resumed with any value.
 _ONCE_UNKNOWN = frozenset({
     "frame_pictures", "frame_truth", "inversion.num_latents", "inversion.knots",
 })  # fmt: skip
-# How much is worked on together changes rounding only; less is the advice where memory runs out.
+# Batch sizes change rounding only, and smaller ones are the advice where memory runs out.
 _FREE = frozenset({"inversion.views_at_once", "inversion.rays_at_once"})
 
 
 class OtherSettings(InputError):
-    """A run cannot go on, as settings differ; `names` are theirs."""
+    """A run cannot be resumed, as settings differ; `names` are theirs."""
 
     def __init__(self, message: str, names: frozenset[str]):
         super().__init__(message)
         self.names = names
 
-    def of_one_video(self) -> str:
-        """The message, if the frames of one among several videos have changed.
+    def reraise_unless_frames_changed(self) -> str:
+        """Return the message if only one video's frames have changed; else raise the error again.
 
         Raises:
-          OtherSettings: this one, if something differs that was chosen for all of them.
+          OtherSettings: this one, if a setting differs that was chosen for all of them.
         """
         if not self.names & _OF_FRAMES:
             raise self
@@ -58,12 +58,12 @@ class OtherSettings(InputError):
 
 
 def check_same(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on in a folder that was started with other settings.
+    """Refuse to resume a run that was started with other settings.
 
     Raises:
       OtherSettings: saying how those that matter were and are.
     """
-    old, new, missing = flat(plain(then)), flat(plain(now)), "(none)"
+    old, new, missing = flatten_names(to_json(then)), flatten_names(to_json(now)), "(none)"
     differ = [
         name
         for name in sorted({*old, *new} - _FREE - (_ONCE_UNKNOWN - old.keys()))

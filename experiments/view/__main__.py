@@ -1,4 +1,4 @@
-"""The command."""
+"""Run `experiments.view.main` as `python -m experiments.view`."""
 
 from experiments.view.main import start
 

@@ -1,4 +1,4 @@
-"""Files of what the viewer shows: a picture, a turntable video, a mesh."""
+"""Exports of the viewer: a picture, a turntable video, a mesh."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from inversion.latents import Latents
 from inversion.meshes import (
     FORMATS,
     check_libraries,
+    colour_vertices,
     density_grid,
     field_of,
     iso_surface,
-    paint,
     write_mesh,
 )
 
@@ -37,10 +37,10 @@ _LEVEL = 10.0
 
 
 class Exports:
-    """A folder of numbered files, one made at a time, with view.json to say of what generator."""
+    """Folder of numbered files, one made at a time, with view.json naming the generator."""
 
     def __init__(self, folder: Path, subjects: Subjects):
-        """The folder is made with its first file."""
+        """Prepare for exports; the folder is made with its first file."""
         self._folder, self._subjects = folder, subjects
         self._lock = threading.Lock()
 
@@ -50,7 +50,7 @@ class Exports:
             return save_png(self._next("picture", ".png"), picture)
 
     def video(self, latents: Latents, cameras: Cameras, display: Display) -> Path:
-        """Render K latents from cameras [T] and write what is displayed of them as mp4.
+        """Render K latents from cameras [T] and write the display as mp4.
 
         Raises:
           InputError: if that is the density.
@@ -74,12 +74,12 @@ class Exports:
             generator = self._subjects.generator
             query, box_side = field_of(generator, ws), generator.config.render.box_warp
             surface = iso_surface(density_grid(query, resolution, box_side), _LEVEL, box_side)
-            paint(surface, query)
+            colour_vertices(surface, query)
             first = self._next("mesh", f".{FORMATS[0]}")
             return [write_mesh(first.with_suffix(f".{kind}"), surface) for kind in FORMATS]
 
     def _next(self, stem: str, suffix: str) -> Path:
-        """The path of the next file of a kind; the folder then exists and says its provenance."""
+        """Path of the next file of a kind; makes the folder and writes its provenance."""
         check_writable(self._folder, option="--output")
         self._folder.mkdir(parents=True, exist_ok=True)
         content = {

@@ -1,4 +1,4 @@
-"""Between the browser's camera and ours: poses, zoom, and the fitted views around the head.
+"""Convert between the browser's camera and ours: poses, zoom, and the fitted views.
 
 viser's cameras have OpenCV's axes as ours do: a quaternion (w, x, y, z) and a position in the
 world, and a vertical field of view in radians.
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from eg3d_jax.cameras import Cameras, simple_intrinsics
 
-# Nearer to the head, or with it behind, the view does not grow any more; a part of the radius.
+# Least distance to the head, over the radius: nearer, or behind it, the view stays as large.
 _NEAREST = 0.1
 
 
@@ -37,7 +37,7 @@ class Pose:
 
 
 def camera_of(wxyz: ArrayLike, position: ArrayLike, fov: float) -> Cameras:
-    """The browser's camera as a single one of ours, whose square spans the canvas' height."""
+    """Convert the browser's camera to a single one of ours; its square spans the canvas' height."""
     cam2world = np.eye(4, dtype=np.float32)
     cam2world[:3, :3] = rotation(wxyz)
     cam2world[:3, 3] = position
@@ -47,7 +47,7 @@ def camera_of(wxyz: ArrayLike, position: ArrayLike, fov: float) -> Cameras:
 
 
 def pose_of(camera: Cameras) -> Pose:
-    """A single camera of ours in the browser's terms; undoes `camera_of`."""
+    """Convert a single camera of ours to the browser's terms; undoes `camera_of`."""
     cam2world = np.asarray(camera.cam2world, np.float64)
     position, forward = cam2world[:3, 3], cam2world[:3, 2]
     return Pose(
@@ -59,10 +59,10 @@ def pose_of(camera: Cameras) -> Pose:
 
 
 def at_radius(camera: Cameras, radius: float) -> Cameras:
-    """The camera slid along its axis to where the head is `radius` deep, and zoomed to match.
+    """Slide a camera along its axis to where the head is `radius` deep, and zoom to match.
 
     A generator samples its rays between the distances of its training only: nearer, the head would
-    be cut off. The head keeps its size in the picture, but the perspective of the training.
+    be cut off. The head keeps its size in the picture, in the perspective of the training.
     """
     cam2world, intrinsics = np.array(camera.cam2world), np.array(camera.intrinsics)
     position, forward = cam2world[:3, 3], cam2world[:3, 2]
@@ -75,9 +75,9 @@ def at_radius(camera: Cameras, radius: float) -> Cameras:
 
 
 def within_field(camera: Cameras, focal: float) -> tuple[Cameras, float]:
-    """The camera with no shorter focal length, and which part of its field's side is left.
+    """Raise the focal length to that of training at least; also the part left of the field's side.
 
-    Beyond the field of its training a generator shows the margins of its planes, drawn out.
+    Beyond the field of training a generator shows the stretched margins of its planes.
     """
     part = min(1.0, float(camera.intrinsics[1, 1]) / focal)
     intrinsics = np.array(camera.intrinsics)
@@ -86,7 +86,7 @@ def within_field(camera: Cameras, focal: float) -> tuple[Cameras, float]:
 
 
 def nearest_view(camera: Cameras, views: Cameras) -> tuple[int, float]:
-    """Which of the views [V] sees the head most as a single camera does.
+    """Find which of the views [V] sees the head most as a single camera does.
 
     Returns:
       Its index, and the angle between the two positions as seen from the head, degrees.
@@ -97,13 +97,13 @@ def nearest_view(camera: Cameras, views: Cameras) -> tuple[int, float]:
 
 
 def nearest_labels(labels: np.ndarray, others: np.ndarray) -> Sequence[int]:
-    """For each camera label [V, 25] the index of the closest among others [T, 25]."""
+    """Find for each camera label [V, 25] the index of the closest among others [T, 25]."""
     distances = np.linalg.norm(labels[:, None] - others[None], axis=-1)
     return [int(index) for index in distances.argmin(axis=1)]
 
 
 def rotation(wxyz: ArrayLike) -> np.ndarray:
-    """[3, 3] of a quaternion (w, x, y, z), which need not have unit length."""
+    """Rotation [3, 3] of a quaternion (w, x, y, z), which need not have unit length."""
     q = np.asarray(wxyz, np.float64)
     w, x, y, z = q / np.linalg.norm(q)
     across = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])

@@ -1,4 +1,4 @@
-"""A head as the viewer shows it: any camera, any setting of the controls, roughly or in full."""
+"""Head in the viewer: pictures from any camera and setting, rough or in full."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from jax import Array
 from eg3d_jax.cameras import Cameras, azimuth, yaw_azimuth
 from eg3d_jax.generator import Renders, TriPlaneGenerator, planes_of
 from eg3d_jax.rays import cast_rays
-from experiments.media.films import Show, cell
+from experiments.media.films import Show, render_cell
 from experiments.media.pictures import resized, to_uint8
 from experiments.subjects import Subjects
 from inversion.editing import Directions, shift
 from inversion.latents import Latents, latents_at
 
-# What the viewer shows: what a video can show, and a slice.
+# Displays of the viewer: those of a video, and a slice.
 Display = Show | Literal["density"]
 DISPLAYS: tuple[Display, ...] = (*get_args(Show), "density")
-# So many directions of edits have a control.
+# Number of directions of edits with a control.
 _DIRECTIONS_SHOWN = 6
-# Planes of so many latents are kept.
+# Number of latents whose planes are kept.
 _LATENTS_KEPT = 4
 # While the camera moves over several latents, its azimuth is rounded, so that planes are reused.
 _AZIMUTH_STEP = math.radians(5)
 # The colours of depth span this part of the generator's box, from the front of a head to its back.
 _DEPTH_PART = 0.7
-# A slice shows the light that so much of the box's side would take at that density.
+# A slice shows the light absorbed along this part of the box's side at that density.
 _SLICE_PART = 1 / 50
-# Pictures on a canvas are shrunk rather than that it becomes higher, pixels.
+# Largest height of a canvas, pixels; pictures are shrunk to it.
 _LARGEST_CANVAS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What the controls say.
+    """Values of the viewer's controls.
 
     Attributes:
       display: kind of picture.
@@ -67,7 +67,7 @@ class Head:
         directions: Directions | None = None,
         moving_side: int | None = None,
     ):
-        """The first of the heads.
+        """Prepare the first of the heads.
 
         Args:
           subjects: generator and latents.
@@ -84,7 +84,7 @@ class Head:
         self.moving_side = moving_side or max(1, config.neural_side // 2)
         reach = _DEPTH_PART * config.render.box_warp / 2
         self._limits = (config.camera_radius - reach, config.camera_radius + reach)
-        # Safe between threads.
+        # Caches that are safe between threads.
         self._planes = functools.lru_cache(maxsize=_LATENTS_KEPT)(self._compute_planes)
 
     @property
@@ -94,7 +94,7 @@ class Head:
         return tuple(names[: len(self._steps)])
 
     def latents(self, look: Look) -> Latents:
-        """The latents that the controls ask for: K, or one if its yaw is fixed."""
+        """Latents by the controls: K, or one if its yaw is fixed."""
         pulled = self.generator.mapping.truncate(self._latents.w_plus, look.truncation)
         latents = dataclasses.replace(self._latents, w_plus=pulled)
         if look.edits:
@@ -107,7 +107,7 @@ class Head:
         return Latents(w_plus=ws[None], azimuth=jnp.zeros(1))
 
     def picture(self, camera: Cameras, look: Look, *, moving: bool) -> np.ndarray:
-        """uint8 [S, S, 3] from a camera; while it moves of fewer rays and a rounded azimuth."""
+        """Render uint8 [S, S, 3] from a camera; coarser, at a rounded azimuth, while it moves."""
         side = self.moving_side if moving else self.still_side
         angle = self._angle(camera, look, moving)
         ws, planes = self._planes(dataclasses.replace(look, display="colour"), angle)
@@ -120,7 +120,7 @@ class Head:
         renders = _render(self.generator, ws, planes, camera, side=side, enlarge=enlarge)
         film = jax.tree.map(lambda x: np.asarray(x)[None], renders)
         film = dataclasses.replace(film, image=to_uint8(film.image), raw=to_uint8(film.raw))
-        return cell(look.display, film, camera[None], 0, self._limits)
+        return render_cell(look.display, film, camera[None], 0, self._limits)
 
     def _angle(self, camera: Cameras, look: Look, moving: bool) -> float:
         if look.yaw is not None or len(self._latents) == 1:
@@ -157,7 +157,7 @@ def density_slice(
 
 
 def colour_extinction(extinction: Array, box_side: float) -> np.ndarray:
-    """Extinction [h, w] as colours uint8 [h, w, 3], from dark (air) to yellow (opaque)."""
+    """Show extinction [h, w] as colours uint8 [h, w, 3], from dark (air) to yellow (opaque)."""
     lost = 1 - np.exp(-np.asarray(extinction) * box_side * _SLICE_PART)
     return matplotlib.colormaps["viridis"](lost, bytes=True)[..., :3]
 
@@ -179,7 +179,7 @@ def _render(
 
 
 def on_canvas(picture: np.ndarray, aspect: float, part: float = 1.0) -> np.ndarray:
-    """A square picture in the middle of a white canvas, cut at the sides if that is narrower.
+    """Place a square picture on a white canvas, cut at the sides if that is narrower.
 
     Args:
       picture: uint8 [S, S, 3].

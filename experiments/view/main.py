@@ -73,7 +73,7 @@ def main(args: Args) -> None:
 
 
 def open_viewer(args: Args) -> Server:
-    """Start the server, which works in threads of its own, and say where; `stop` ends it.
+    """Start the server in threads of its own and print its address; `stop` ends it.
 
     Raises:
       InputError: for what a user can act on.
@@ -121,7 +121,7 @@ def check(args: Args) -> None:
 
 
 def find_directions(args: Args, subjects: Subjects, progress: Progress) -> Directions | None:
-    """The directions given, else those that an earlier edit left beside the head, if any."""
+    """Find the directions given, or those that an earlier edit left beside the head, if any."""
     path = args.directions
     if path is None:
         path = subjects.home / "edit" / "directions.npz"
@@ -131,7 +131,7 @@ def find_directions(args: Args, subjects: Subjects, progress: Progress) -> Direc
 
 
 def pictures_a_second(head: Head, *, moving: bool) -> float:
-    """How fast a head is drawn, measured after the programs are compiled."""
+    """Measure how fast a head is drawn, after the programs are compiled."""
     camera = head.generator.frontal_camera()
     head.picture(camera, Look(), moving=moving)
     started = time.monotonic()

@@ -1,6 +1,6 @@
-"""One client's page of the viewer: its controls, its camera, and the thread that draws for it.
+"""Viewer page of one client: its controls, its camera, and the thread that draws for it.
 
-Objects of viser are `Any` here; `server.py` alone imports it. What is computed lies elsewhere.
+Objects of viser are `Any` here; `server.py` alone imports it. No picture is computed here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from eg3d_jax.cameras import Cameras, azimuth, yaw_azimuth
 from eg3d_jax.errors import InputError
 from experiments.media.video import turntable
+from experiments.view.draw_thread import DrawThread
 from experiments.view.exports import Exports
 from experiments.view.geometry import (
     Pose,
@@ -25,15 +26,14 @@ from experiments.view.geometry import (
     within_field,
 )
 from experiments.view.head import DISPLAYS, Head, Look, on_canvas
-from experiments.view.painter import Painter
 from experiments.view.targets import Targets
 from inversion.latents import latents_at
 
 # Length of the pyramids that show cameras, world units.
 _FRUSTUM_LENGTH = 0.3
-# The fitted cameras are shown from so many times their own distance.
+# Distance from which the fitted cameras are shown, over their own.
 _OUTSIDE = 1.5
-# Edits go so many standard deviations to either side.
+# Largest strength of edits to either side, standard deviations.
 _FARTHEST = 3.0
 # An exported turntable: frames, and radians to either side.
 _VIDEO_FRAMES = 96
@@ -42,7 +42,7 @@ _VIDEO_YAW = np.radians(70)
 
 @dataclass(frozen=True, kw_only=True)
 class Exhibit:
-    """What the pages show.
+    """Head, targets and exports that all pages show.
 
     Attributes:
       head: the head.
@@ -59,7 +59,7 @@ class Exhibit:
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What a picture is drawn of.
+    """State of the controls and the camera from which a picture is drawn.
 
     Attributes:
       camera: single.
@@ -75,7 +75,7 @@ class State:
 
 
 class Page:
-    """Made when a client connects; `close` when it leaves."""
+    """Page of a client, from its connection to `close`."""
 
     def __init__(self, client: Any, exhibit: Exhibit):
         """Fill the page and start to draw."""
@@ -86,12 +86,12 @@ class Page:
         self._add_controls()
         self._add_views()
         self._add_exports()
-        self._painter = Painter(self._state, self._paint, self._present)
-        client.camera.on_update(lambda _: self._painter.changed())
+        self._thread = DrawThread(self._state, self._draw, self._present)
+        client.camera.on_update(lambda _: self._thread.changed())
 
     def close(self) -> None:
         """Stop drawing."""
-        self._painter.close()
+        self._thread.close()
 
     def _add_controls(self) -> None:
         gui = self._client.gui
@@ -123,7 +123,7 @@ class Page:
     def _controls_changed(self) -> None:
         if self._follows is not None and self._yaw is not None:
             self._yaw.disabled = self._follows.value
-        self._painter.changed()
+        self._thread.changed()
 
     def _add_views(self) -> None:
         client, targets = self._client, self._exhibit.targets
@@ -145,7 +145,7 @@ class Page:
             frustum.on_click(lambda _, pose=pose: self._place(pose))
         with client.gui.add_folder("Fitted views"):
             self._wants_frusta = client.gui.add_checkbox("Cameras when zoomed out", True)
-            self._wants_frusta.on_update(lambda _: self._painter.changed())
+            self._wants_frusta.on_update(lambda _: self._thread.changed())
             go = client.gui.add_button("Go to the nearest")
             go.on_click(lambda _: self._place(pose_of(targets.cameras[self._nearest()[0]])))
             self._nearest_name = client.gui.add_markdown("")
@@ -208,7 +208,7 @@ class Page:
         )
 
     def _camera(self) -> tuple[Cameras, float]:
-        """The camera to render from, and which part of the canvas' height its picture takes."""
+        """Camera to render from, and the part of the canvas' height that its picture takes."""
         camera, config = self._client.camera, self._exhibit.head.generator.config
         seen = camera_of(camera.wxyz, camera.position, camera.fov)
         return within_field(at_radius(seen, config.camera_radius), self._shortest_focal)
@@ -220,7 +220,7 @@ class Page:
         camera, part = self._camera()
         return State(camera=camera, part=part, look=self._look(), aspect=self._client.camera.aspect)
 
-    def _paint(self, state: State, moving: bool) -> np.ndarray:
+    def _draw(self, state: State, moving: bool) -> np.ndarray:
         picture = self._exhibit.head.picture(state.camera, state.look, moving=moving)
         return on_canvas(picture, state.aspect, state.part)
 

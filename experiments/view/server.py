@@ -1,4 +1,4 @@
-"""What a server on a port of this machine must refuse, whoever asks.
+"""Web server of the viewer, and the requests that it must refuse.
 
 viser 0.2.23 answers `GET /../../anything` with that file of this machine and loads Google's
 analytics into its page (1.1.1 does neither), and both take web sockets from any other page that is
@@ -23,7 +23,7 @@ CONTENT_POLICY = "default-src 'self' ws: wss: data: blob: 'unsafe-inline' 'unsaf
 
 
 def refusal(path: str, headers: Mapping[str, str]) -> HTTPStatus | None:
-    """The status with which a request must be refused; None for one that is welcome.
+    """HTTP status with which to refuse a request; None if it is welcome.
 
     Args:
       path: of the request, with its query.
@@ -40,9 +40,9 @@ def refusal(path: str, headers: Mapping[str, str]) -> HTTPStatus | None:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Web servers that start inside refuse what `refusal` says, for as long as they run.
+    """Guard web servers started inside the context by `refusal`, as long as they run.
 
-    viser leaves no other place to step in: it makes its server in its constructor.
+    viser offers no other hook: it makes its server in its constructor.
     """
     from websockets.asyncio import server  # comes with viser
 
@@ -68,7 +68,7 @@ def guarded() -> Iterator[None]:
 
 
 def load_viser() -> Any:
-    """The library.
+    """Import viser, or say how to install it.
 
     Raises:
       InputError: if it is not installed.
@@ -99,10 +99,10 @@ def check_port(host: str, port: int) -> None:
 
 
 class Server:
-    """A running server with a page for each client, in threads of its own."""
+    """Running server with a page for each client, in threads of its own."""
 
     def __init__(self, exhibit: Exhibit, host: str, port: int):
-        """Start it.
+        """Start the server.
 
         Raises:
           InputError: if viser is missing or the port is taken.
@@ -113,7 +113,7 @@ class Server:
         with guarded():
             self._viser = viser.ViserServer(host=host, port=port, label="eg3d_jax", verbose=False)
         # A share link would let anybody in, whatever --host says. The button stays, without effect:
-        # the page of viser 0.2.23 breaks when it is told to hide it.
+        # the page of viser 0.2.23 breaks if it is hidden.
         self._viser.request_share_url = lambda *_, **__: None
         self._viser.scene.set_up_direction("+y")
 

@@ -1,4 +1,4 @@
-"""The views that a run was fitted to, with their pictures if the frames are at hand."""
+"""Fitted views of a run, with their pictures if the frames are at hand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Targets:
 
 
 def load_targets(subjects: Subjects, folder: Path | None, *, crop: bool = False) -> Targets:
-    """The views of a run.
+    """Load the fitted views of a run.
 
     Args:
       subjects: a run's head, or a generator's, which has no views.

@@ -1,4 +1,4 @@
-"""Fitting a latent and the motions of cameras together, by Adam.
+"""Fit a latent and the motions of cameras together, by Adam.
 
 Motions are fitted in units of the deviations expected (`motion.CameraMotion`), so that one learning
 rate suits them and the prior is a sum of squares. The authors' optional camera steps change all 25
@@ -79,7 +79,7 @@ class RefinementConfig:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class PoseTargets:
-    """What the pictures of a camera refinement are compared with.
+    """Targets of a camera refinement: pictures, features and cameras of views.
 
     Attributes:
       images: [V, S, S, 3] in [-1, 1], S pixels as they are compared.
@@ -114,12 +114,12 @@ def pose_targets(
 
 
 def start_joint(w_statistics: WStatistics, num_ws: int, views: int, key: Array) -> StageState:
-    """State before the first joint step: the mean latent [num_ws, D] and no motion of V cameras."""
+    """Make the state before the first joint step: mean latent [num_ws, D], V cameras unmoved."""
     return start_state((jnp.tile(w_statistics.mean, (num_ws, 1)), no_motion(views)), key)
 
 
 def start_latent(ws: Array, key: Array) -> StageState:
-    """State before the first step of the latent alone, from ws [L, D]."""
+    """Make the state before the first step of the latent alone, from ws [L, D]."""
     return start_state(jnp.copy(ws), key)
 
 

@@ -35,7 +35,7 @@ class CameraPrior:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class CameraMotion:
-    """A motion of V cameras, in units of a `CameraPrior`'s deviations.
+    """Motion of V cameras, in units of a `CameraPrior`'s deviations.
 
     Attributes:
       rigid: [V, 6] tangents of SE(3), shift then turn, applied from the left: about the origin.
@@ -47,7 +47,7 @@ class CameraMotion:
 
 
 def no_motion(count: int) -> CameraMotion:
-    """The motion of `count` cameras that leaves them in place: zeros."""
+    """Motion of `count` cameras that leaves them in place: zeros."""
     return CameraMotion(rigid=jnp.zeros((count, 6)), focal=jnp.zeros(()))
 
 
@@ -65,7 +65,7 @@ def transform(cameras: Cameras, motion: CameraMotion, prior: CameraPrior) -> Cam
 
 
 def rigid_between(start: Cameras, end: Cameras, prior: CameraPrior) -> Array:
-    """`CameraMotion.rigid` [V, 6] that takes the poses of cameras [V] to those of others."""
+    """Find the `CameraMotion.rigid` [V, 6] from poses of cameras [V] to those of others."""
     distance = jnp.linalg.norm(start.position, axis=-1, keepdims=True)
     tangent = tangents(start.cam2world, end.cam2world)
     shift = tangent[:, :3] / (prior.translation * distance)
@@ -79,12 +79,12 @@ def transform_poses(poses: Array, tangents: Array) -> Array:
 
 
 def tangents(start: Array, end: Array) -> Array:
-    """Tangents [V, 6], shift then turn about the origin, that take poses [V, 4, 4] to others."""
+    """Tangents [V, 6], shift then turn about the origin, from poses [V, 4, 4] to others."""
     return jax.vmap(lambda start, end: _relative(start, end).log())(start, end)
 
 
 def pose_errors(cameras: Cameras, truth: Cameras) -> tuple[Array, Array]:
-    """Errors of cameras, as turn and shift of the head in the camera's frame.
+    """Measure errors of cameras as turn and shift of the head in the camera's frame.
 
     Args:
       cameras: [V].
@@ -105,5 +105,5 @@ def pose_errors(cameras: Cameras, truth: Cameras) -> tuple[Array, Array]:
 
 
 def _relative(start: Array, end: Array) -> jaxlie.SE3:
-    """The rigid motion about the origin that takes one pose [4, 4] to another."""
+    """Rigid motion about the origin that takes one pose [4, 4] to another."""
     return jaxlie.SE3.from_matrix(end) @ jaxlie.SE3.from_matrix(start).inverse()

@@ -109,7 +109,7 @@ def refine_cameras(
 
 @dataclass(frozen=True)
 class _Refiner:
-    """What all stages of a refinement share."""
+    """Stages of a refinement, and what they share."""
 
     generator: TriPlaneGenerator
     lpips: Lpips
@@ -119,7 +119,7 @@ class _Refiner:
     monitor: Monitor
 
     def refine(self, chosen: np.ndarray, key: jax.Array) -> Refined:
-        """All stages; `chosen` are the indices of the frames fitted together with the latent."""
+        """Run all stages; `chosen` are the frames [V] fitted together with the latent."""
         config, given = self.config, self.frames.cameras
         everyone = np.arange(len(self.frames))
         key_joint, key_latent = jax.random.split(key)
@@ -151,7 +151,7 @@ class _Refiner:
         indices: np.ndarray,
         schedule: StageConfig,
     ) -> Any:
-        """Run a stage that sees the frames `indices` from `cameras` [T]; the state's variables."""
+        """Fit the frames `indices` from `cameras` [T] in one stage; the state's variables."""
         targets = [self._target(i, cameras, self.config) for i in indices]
         advance = partial(
             advance,
@@ -206,13 +206,13 @@ class _Refiner:
         return replace(motion, rigid=rigid_between(given, smoothed, prior))
 
     def _tell(self, name: str, first: int, terms: dict[str, np.ndarray]) -> None:
-        """Tell the monitor of steps taken, and stop if it asks for it."""
+        """Report steps to the monitor, and stop if it asks for it."""
         self.monitor.steps("", name, first, terms)
         if self.monitor.stop_requested():
             raise Stopped("the camera refinement was stopped; it starts anew next time")
 
     def _target(self, index: int, cameras: Cameras, config: RefinementConfig) -> PoseTargets:
-        """A frame, with an axis of one view; read one at a time, for videos may be long."""
+        """Read one frame as a target of one view; not all at once, for videos may be long."""
         one = np.array([index])
         views = Views(images=jnp.asarray(read_images(self.frames, one)), cameras=cameras[one])
         return _targets(self.generator, self.lpips, views, config=config)

@@ -23,7 +23,7 @@ _RATIOS = np.geomspace(1e-6, 1e6, 121)
 
 
 def smooth(cameras: Cameras, prior: CameraPrior) -> Cameras:
-    """Remove from the cameras of consecutive frames the errors that are most likely theirs.
+    """Remove from the cameras of consecutive frames their most likely independent errors.
 
     Along each of the six axes of a rigid motion, errors and changes of velocity between frames are
     modelled as independent and normal (a local linear trend). Their two variances are the ones of

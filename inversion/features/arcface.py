@@ -1,6 +1,6 @@
 """Face embeddings of the ArcFace family (arXiv:1801.07698), IR-SE-50 and IR-101.
 
-The paper trains with one and measures with the other, so that no network marks its own work.
+The paper trains with one and measures with the other, so that no network is judged by itself.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Unit(nnx.Module):
 
 
 class ArcFace(nnx.Module):
-    """Faces to points on a sphere; frozen, in inference mode (spec inversion 2.2 and 8)."""
+    """Network that maps faces to points on a sphere; frozen (spec inversion 2.2 and 8)."""
 
     def __init__(self, state: State, config: ArcFaceConfig):
         self.config = config
@@ -154,7 +154,7 @@ class ArcFace(nnx.Module):
 
 
 def load_arcface(state: State, config: ArcFaceConfig | None = None) -> ArcFace:
-    """The network from a PyTorch state dict.
+    """Load the network from a PyTorch state dict.
 
     Args:
       state: arrays by the names of model_ir_se50.pth or of CurricularFace's IR-101, in PyTorch's
@@ -184,7 +184,7 @@ def load_arcface(state: State, config: ArcFaceConfig | None = None) -> ArcFace:
 
 
 def _some(names: list[str], count: int = 3) -> str:
-    """A list for a message, cut short."""
+    """Join names for a message, cut short."""
     more = len(names) - count
     return f"{names[:count]} and {more} more" if more > 0 else str(names)
 
@@ -224,14 +224,14 @@ def _batch_norm_shapes(
 
 
 def _conv_norm(state: State, conv: str, norm: str, *, stride: int = 1, padding: int = 0) -> Conv:
-    """A convolution and the batch norm after it as one convolution."""
+    """Fold a convolution and the batch norm after it into one convolution."""
     scale, shift = _batch_norm(state, norm)
     kernel = _transposed(state[f"{conv}.weight"]) * scale
     return Conv(kernel, shift, stride=stride, padding=padding)
 
 
 def _batch_norm(state: State, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and shift that a batch norm comes to in inference, in float64."""
+    """Scale and shift of a batch norm in inference, in float64."""
     mean, variance = (
         np.asarray(state[f"{name}.running_{part}"], np.float64) for part in ("mean", "var")
     )
@@ -242,5 +242,5 @@ def _batch_norm(state: State, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _transposed(kernel: np.ndarray) -> np.ndarray:
-    """PyTorch's [O, I, h, w] to [h, w, I, O]."""
+    """Transpose PyTorch's [O, I, h, w] to [h, w, I, O]."""
     return rearrange(np.asarray(kernel), "o i h w -> h w i o")

@@ -1,4 +1,4 @@
-"""The convolutional parts of AlexNet and VGG16, which LPIPS looks into."""
+"""Convolutional parts of AlexNet and VGG16, whose activations LPIPS compares."""
 
 from __future__ import annotations
 

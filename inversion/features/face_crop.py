@@ -1,4 +1,4 @@
-"""Shrink images by averaging areas, as PyTorch's 'area' mode and adaptive average pooling do."""
+"""Crop faces, and shrink images by averaging areas, as PyTorch's 'area' mode does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jax import Array
 
 
 def area_resize(image: Array, side: int | tuple[int, int]) -> Array:
-    """Average pooling to any size; output cell k covers floor(k n / m) ... ceil((k + 1) n / m) - 1.
+    """Average-pool to any size; output cell k covers floor(k n / m) ... ceil((k + 1) n / m) - 1.
 
     Cells of equal weight, so a pixel that two cells share counts fully in both: this is what
     PyTorch computes, not an exact integral over area (spec inversion 2.1, 2.2).
@@ -34,7 +34,7 @@ def area_resize(image: Array, side: int | tuple[int, int]) -> Array:
 
 
 def shrink_to(image: Array, side: int | None) -> Array:
-    """A square image averaged down to `side` if it is larger, else unchanged.
+    """Average a square image down to `side` if it is larger, else return it unchanged.
 
     Args:
       image: [H, W, 3].
@@ -80,7 +80,7 @@ _ROWS, _COLUMNS = slice(35, 223), slice(32, 220)
 
 
 def identity_crop(image: Array) -> Array:
-    """The face in a picture framed as EG3D's training data are (spec inversion 2.2).
+    """Crop the face from a picture framed as EG3D's training data are (spec inversion 2.2).
 
     Args:
       image: [H, H, 3] in [-1, 1] of at least 256 pixels a side; larger ones are averaged down.

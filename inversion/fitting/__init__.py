@@ -1,1 +1,1 @@
-"""What is fitted and how it runs: schedules, Adam, steps, stages, saved states, the loop."""
+"""Optimisation in stages: schedules, Adam, steps, stages, saved states, the loop."""

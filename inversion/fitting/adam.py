@@ -1,4 +1,4 @@
-"""A stage of Adam steps: what changes in it, and when a step is not taken."""
+"""One stage of Adam steps, and the rule by which a step is rejected."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from inversion.fitting.schedules import learning_rate_schedule
 from inversion.objectives import Terms, weighted
 
 ADAM = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
-# A loss so many times its first value, or 1, is no longer minimised.
+# A loss has exploded at so many times its first value, or 1.
 _EXPLOSION = 100.0
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class StageState:
-    """All that changes in a stage; saved and loaded whole.
+    """State of a stage, all that changes in it; saved and loaded whole.
 
     Attributes:
       variables: what is fitted: ws [L, D], or the parameters of a generator.
@@ -42,7 +42,7 @@ class StageState:
 
 
 def start_state(variables: Any, key: Array) -> StageState:
-    """The state before the first step."""
+    """Make the state before the first step."""
     return StageState(
         variables=variables,
         adam=ADAM.init(variables),
@@ -55,10 +55,10 @@ def start_state(variables: Any, key: Array) -> StageState:
 def step_taken(
     state: StageState, variables: Any, adam: optax.OptState, total: Array, num_steps: int
 ) -> StageState:
-    """The state after a step, or the same one if the step must not be taken.
+    """Take a step, or return the same state if it must be rejected.
 
-    That is past the stage's end, or if the loss is not finite or has exploded, or the variables
-    would not be finite. Whoever sees `step` stay knows which.
+    A step is rejected past the stage's end, if the loss is not finite or has exploded, or if the
+    variables would not be finite. An unchanged `step` means that the update was rejected.
 
     Args:
       state: before.

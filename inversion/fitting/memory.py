@@ -1,4 +1,4 @@
-"""Memory of an inversion before it starts: what XLA plans for its steps, and how to need less."""
+"""Plan the memory of an inversion before it starts, and reduce it to a budget."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FEWEST_RAYS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """How much of a machine may be used; None leaves the choice to the program.
+    """Limits on a machine's use; None leaves the choice to the program.
 
     Attributes:
       videos_at_once: fitted together on a device; 1 on a CPU and up to 8 elsewhere, if None.
@@ -39,7 +39,7 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSizes:
-    """How much is worked on together; less needs less memory and more time.
+    """Numbers of videos, views and rays in work at once; fewer need less memory and more time.
 
     Attributes:
       videos: on a device, where they share the generator.
@@ -53,7 +53,7 @@ class BatchSizes:
 
 
 def device_memory() -> float | None:
-    """Bytes that each device of this process has to give, or None if it does not tell."""
+    """Memory limit of this process's devices in bytes, or None if they do not report it."""
     devices = jax.local_devices()
     stats = devices[0].memory_stats()
     if stats and "bytes_limit" in stats:
@@ -72,7 +72,7 @@ def fit_in_memory(
     budget: float | None,
     say: Callable[[str], None],
 ) -> tuple[BatchSizes, Planned]:
-    """The largest sizes whose peak is within the budget.
+    """Find the largest sizes whose peak is within the budget.
 
     Args:
       attempt: sizes -> bytes that they need on each device, and what was compiled to know; called
@@ -104,11 +104,11 @@ def fit_in_memory(
                 "are; give more by --memory-budget, or use a larger device"
             )
         say(f"too much: now {less.videos} videos, {less.views} views and {less.rays} rays at once")
-        planned, sizes = None, less  # what was compiled is let go
+        planned, sizes = None, less  # frees what was compiled
 
 
 def narrower(sizes: BatchSizes, ratio: float) -> BatchSizes | None:
-    """Smaller sizes, about `ratio` of the memory: fewer videos, then views, then rays.
+    """Reduce sizes to about `ratio` of the memory: fewer videos, then views, then rays.
 
     Returns:
       None if nothing is left to divide.

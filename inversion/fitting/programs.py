@@ -1,4 +1,4 @@
-"""Compiled steps: for one or several videos at once, over devices, and the memory they need."""
+"""Compiled steps for one or several videos, over devices, and the memory that they need."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _AXIS = "videos"
 
 
 def video_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh of one axis; by default over all devices of this process."""
+    """Make a mesh of one axis; by default over all devices of this process."""
     return Mesh(np.array(jax.local_devices() if devices is None else devices), (_AXIS,))
 
 
 def stack_videos(videos: Sequence[Any], mesh: Mesh) -> Any:
-    """Trees of one structure as one with a leading axis [N], sharded over the mesh.
+    """Stack trees of one structure along a leading axis [N], sharded over the mesh.
 
     Raises:
       ValueError: if their number is no multiple of the mesh's devices.
@@ -39,23 +39,23 @@ def stack_videos(videos: Sequence[Any], mesh: Mesh) -> Any:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """A tree that all videos share, on every device of the mesh."""
+    """Copy a tree that all videos share to every device of the mesh."""
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def video(stacked: Any, index: int) -> Any:
-    """One of the videos of `stack_videos`."""
+    """Pick one of the videos of `stack_videos`."""
     return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
-@lru_cache  # so that what is compiled is found again
+@lru_cache  # so that compiled programs are reused
 def over_videos(
     advance: Callable[..., tuple[StageState, Terms]],
     mesh: Mesh,
     config: InversionConfig,
     num_steps: int,
 ) -> jax.stages.Wrapped:
-    """A stage's `advance_...` for N videos at once.
+    """Lift a stage's `advance_...` to N videos at once.
 
     Each device takes N / devices of them; one alone runs the very program of a single video, and
     several are batched. Batches suit the stages whose generator the videos share: in tuning each
@@ -98,13 +98,13 @@ _OTHER_CHUNK_STEPS = 10
 
 
 def chunk_steps(schedule: StageConfig) -> int:
-    """Steps of one call: no more than the stage has."""
+    """Number of steps of one call, no more than the stage has."""
     return min(_CHUNK_STEPS.get(jax.default_backend(), _OTHER_CHUNK_STEPS), schedule.num_steps)
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compiled chunk of steps.
+    """A compiled chunk of steps and its peak memory.
 
     Attributes:
       call: (state [N], own arguments [N], generator and networks) -> state, terms.
@@ -116,7 +116,7 @@ class Compiled:
 
 
 class Programs:
-    """Compiles each kind of stage once, and calls it with what all videos share."""
+    """Cache of compiled steps by kind of stage, called with what all videos share."""
 
     def __init__(
         self,
@@ -132,12 +132,12 @@ class Programs:
     def program(
         self, stage: Stage, state: Any, own: Any
     ) -> Callable[[StageState, Any], tuple[StageState, Terms]]:
-        """The steps of a stage, for arrays like the given ones, stacked over the videos."""
+        """Compile the steps of a stage, for arrays like the given ones, stacked over the videos."""
         compiled = self.compiled(stage, state, own)
         return lambda state, own: compiled.call(state, own, self._shared)
 
     def compiled(self, stage: Stage, state: Any, own: Any) -> Compiled:
-        """The same with its memory; the arrays may be shapes only."""
+        """Compile the steps and report their memory; the arrays may be shapes only."""
         leaves, structure = jax.tree.flatten((state, own))
         shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
         key = (stage.advance, stage.schedule, structure, shapes)
@@ -150,7 +150,7 @@ class Programs:
 
 def _peak_bytes(compiled: jax.stages.Compiled) -> int:
     plan = compiled.memory_analysis()
-    if plan is None:  # a backend that does not tell
+    if plan is None:  # a backend without a memory plan
         return 0
     held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
     return held + plan.temp_size_in_bytes

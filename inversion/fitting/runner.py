@@ -1,4 +1,4 @@
-"""Runs a stage of one or several videos to its end: told to a monitor, saved and resumed."""
+"""Run a stage of one or several videos to its end, with progress, saved states and resumption."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from inversion.fitting.states import Saver, Store
 from inversion.monitor import Monitor, Stopped
 from inversion.wording import beside
 
-# Over so many steps the perceptual term is averaged: few of them see all views.
+# Steps over which the perceptual term is averaged, as few of them see all views.
 _TARGET_STEPS = 20
 
 
@@ -43,13 +43,13 @@ class StageJob:
 
     @property
     def shown(self) -> str:
-        """Video and stage, for people."""
+        """Title for messages: video and stage."""
         return f"{self.video}: {self.name}" if self.video else self.name
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
-    """A stage at its end.
+    """Result of a stage.
 
     Attributes:
       state: of the last step taken.
@@ -66,14 +66,14 @@ class StageResult:
 
 @dataclass
 class _Running:
-    """How far a job is."""
+    """Progress of a job."""
 
     job: StageJob
     step: int
     stopped: str | None = None
     saved: int = -1
     recent: list[float] = field(default_factory=list)  # the perceptual term's last values
-    reached: StageState | None = None  # where the target was, of a job that goes on with others
+    reached: StageState | None = None  # state that met the target, if others continue
     saver: Saver | None = None
     terms: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
@@ -84,7 +84,7 @@ class _Running:
 
     @property
     def note(self) -> dict[str, Any]:
-        """What is saved beside a state."""
+        """Note that is saved beside a state."""
         return {
             "stopped": self.stopped,
             "reached": self.reached is not None,
@@ -97,7 +97,7 @@ class _Running:
 
 
 class StageRunner:
-    """Runs stages; holds what all of them share."""
+    """Runs stages of several videos together, with what they share."""
 
     def __init__(self, programs: Programs, monitor: Monitor):
         self.programs, self._monitor = programs, monitor
@@ -128,7 +128,7 @@ class StageRunner:
             stack.enter_context(self._monitor.stages(videos, names, schedule.num_steps, done))
             state = self._advance(running, stages)
         seconds = (time.monotonic() - started) / len(jobs)
-        # On one device, where what follows is computed.
+        # Onto one device, where the next stage is computed.
         ends = jax.device_put(
             [one.reached or video(state, i) for i, one in enumerate(running)],
             self.programs.mesh.devices[0],
@@ -136,9 +136,9 @@ class StageRunner:
         return [one.result(end, seconds) for end, one in zip(ends, running, strict=True)]
 
     def _newest(self, job: StageJob) -> tuple[_Running, StageState]:
-        """Where a job begins, or goes on."""
+        """Load the newest state of a job, or make its first."""
         saved = job.store.load(job.name, jax.eval_shape(lambda: job.stage.state))
-        # A newer state may have been damaged, and its steps told.
+        # A newer state may have been damaged after its steps were reported.
         self._monitor.resumed(job.video, job.name, 0 if saved is None else saved.step)
         if saved is None:
             return _Running(job, 0), job.stage.state
@@ -153,7 +153,7 @@ class StageRunner:
         return one, saved.tree
 
     def _advance(self, running: list[_Running], stages: list[Stage]) -> StageState:
-        """All steps of all jobs: their states, stacked."""
+        """Take all steps of all jobs: their states, stacked."""
         mesh = self.programs.mesh
         stages = stages + [_frozen(stages[-1])] * (-len(stages) % mesh.size)
         state = stack_videos([stage.state for stage in stages], mesh)
@@ -181,7 +181,7 @@ class StageRunner:
         return state
 
     def _tell(self, one: _Running, step: int, values: dict[str, np.ndarray]) -> None:
-        """Tell of the steps that were taken, and notice when one was not."""
+        """Report the steps to the monitor, and notice when one was rejected."""
         schedule, taken = one.job.stage.schedule, step - one.step
         shown = {name: value[:taken] for name, value in values.items()}
         self._monitor.steps(one.job.video, one.job.name, one.step, shown)
@@ -197,7 +197,7 @@ class StageRunner:
             self._monitor.say(one.stopped)
 
     def _reaches_target(self, one: _Running) -> bool:
-        """Whether the result looks enough like its frames, and need not go on."""
+        """Whether LPIPS is as low as wanted, so that the stage can end."""
         target = self.programs.config.target_lpips
         if target is None or len(one.recent) < _TARGET_STEPS or one.ended:
             return False
@@ -225,6 +225,6 @@ def _save(one: _Running, state: StageState) -> None:
 
 
 def _frozen(stage: Stage) -> Stage:
-    """A copy that takes no steps, to fill a place."""
+    """Copy a state so that it takes no steps, as padding."""
     past = jnp.asarray(stage.schedule.num_steps, jnp.int32)
     return dataclasses.replace(stage, state=dataclasses.replace(stage.state, step=past))

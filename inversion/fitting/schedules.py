@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 def learning_rate_schedule(
     rate: float, num_steps: int, *, ramp_up: float = 0.05, ramp_down: float = 0.25
 ) -> optax.Schedule:
-    """Linear rise from zero, a plateau, and a cosine fall to zero.
+    """Make the learning rate: a linear rise from zero, a plateau, a cosine fall to zero.
 
     Args:
       rate: learning rate of the plateau.
@@ -49,7 +49,7 @@ def learning_rate_schedule(
 def latent_noise_schedule(
     w_std: ArrayLike, num_steps: int, *, strength: float = 0.05, ramp: float = 0.75
 ) -> optax.Schedule:
-    """Standard deviation of the noise that is added to a latent while it is searched for.
+    """Make the standard deviation of the exploration noise on a latent.
 
     Args:
       w_std: scalar, spread of the mapped latents, from `w_statistics`.

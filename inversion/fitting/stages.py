@@ -1,4 +1,4 @@
-"""The kinds of stages: from what each starts, what its steps take, and what it finds."""
+"""Kinds of stages: the start, the arguments of the steps and the result of each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from inversion.noise_maps import NoiseMaps, own_noise_maps
 from inversion.objectives import Targets
 from inversion.regularizers import KnotTargets, split_targets
 
-# Stages are pytrees, so that `jax.eval_shape` tells of one not begun. `own` are the arguments of
+# Stages are pytrees, so that `jax.eval_shape` plans those not begun. `own` are the arguments of
 # `advance` that belong to a video, by name; those of videos fitted together are stacked, while
 # generator and networks are shared.
 
@@ -36,7 +36,7 @@ from inversion.regularizers import KnotTargets, split_targets
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class LatentStage:
-    """One latent for all views (spec inversion section 3).
+    """Stage that fits one latent to all views (spec inversion section 3).
 
     Attributes:
       state: before the first step.
@@ -63,7 +63,7 @@ class LatentStage:
         targets: Targets,
         key: Array,
     ) -> LatentStage:
-        """From the mean latent, and the generator's noise maps if they are fitted."""
+        """Start from the mean latent, and the generator's noise maps if they are fitted."""
         maps = maps_to_fit(generator, config)
         return cls(
             state=start_latent(w_statistics, generator.config.num_ws, key, maps),
@@ -74,21 +74,21 @@ class LatentStage:
 
     @property
     def own(self) -> dict[str, Any]:
-        """Arguments of `advance` that are this video's."""
+        """Arguments of `advance` that belong to this video alone."""
         return {"targets": self.targets, "w_statistics": self.w_statistics}
 
     def latents(self, end: StageState, frontal: Array) -> Latents:
-        """What was found, put at the azimuth `frontal` []."""
+        """Fitted latent, at the azimuth `frontal` []."""
         return repeat_latents(end.variables.ws, frontal[None])
 
     def noise_maps(self, end: StageState) -> NoiseMaps:
-        """Fitted with the latent; empty if the generator's own stay."""
+        """Noise maps fitted with the latent; empty if the generator's own stay."""
         return end.variables.noise_maps
 
     def tuning(
         self, generator: TriPlaneGenerator, config: InversionConfig, end: StageState, key: Array
     ) -> TuningStage:
-        """The stage that tunes the generator around the latent (spec inversion section 4)."""
+        """Make the stage that tunes the generator around the latent (spec inversion section 4)."""
         return TuningStage(
             state=start_tuning(generator, key),
             own={
@@ -104,7 +104,7 @@ class LatentStage:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class KnotStage:
-    """A latent for each knot, from the one of all views (spec inversion section 5).
+    """Stage that fits a latent to each knot, from the one of all views (spec inversion section 5).
 
     Attributes:
       state: before the first step.
@@ -133,7 +133,7 @@ class KnotStage:
         noise_maps: NoiseMaps,
         key: Array,
     ) -> KnotStage:
-        """From the latent of all views.
+        """Make the stage from the latent of all views.
 
         Args:
           method: which views are knots.
@@ -154,23 +154,23 @@ class KnotStage:
 
     @property
     def own(self) -> dict[str, Any]:
-        """Arguments of `advance` that are this video's."""
+        """Arguments of `advance` that belong to this video alone."""
         return {"targets": self.targets, "start": self.start, "noise_maps": self.start_maps}
 
     def latents(self, end: StageState, frontal: Array) -> Latents:
-        """What was found; each latent lies at the azimuth of its view."""
+        """Fitted latents, each at the azimuth of its view."""
         del frontal
         return dataclasses.replace(self.start, w_plus=end.variables)
 
     def noise_maps(self, end: StageState) -> NoiseMaps:
-        """Those of the latent that this stage started from."""
+        """Noise maps of the latent from which this stage started."""
         del end
         return self.start_maps
 
     def tuning(
         self, generator: TriPlaneGenerator, config: InversionConfig, end: StageState, key: Array
     ) -> TuningStage:
-        """The stage that tunes the generator around the latents (spec inversion section 6)."""
+        """Make the stage that tunes the generator around the latents (spec inversion section 6)."""
         return TuningStage(
             state=start_tuning(generator, key),
             own={
@@ -186,7 +186,7 @@ class KnotStage:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class TuningStage:
-    """The generator tuned around fixed latents; see `LatentStage.tuning` and `KnotStage.tuning`.
+    """Stage that tunes the generator around fixed latents; made by the other stages' `tuning`.
 
     Attributes:
       state: before the first step.
@@ -209,5 +209,5 @@ Stage = LatentStage | KnotStage | TuningStage
 
 
 def maps_to_fit(generator: TriPlaneGenerator, config: InversionConfig) -> NoiseMaps:
-    """The noise maps that the first stage fits, as they are before; none unless asked for."""
+    """Noise maps that the first stage fits, as they are before; none unless asked for."""
     return own_noise_maps(generator) if config.fit_noise_maps else {}

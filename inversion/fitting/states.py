@@ -1,4 +1,4 @@
-"""Saved states: the arrays of an interrupted run, bit by bit, whatever tree holds them."""
+"""Save and load the state of an interrupted run, bit by bit, whatever tree holds it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _DIGESTS = "digests.json"
 
 
 class DigestedArrays(ocp.PyTreeCheckpointHandler):
-    """Writes the digests of all files once they are written, before the state appears."""
+    """Orbax handler that writes the digests of all files before the state appears."""
 
     def finalize(self, directory: Any) -> None:
-        """Called by orbax with the folder of the arrays."""
+        """Write the digests; called by orbax with the folder of the arrays."""
         super().finalize(directory)
         folder = Path(directory)
         (folder / _DIGESTS).write_text(json.dumps(digests(folder)))
@@ -37,11 +37,11 @@ class DigestedArrays(ocp.PyTreeCheckpointHandler):
 
 @ocp.args.register_with_handler(DigestedArrays, for_save=True, for_restore=True)
 class SaveArrays(ocp.args.PyTreeSave):
-    """Asks orbax for `DigestedArrays`."""
+    """Arguments by which orbax chooses `DigestedArrays`."""
 
 
 def are_whole(folder: Path) -> bool:
-    """Whether the files are as `DigestedArrays` left them."""
+    """Whether the files still have the digests that `DigestedArrays` wrote."""
     saved = json.loads((folder / _DIGESTS).read_text())
     return saved.items() <= digests(folder).items()
 
@@ -50,7 +50,7 @@ _MANIFEST, _ARRAYS = "manifest", "arrays"
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Whether a line of orbax's log may be printed: its threads raise what they print, too."""
+    """Filter of orbax's log, whose threads print what they also raise."""
     return not record.exc_info
 
 
@@ -60,7 +60,7 @@ class DamagedState(Exception):
 
 @dataclass(frozen=True)
 class SavedState:
-    """What `load` found.
+    """A state as `load` returns it.
 
     Attributes:
       step: under which it was saved.
@@ -74,7 +74,7 @@ class SavedState:
 
 
 class Saver:
-    """Saves states of a run into one folder while the run goes on; closed by `with`.
+    """Saves states of a run into one folder in the background; closed by `with`.
 
     A state appears as `folder`/STEP complete, or not at all, whenever the process dies. All but the
     last two are removed.
@@ -92,7 +92,7 @@ class Saver:
                 create=False,
                 cleanup_tmp_directories=True,
                 save_root_metadata=False,
-                # Made behind the caller, they would wait for minutes for a save that has failed.
+                # Closed in the background, they would wait for minutes for a save that has failed.
                 async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
             ),
             item_handlers={
@@ -109,14 +109,14 @@ class Saver:
             try:
                 self.wait()
             except DiskFullError:
-                if kind is None:  # else another error is on its way already
+                if kind is None:  # otherwise another error is being raised
                     raise
             finally:
                 self._manager.close()
                 logging.getLogger("absl").removeFilter(_without_traceback)
 
     def save(self, step: int, tree: Any, note: dict[str, Any] | None = None) -> None:
-        """Save a tree of arrays; it and the note are copied, and written while the caller goes on.
+        """Save a tree of arrays in the background; it and the note are copied first.
 
         Args:
           step: non-negative; a state already saved under it is replaced.
@@ -167,7 +167,7 @@ class Saver:
 
 
 class Store:
-    """Keeps the states of one inversion, stage by stage. This one keeps none."""
+    """Store of the states of one inversion, stage by stage; this one keeps none."""
 
     save_steps = 50  # from one saved state to the next
 
@@ -177,7 +177,7 @@ class Store:
         return None
 
     def load(self, stage: str, like: Any) -> SavedState | None:
-        """The newest undamaged state of a stage; see `load`.
+        """Load the newest undamaged state of a stage; see `load`.
 
         Args:
           stage: its name.
@@ -187,19 +187,19 @@ class Store:
         return None
 
     def saver(self, stage: str) -> AbstractContextManager[Saver | None]:
-        """What saves the states of a stage; None if none are kept."""
+        """Make the saver of a stage's states; None if none are kept."""
         del stage
         return nullcontext()
 
 
 class StateFolder(Store):
-    """Keeps the last two states of each stage in a folder of its own."""
+    """Store that keeps the last two states of each stage in a folder."""
 
     def __init__(self, folder: Path | str, save_steps: int = 50):
         self.folder, self.save_steps = Path(folder), save_steps
 
     def path(self, stage: str) -> Path:
-        """Where the states of a stage lie."""
+        """Folder of the states of a stage."""
         return self.folder / stage.replace(", ", "-").replace(" ", "-")
 
     def newest_step(self, stage: str) -> int | None:  # noqa: D102
@@ -227,7 +227,7 @@ def steps(folder: Path) -> list[int]:
 
 
 def load(folder: Path, abstract: Any) -> SavedState | None:
-    """The newest undamaged state of a folder; a damaged one is passed over with a warning.
+    """Load the newest undamaged state of a folder; skip damaged ones with a warning.
 
     Args:
       folder: of all states of a run.
@@ -305,7 +305,7 @@ def _rebuilt(path: Path, abstract: Any, manifest: dict[str, Any], arrays: list[n
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps orbax from printing what it also raises."""
+    """Keep orbax from printing what it also raises."""
     log = logging.getLogger("absl")
     level = log.level
     log.setLevel(logging.CRITICAL)

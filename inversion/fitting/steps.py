@@ -1,4 +1,4 @@
-"""The stages as jitted chunks of Adam steps (spec inversion sections 3 to 6)."""
+"""Steps of each stage as jitted chunks of Adam (spec inversion sections 3 to 6)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from inversion.regularizers import KnotTargets, Objective, objectives
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class FittedLatent:
-    """What the first stage fits.
+    """Variables of the first stage.
 
     Attributes:
       ws: [L, D], one latent for all views.
@@ -39,25 +39,25 @@ class FittedLatent:
 def start_latent(
     w_statistics: WStatistics, num_ws: int, key: Array, noise_maps: NoiseMaps | None = None
 ) -> StageState:
-    """The first stage's beginning: the mean latent in every layer, and noise maps to be fitted."""
+    """Make the first stage's variables: the mean latent in every layer, noise maps to be fitted."""
     maps = jax.tree.map(jnp.copy, noise_maps or {})  # the steps donate their buffers
     ws = jnp.tile(w_statistics.mean, (num_ws, 1))
     return start_state(FittedLatent(ws=ws, noise_maps=maps), key)
 
 
 def start_latents(latents: Latents, key: Array) -> StageState:
-    """The beginning of the stage of several latents, as `repeat_latents` makes them."""
+    """Make the variables of the stage of several latents, from `repeat_latents`."""
     return start_state(jnp.copy(latents.w_plus), key)
 
 
 def start_tuning(generator: TriPlaneGenerator, key: Array) -> StageState:
-    """The last stage's beginning: the parameters as they are; noise maps are not among them."""
+    """Make the variables of the tuning stage: the parameters, without noise maps."""
     # Copies: the steps donate their buffers, and the generator's must survive.
     return start_state(jax.tree.map(jnp.copy, nnx.state(generator, nnx.Param)), key)
 
 
 def tuned_generator(generator: TriPlaneGenerator, state: StageState) -> TriPlaneGenerator:
-    """The generator with a tuning stage's parameters in place of its own."""
+    """Replace the generator's parameters by those of a tuning stage."""
     graph, _, rest = nnx.split(generator, nnx.Param, ...)
     return nnx.merge(graph, state.variables, rest)
 

@@ -1,1 +1,1 @@
-"""Folders of frames and their camera labels: read, checked, mended or refused."""
+"""Folders of frames and their camera labels: read, check, repair or refuse."""

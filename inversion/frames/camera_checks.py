@@ -1,4 +1,4 @@
-"""Whether cameras stand in EG3D's world: y up, the head at the origin looking towards +z."""
+"""Check that cameras are in EG3D's world: y up, the head at the origin looking towards +z."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AXES = "its camera axes are x right, y down, z forward"
 
 _SIDEWAYS, _UPSIDE_DOWN = 45.0, 135.0  # degrees of roll
 _AXIS_NAMES = ("+x", "-x", "+z", "-z")
-# Left multiplication that turns such an axis to +y, in words.
+# Left multiplication that turns an axis to +y, in words.
 _TURNS = {
     "+x": "x, y, z become -y, x, z",
     "-x": "x, y, z become y, -x, z",
@@ -27,7 +27,7 @@ _TURNS = {
 
 
 def check_world(path: Path, labels: Mapping[str, np.ndarray]) -> None:
-    """Refuse cameras of another world or other axes than EG3D's, and tell of those that are odd.
+    """Refuse cameras of another world or other axes than EG3D's, and warn of odd ones.
 
     Refused are cameras that all hold the picture upside down, and those that all stand upright on
     another horizontal plane (z up). A camera that is rolled may be meant, as may one that sees the
@@ -71,7 +71,7 @@ def check_world(path: Path, labels: Mapping[str, np.ndarray]) -> None:
 
 
 def other_vertical(labels: Mapping[str, np.ndarray]) -> str:
-    """What is wrong, and the repair, if z is up in the world beyond doubt; else nothing."""
+    """Describe error and repair if z is up in the world beyond doubt; else nothing."""
     name, sure = _other_vertical(_poses(labels))
     if not sure:
         return ""
@@ -89,7 +89,7 @@ def looks_upright(labels: Mapping[str, np.ndarray]) -> bool:
 
 
 def _other_vertical(poses: np.ndarray) -> tuple[str, bool]:
-    """Name of the axis that is up rather than +y, or nothing; and whether there is no doubt.
+    """Find the axis that is up rather than +y, if any, and whether there is no doubt.
 
     A camera that is not rolled has its right at a right angle to what is up in the world, from
     wherever it looks. Several from different sides leave no doubt, if they are upright about z and
@@ -108,7 +108,7 @@ def _other_vertical(poses: np.ndarray) -> tuple[str, bool]:
 
 
 def _upside_down(poses: np.ndarray) -> str:
-    """What is wrong with cameras that all hold the picture upside down, and the repair."""
+    """Describe error and repair of cameras that all hold the picture upside down."""
     if poses[:, 2, 3].mean() < 0:
         cause = "if y of your world points down, multiply cam2world from the left by"
         return f"up in the pictures is -y of the world; {cause} diag(1, -1, -1, 1); {WORLD}"
@@ -152,7 +152,7 @@ def check_cameras(
     box_side: float = 1.0,
     ray_range: tuple[float, float] | None = None,
 ) -> Labels:
-    """Refuse a file with a label that is no camera or sees no head, and mend loose rotations.
+    """Refuse labels that are no camera or see no head, and repair loose rotations.
 
     Args:
       path: of the file, for messages.
@@ -184,7 +184,7 @@ def check_cameras(
 
 
 def nearest_cameras(path: Path, labels: Mapping[str, np.ndarray], *, box_side: float) -> Labels:
-    """Labels that the authors' code may have optimised as 25 free numbers, as cameras.
+    """Convert labels that the authors' code may have optimised as 25 free numbers to cameras.
 
     Args:
       path: of the file, for messages.
@@ -226,7 +226,7 @@ def nearest_cameras(path: Path, labels: Mapping[str, np.ndarray], *, box_side: f
 
 
 def _with_rotations(path: Path, labels: Mapping[str, np.ndarray]) -> Labels:
-    """The labels with the nearest rotation where theirs is loose."""
+    """Replace loose rotations in labels by the nearest ones."""
     found, errors = {}, {}
     for name, label in labels.items():
         if wrong := _pose_problem(label, _LOOSE):
@@ -249,7 +249,7 @@ def _with_rotations(path: Path, labels: Mapping[str, np.ndarray]) -> Labels:
 
 
 def _pose_problem(label: np.ndarray, most: float, row: float = _TOLERANCE) -> str | None:
-    """Why cam2world is no pose, if its rotation may be off by `most` and its last row by `row`."""
+    """Explain why cam2world is no pose, if rotation and last row may be off by `most` and `row`."""
     cam2world = label[:16].reshape(4, 4)
     rotation, last = cam2world[:3, :3], cam2world[3]
     if np.abs(last - [0, 0, 0, 1]).max() > row:
@@ -311,7 +311,7 @@ def _intrinsics_problem(label: np.ndarray) -> str | None:
 def _view_problem(
     label: np.ndarray, box_side: float, ray_range: tuple[float, float] | None
 ) -> str | None:
-    """Why the head cannot be seen from a camera."""
+    """Explain why the head cannot be seen from a camera."""
     cam2world, intrinsics = label[:16].reshape(4, 4), label[16:].reshape(3, 3)
     position = cam2world[:3, 3]
     if np.abs(position).max() < box_side / 2:
@@ -342,7 +342,7 @@ def _view_problem(
 
 
 def _repair(labels: Labels, problem: Callable[[np.ndarray], str | None]) -> str:
-    """What to do to the matrices so that all cameras see the head upright, if it is known."""
+    """Describe the repair of the matrices by which all cameras see the head upright, if known."""
     found = {name: label[:16].reshape(4, 4) for name, label in labels.items()}
     distance = float(np.median([np.linalg.norm(pose[:3, 3]) for pose in found.values()]))
     scale = np.array([[1, 1, 1, _RADIUS / max(distance, 1e-12)]] * 3 + [[1, 1, 1, 1]])
@@ -402,7 +402,7 @@ def _tell_of_odd_intrinsics(path: Path, labels: Labels, box_side: float) -> None
 
 
 def _turned_axes(label: np.ndarray, nearest: np.ndarray) -> float:
-    """Degrees by which a camera's axes turn at most."""
+    """Largest angle by which a camera's axes turn, degrees."""
     given = _rotation(label)
     cosine = (given * _rotation(nearest)).sum(0) / np.linalg.norm(given, axis=0)
     return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))).max())

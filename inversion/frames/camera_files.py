@@ -1,4 +1,4 @@
-"""The cameras of a `transforms.json`, as NeRF, instant-ngp and Nerfstudio write it.
+"""Read cameras from files: `transforms.json` of NeRF and Nerfstudio, `dataset.json`, npy and npz.
 
 `{"frames": [{"file_path": "a.png", "transform_matrix": 4 x 4}, ...]}`: camera-to-world with
 OpenGL's camera axes, x right, y up and looking along -z, which become OpenCV's (x right, y down,
@@ -29,13 +29,13 @@ from inversion.frames.labels import (
     LABELS_FILE,
     as_number,
     check_distinct,
+    join_names,
     label_of,
-    listed,
     natural_key,
     parse_labels,
     plain_name,
     read_json,
-    shown,
+    shorten,
 )
 from inversion.frames.mirror_images import unnamed_mirrors, without_mirrored
 
@@ -52,7 +52,7 @@ _DISTORTION_LISTS = ("distortion", "distortion_params")
 
 
 def parse_transforms(path: Path, content: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The camera labels of a transforms.json that has been read.
+    """Parse the camera labels of a transforms.json that has been read.
 
     Args:
       path: of the file, for messages.
@@ -106,20 +106,20 @@ def _check_lens(where: str, values: Mapping[str, Any]) -> None:
     model = values.get("camera_model", "PINHOLE")
     if not isinstance(model, str) or model.upper() not in _PINHOLES:
         raise InputError(
-            f"{where}: camera_model is {shown(model)}; only pinhole cameras can be rendered, so "
+            f"{where}: camera_model is {shorten(model)}; only pinhole cameras can be rendered, so "
             "undistort the pictures and export their cameras again"
         )
     for key in _OTHER_LENSES:
         value = values.get(key, False)
         if value and str(value).strip().lower() not in ("false", "0", "no", ""):
             raise InputError(
-                f"{where}: {key} is {shown(value)}; only pinhole cameras can be rendered, so "
+                f"{where}: {key} is {shorten(value)}; only pinhole cameras can be rendered, so "
                 "undistort the pictures and export their cameras again"
             )
 
 
 def _distortion(where: str, values: Mapping[str, Any]) -> tuple[str, float]:
-    """The largest coefficient of the lens distortion and its name; 0 if there is none."""
+    """Find the largest coefficient of the lens distortion and its name; 0 if there is none."""
     found = {key: _number(where, values, key, 0.0) for key in _DISTORTION if key in values}
     for key in _DISTORTION_LISTS:
         numbers = values.get(key)
@@ -142,7 +142,7 @@ def _matrix(where: str, value: object) -> np.ndarray:
 
 
 def _intrinsics(where: str, values: Mapping[str, Any]) -> np.ndarray:
-    """[3, 3] over the side of the picture's central square."""
+    """Intrinsics [3, 3] over the side of the picture's central square."""
     width = _number(where, values, "w", 1.0)
     height = _number(where, values, "h", width)
     if min(width, height) <= 0:
@@ -187,7 +187,7 @@ def _number(where: str, values: Mapping[str, Any], key: str, default: float) -> 
     return number
 
 
-# What numpy raises on files that are cut or damaged, in their headers among others.
+# Errors of numpy for files that are cut or damaged, in their headers among others.
 _BROKEN = (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, OverflowError,
            MemoryError, NotImplementedError, RuntimeError, struct.error, tokenize.TokenError,
            zipfile.BadZipFile, zlib.error)  # fmt: skip
@@ -198,7 +198,7 @@ _KEYS = ("labels", "label", "cameras", "camera", "cs", "c", "arr_0")
 def read_camera_path(
     path: Path, *, box_side: float = 1.0, ray_range: tuple[float, float] | None = None
 ) -> Cameras:
-    """The cameras of a file, in natural order of their names, without mirror images.
+    """Read the cameras of a file, in natural order of their names, without mirror images.
 
     Args:
       path: a file of any form.
@@ -218,7 +218,7 @@ def read_camera_path(
 
 
 def read_labels(path: Path) -> dict[str, np.ndarray]:
-    """The camera labels of a file, or of the `dataset.json` of a folder of frames.
+    """Read the camera labels of a file, or of the `dataset.json` of a folder of frames.
 
     Args:
       path: of either.
@@ -249,7 +249,7 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
 
 
 def _labels_of(folder: Path) -> Path:
-    """The file of labels of a folder of frames."""
+    """Find the file of labels of a folder of frames."""
     path = folder / LABELS_FILE
     if path.is_file():
         return path
@@ -269,7 +269,7 @@ def _labels_of(folder: Path) -> Path:
 
 
 def _kind(path: Path) -> str:
-    """'npy', 'npz' or nothing, by the first bytes."""
+    """Recognize 'npy', 'npz' or nothing by the first bytes."""
     try:
         with path.open("rb") as file:
             start = file.read(8)
@@ -290,7 +290,7 @@ def _from_arrays(path: Path, kind: str) -> dict[str, np.ndarray]:
 
 
 def _array(path: Path, kind: str) -> np.ndarray:
-    """The array of cameras in a file of numpy."""
+    """Read the array of cameras in a file of numpy."""
     arrays = _arrays(path, kind)
     fitting = {key: np.asarray(array) for key, array in arrays.items() if _is_labels(array)}
     known = [key for key in _KEYS if key in fitting]
@@ -298,18 +298,20 @@ def _array(path: Path, kind: str) -> np.ndarray:
         return fitting[known[0] if known else next(iter(fitting))]
     form = "numbers [25] or [n, 25]: 16 of cam2world and 9 of the intrinsics, row by row"
     if fitting:
-        raise InputError(f"{path} holds several arrays of cameras ({listed(fitting)}); keep one")
+        raise InputError(
+            f"{path} holds several arrays of cameras ({join_names(fitting)}); keep one"
+        )
     if any(key.endswith("data.pkl") for key in arrays):
         raise InputError(f"{path} is a file of torch.save; save its cameras as npy, {form}")
     said = [f"{key} {array.dtype} {list(array.shape)}".strip() if isinstance(array, np.ndarray)
             else key for key, array in arrays.items()]  # fmt: skip
     raise InputError(
-        f"{path} holds no cameras, but {listed(said) or 'nothing'}; it must hold {form}"
+        f"{path} holds no cameras, but {join_names(said) or 'nothing'}; it must hold {form}"
     )
 
 
 def _arrays(path: Path, kind: str) -> dict[str, object]:
-    """What a file of numpy holds, by key; a lone array under no name."""
+    """Read a file of numpy, by key; a lone array under no name."""
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)

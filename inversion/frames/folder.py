@@ -1,4 +1,4 @@
-"""Which picture of a folder belongs to which label of its `dataset.json`."""
+"""Folders of frames: pictures, labels of `dataset.json`, depth and masks, checked and read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from inversion.array_files import ALONE, read_arrays
 from inversion.files import fingerprint
 from inversion.frames.camera_checks import check_cameras
 from inversion.frames.camera_files import read_labels
-from inversion.frames.labels import LABELS_FILE, listed, natural_key, plain_name
+from inversion.frames.labels import LABELS_FILE, join_names, natural_key, plain_name
 from inversion.frames.mirror_images import unnamed_mirrors, without_mirrored
 from inversion.views import select_evenly
 
@@ -35,7 +35,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 def picture_files(
     folder: Path, labelled: Collection[str], copies: Collection[str] = ()
 ) -> dict[str, Path]:
-    """The picture of each label.
+    """Match the pictures of a folder to its labels.
 
     Pictures that all lie one folder below their names are taken from there, with a warning, if
     there is one such folder.
@@ -63,8 +63,8 @@ def picture_files(
         if not found:
             advice = hint or "put png, jpg or webp images there"
             raise InputError(f"{folder} holds no frames; {advice}")
-        parts = [f"no label for {listed(unlabelled)}"] if unlabelled else []
-        parts += [f"no image for {listed(missing)}"] if missing else []
+        parts = [f"no label for {join_names(unlabelled)}"] if unlabelled else []
+        parts += [f"no image for {join_names(missing)}"] if missing else []
         raise InputError(
             f"{folder / LABELS_FILE} has {len(labelled)} labels for {len(found)} images: "
             f"{'; '.join(parts)}; {hint or 'give every image one label of exactly its name'}"
@@ -83,7 +83,7 @@ def _check_inside(folder: Path, names: Iterable[str]) -> None:
 
 
 def _pictures(folder: Path, *, nested: bool) -> dict[str, Path]:
-    """Pictures in a folder, and below it if asked for, by their path from it."""
+    """List pictures in a folder, and below it if asked for, by their path from it."""
     return {
         plain_name(path.relative_to(folder).as_posix()): path
         for path in (folder.rglob("*") if nested else folder.iterdir())
@@ -92,13 +92,13 @@ def _pictures(folder: Path, *, nested: bool) -> dict[str, Path]:
 
 
 def _from_below(folder: Path, labelled: Collection[str]) -> dict[str, Path]:
-    """Pictures of the labelled names in the one folder that has them all."""
+    """Take the pictures of the labelled names from the one folder below that has them all."""
     nested = any("/" in name for name in labelled)
     below = {sub.name: _pictures(sub, nested=nested) for sub in _folders(folder)}
     whole = [name for name, found in below.items() if set(labelled) <= found.keys()]
     if len(whole) > 1:
         raise InputError(
-            f"{folder} has pictures of the labelled names in {listed(f'{n}/' for n in whole)}; "
+            f"{folder} has pictures of the labelled names in {join_names(f'{n}/' for n in whole)}; "
             f"copy {LABELS_FILE} into the one that is meant, and give that folder"
         )
     if not whole:
@@ -112,7 +112,7 @@ def _from_below(folder: Path, labelled: Collection[str]) -> dict[str, Path]:
 
 
 def _hint(folder: Path, unlabelled: Collection[str], missing: Collection[str]) -> str:
-    """How labels and pictures that do not match may be meant."""
+    """Suggest how labels and pictures that do not match may be meant."""
     below = {sub.name: _pictures(sub, nested=False).keys() for sub in _folders(folder)}
     counts = {name: len(names & set(missing)) for name, names in below.items()}
     if any(counts.values()):
@@ -138,7 +138,7 @@ def _hint(folder: Path, unlabelled: Collection[str], missing: Collection[str]) -
 
 
 def _by_stem(names: Iterable[str]) -> dict[str, str]:
-    """Names by what is left without the ending of a picture, in small letters."""
+    """Group names by their lower-case stem, without the ending of a picture."""
     suffix = re.compile(r"\.(png|jpe?g|webp|bmp|tiff?)$", re.IGNORECASE)
     return {suffix.sub("", name).lower(): name for name in names}
 
@@ -148,7 +148,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def read_truth(folder: Path, key: str, num_frames: int) -> np.ndarray | None:
-    """One map a frame, of `folder`/KEY.npz if there is such a file.
+    """Read one map a frame, of `folder`/KEY.npz if there is such a file.
 
     Args:
       folder: of the frames.
@@ -175,7 +175,7 @@ def read_truth(folder: Path, key: str, num_frames: int) -> np.ndarray | None:
         raise InputError(f"{path}: {key} holds numbers that are not finite; use 0 where empty")
     if key == "depth":
         return values.astype(np.float32)
-    # Of opacities, half of one is the outline; of eight bits, too.
+    # The outline is at half opacity, of floats and of eight bits.
     return values >= (127.5 if values.max(initial=0) > 1 else 0.5)
 
 
@@ -188,7 +188,7 @@ def _array(path: Path, key: str) -> np.ndarray:
     return arrays[key]
 
 
-# What Pillow raises on files that are cut, damaged, too large or no images at all.
+# Errors of Pillow for files that are cut, damaged, too large or no images at all.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, IndexError,
            TypeError, MemoryError, Image.DecompressionBombError)  # fmt: skip
 _REPLACE = "replace it, or remove it and its label"
@@ -223,7 +223,7 @@ class Frames:
         return len(self.names)
 
     def __getitem__(self, index: slice | np.ndarray) -> Frames:
-        """Some of the frames: a slice, or indices [n]."""
+        """Select frames by a slice, or by indices [n]."""
         chosen = np.arange(len(self))[index]
         return replace(
             self,
@@ -235,7 +235,7 @@ class Frames:
         )
 
     def evenly(self, count: int) -> Frames:
-        """So many frames, evenly spaced in yaw; see `inversion.views.select_evenly`.
+        """Select `count` frames evenly spaced in yaw; see `inversion.views.select_evenly`.
 
         Raises:
           InputError: if there are fewer.
@@ -246,7 +246,7 @@ class Frames:
 
     @property
     def yaw_degrees(self) -> np.ndarray:
-        """[T] degrees in [-180, 180), 0 frontal, positive towards the world's +x."""
+        """Yaw [T] in degrees in [-180, 180), 0 frontal, positive towards the world's +x."""
         angles = np.degrees(np.asarray(azimuth(self.cameras), np.float64))
         degrees = yaw_azimuth(angles, degrees=True)
         return (degrees + 180) % 360 - 180
@@ -260,7 +260,7 @@ def load_frames(
     min_frames: int = 1,
     decode_all: bool = True,
 ) -> Frames:
-    """Check a folder of frames completely, for a generator to show; see `read_frames`."""
+    """Open a folder of frames to be fitted by a generator, fully checked; see `read_frames`."""
     return read_frames(
         folder,
         image_side=generator.config.image_side,
@@ -330,7 +330,7 @@ def read_frames(
 
 
 def check_images(frames: Frames, indices: Iterable[int], *, decode: bool = True) -> None:
-    """Open images, and decode them unless told otherwise.
+    """Check that images open, and that they decode unless told otherwise.
 
     Raises:
       InputError: for the first image that is damaged, or not square without `frames.crop`.
@@ -346,7 +346,7 @@ def check_images(frames: Frames, indices: Iterable[int], *, decode: bool = True)
 
 
 def read_image(frames: Frames, index: int) -> np.ndarray:
-    """One frame as float32 [S, S, 3] in [-1, 1], S = `frames.image_side`.
+    """Read one frame as float32 [S, S, 3] in [-1, 1], S = `frames.image_side`.
 
     Greyscale becomes RGB, transparency is laid on white, photographs are turned upright by their
     orientation tag, and other sizes are resampled by Lanczos' filter.
@@ -365,7 +365,7 @@ def read_image(frames: Frames, index: int) -> np.ndarray:
 
 
 def read_images(frames: Frames, indices: Iterable[int]) -> np.ndarray:
-    """Frames as float32 [n, S, S, 3] in [-1, 1]; see `read_image`."""
+    """Read frames as float32 [n, S, S, 3] in [-1, 1]; see `read_image`."""
     return np.stack([read_image(frames, int(index)) for index in indices])
 
 
@@ -386,7 +386,7 @@ def _without_unnamed_mirrors(frames: Frames, path: Path, labels: dict[str, np.nd
 
 @contextmanager
 def _opened(frames: Frames, index: int) -> Iterator[Image.Image]:
-    """An open image; what goes wrong while it is open is told as its file's fault."""
+    """Open an image; errors while it is open are reported as its file's."""
     path = frames.paths[index]
     try:
         with Image.open(path) as image:
@@ -422,12 +422,12 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def labels_fingerprint(frames: Frames) -> str:
-    """Of the frames' cameras."""
+    """Fingerprint of the frames' cameras."""
     return fingerprint({"labels": np.asarray(to_label(frames.cameras))})
 
 
 def pictures_fingerprint(frames: Frames) -> str:
-    """Of the frames' names and image files, as they lie on disk."""
+    """Fingerprint of the frames' names and image files, as they are on disk."""
     with ThreadPoolExecutor() as pool:  # hashing lets other threads run
         digests = pool.map(sha256, frames.paths)
         named = json.dumps(list(zip(frames.names, digests, strict=True)))
@@ -435,7 +435,7 @@ def pictures_fingerprint(frames: Frames) -> str:
 
 
 def truth_fingerprint(frames: Frames) -> str | None:
-    """Of the depth and mask beside the frames; None if there are none."""
+    """Fingerprint of the depth and mask beside the frames; None if there are none."""
     known = {"depth": frames.depth, "mask": frames.mask}
     found = {name: array for name, array in known.items() if array is not None}
     return fingerprint(found) if found else None

@@ -1,4 +1,4 @@
-"""EG3D's `dataset.json`: camera labels, written and read."""
+"""Camera labels of EG3D's `dataset.json`, read and written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from inversion.files import write_atomically
 LABELS_FILE = "dataset.json"
 _FORM = '{"labels": [[file name, [25 numbers]], ...]}'
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-# What lists of another length than 25 usually are.
+# What lists of other lengths than 25 usually hold.
 _OTHER_LENGTHS = {
     7: "a position and a quaternion?",
     9: "the intrinsics alone?",
@@ -35,22 +35,22 @@ def natural_key(name: str) -> tuple:
     return (*((int(p), "") if p.isdecimal() else (-1, p) for p in parts), (-1, name))
 
 
-def listed(names: Iterable[str], limit: int = 5) -> str:
-    """Names in natural order, cut after `limit`."""
+def join_names(names: Iterable[str], limit: int = 5) -> str:
+    """Join names in natural order for a message, cut after `limit`."""
     names = sorted(names, key=natural_key)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
 
 def plain_name(name: str) -> str:
-    r"""A path in one way of writing: parts divided by /, no ./ and no \, accents in one piece."""
+    r"""Normalize a path: parts divided by /, no ./ and no \, composed accents."""
     name = unicodedata.normalize("NFC", name).replace("\\", "/")
     root = "/" if name.startswith("/") else ""
     return root + "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
 def as_number(value: object) -> float | None:
-    """A number, or text that reads as one, as a float; None of anything else.
+    """Convert a number, or text that reads as one, to a float; None for anything else.
 
     Numbers may be infinite or not a number; text may not.
     """
@@ -65,7 +65,7 @@ def as_number(value: object) -> float | None:
 
 
 def read_json(path: Path) -> object:
-    """The content of a JSON file.
+    """Read a JSON file.
 
     Raises:
       InputError: if it cannot be read or is no JSON.
@@ -79,7 +79,7 @@ def read_json(path: Path) -> object:
 
 
 def parse_labels(path: Path, content: object) -> dict[str, np.ndarray]:
-    """The camera labels of a `dataset.json` that has been read.
+    """Parse the camera labels of a `dataset.json` that has been read.
 
     Args:
       path: of the file, for messages.
@@ -109,18 +109,18 @@ def check_distinct(path: Path, names: Sequence[str]) -> None:
     repeated = [name for name, times in Counter(names).items() if times > 1]
     if repeated:
         raise InputError(
-            f"{path} has more than one label for {listed(repeated)}; keep one label per frame"
+            f"{path} has more than one label for {join_names(repeated)}; keep one label per frame"
         )
 
 
 def label_of(where: str, label: object) -> np.ndarray:
-    """One label as float64 [25].
+    """Convert one label to float64 [25].
 
     Raises:
       InputError: if it is not a list of 25 finite numbers.
     """
     if not isinstance(label, list):
-        raise InputError(f"{where} is {shown(label)}; it must be a list of 25 numbers")
+        raise InputError(f"{where} is {shorten(label)}; it must be a list of 25 numbers")
     if len(label) == 1 and isinstance(label[0], list):
         raise InputError(f"{where} has one bracket too many; remove the outer [ ] of the label")
     if any(isinstance(value, list) for value in label):
@@ -134,9 +134,11 @@ def label_of(where: str, label: object) -> np.ndarray:
     numbers = [as_number(value) for value in label]
     for index, (value, number) in enumerate(zip(label, numbers, strict=True)):
         if number is None:
-            raise InputError(f"{where} holds {shown(value)} at index {index}; want a number")
+            raise InputError(f"{where} holds {shorten(value)} at index {index}; want a number")
         if not abs(number) < 1e30:  # NaN too; float32, in which all is computed, ends at 3e38
-            raise InputError(f"{where} holds {shown(value)} at index {index}; want finite numbers")
+            raise InputError(
+                f"{where} holds {shorten(value)} at index {index}; want finite numbers"
+            )
     return np.array(numbers, np.float64)
 
 
@@ -147,14 +149,14 @@ def write_labels(folder: Path, names: Sequence[str], cameras: Cameras) -> None:
     write_atomically(folder / LABELS_FILE, json.dumps(content).encode())
 
 
-def shown(value: object) -> str:
-    """A value of a file, cut where it is long."""
+def shorten(value: object) -> str:
+    """Show a value of a file in a message, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _pairs(path: Path, content: object) -> list[tuple[str, object]]:
-    """Names, in one way of writing, and what stands beside them."""
+    """Normalize the names of pairs, with what stands beside them."""
     labels = content.get("labels") if isinstance(content, dict) else None
     if isinstance(labels, dict):
         labels = [list(pair) for pair in labels.items()]
@@ -167,7 +169,7 @@ def _pairs(path: Path, content: object) -> list[tuple[str, object]]:
     for number, pair in enumerate(labels):
         if not _is_pair(pair):
             raise InputError(
-                f"{path}: entry {number} of labels is {shown(pair)}; {_bracket_advice(pair)}"
+                f"{path}: entry {number} of labels is {shorten(pair)}; {_bracket_advice(pair)}"
             )
         if not plain_name(pair[0]):
             raise InputError(f"{path}: entry {number} of labels has no file name; give it one")

@@ -1,8 +1,8 @@
-"""Mirror images of frames, found and left out.
+"""Find and leave out mirror images of frames.
 
 EG3D's preparation of footage adds them for training; to an inversion they are another person. They
-are known by their names, NAME_mirror.png beside
-NAME.png; or, where EG3D's numbering of pictures has dropped the names, by cameras and pictures.
+are recognized by their names, NAME_mirror.png beside NAME.png; or, where EG3D's numbering of
+pictures has dropped the names, by cameras and pictures.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from eg3d_jax.cameras import mirror_image
-from inversion.frames.labels import listed
+from inversion.frames.labels import join_names
 
 Read = Callable[[str], np.ndarray]
 
@@ -26,7 +26,7 @@ _JPEG = 2.0  # mean difference of a picture that was compressed anew, of 255
 
 
 def mirrored(names: Collection[str]) -> set[str]:
-    """Those of the names that are mirror images of others: NAME_mirror.png beside NAME.png."""
+    """Find the names of mirror images: NAME_mirror.png beside NAME.png."""
     endings = {name: PurePosixPath(name).suffix for name in names}
     return {
         name
@@ -36,7 +36,7 @@ def mirrored(names: Collection[str]) -> set[str]:
 
 
 def without_mirrored(path: Path, labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Labels without those whose names are of mirror images; one warning of how many these are."""
+    """Drop labels of mirror images by name, with one warning of how many there are."""
     copies = mirrored(labels)
     if copies:
         plural = "s" if len(copies) > 1 else ""
@@ -49,7 +49,7 @@ def without_mirrored(path: Path, labels: Mapping[str, np.ndarray]) -> dict[str, 
 def unnamed_mirrors(
     path: Path, labels: Mapping[str, np.ndarray], read: Read | None = None
 ) -> set[str]:
-    """Mirror images whose names do not tell, to be left out; warns of them.
+    """Find mirror images that have lost their names, to be left out; warns of them.
 
     Numbering puts each beside its original, and its camera is the original's exact mirror image,
     which the next camera of a tracked video never is. A turntable to both sides has mirrored
@@ -88,7 +88,7 @@ def unnamed_mirrors(
             plural = "s" if len(seen) > 1 else ""
             warnings.warn(
                 f"{path}: {len(seen)} mirror image{plural} of other frames, known by picture and "
-                f"camera, left out ({listed(seen)})",
+                f"camera, left out ({join_names(seen)})",
                 stacklevel=2,
             )
             return seen
@@ -105,7 +105,7 @@ def unnamed_mirrors(
 
 
 def _neighbours(values: np.ndarray, flipped: np.ndarray) -> list[tuple[int, int]]:
-    """Neighbours of which one has the other's mirrored camera; each in one pair at most."""
+    """Pair neighbours of which one has the other's mirrored camera; each in one pair at most."""
     match = np.abs(flipped[:-1] - values[1:]).max(1) < _EQUAL
     pairs: list[tuple[int, int]] = []
     for i in np.flatnonzero(match).tolist():
@@ -117,7 +117,7 @@ def _neighbours(values: np.ndarray, flipped: np.ndarray) -> list[tuple[int, int]
 def _others(
     values: np.ndarray, flipped: np.ndarray, pairs: list[tuple[int, int]]
 ) -> list[tuple[int, int]]:
-    """Pairs among what is in none yet, in any order."""
+    """Pair what is in no pair yet, in any order."""
     paired = {i for pair in pairs for i in pair}
     rest = [i for i in range(len(values)) if i not in paired]
     found: list[tuple[int, int]] = []
@@ -135,7 +135,7 @@ def _distance(one: np.ndarray, label: np.ndarray, flipped: np.ndarray) -> float:
 
 
 def _are_mirrored(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether pictures are mirror images, and not symmetric and so equal too."""
+    """Whether pictures are mirror images of each other, and not symmetric and so equal too."""
     if one.shape != other.shape:
         return False
     given, flipped = other.astype(np.float32), other[:, ::-1].astype(np.float32)

@@ -82,13 +82,13 @@ def test_the_command_writes_what_it_compares_with_later(tmp_path, monkeypatch, c
         case["median_seconds"] = 1e9
     out.write_text(json.dumps(content))
     again = command.Args(config="tiny", cases=("mapping",), repeats=1, compare=out)
-    assert main(again) == 0
+    assert command.main(again) == 0
     content["cases"]["mapping"]["median_seconds"] = 1e-12
     out.write_text(json.dumps(content))
-    assert main(again) == 1
+    assert command.main(again) == 1
     assert "slower than before" in capsys.readouterr().out
     with pytest.raises(InputError, match="another views: 1, now 2"):
-        main(command.Args(config="tiny", cases=("mapping",), views=2, compare=out))
+        command.main(command.Args(config="tiny", cases=("mapping",), views=2, compare=out))
 
 
 def test_memory_that_was_taken_and_given_back_is_seen():
@@ -137,7 +137,7 @@ def test_bounds_on_a_cpu_follow_its_convolution():
 @pytest.mark.skipif(not LONG, reason="a minute and a half; set EG3D_JAX_LONG_TESTS=1")
 def test_one_command_measures_all_promises(tmp_path):
     out = tmp_path / "bars.json"
-    assert bars.main(bars.command.Args(config="tiny", repeats=1, out=out)) in (0, 1)
+    assert bars.main(bars.Args(config="tiny", repeats=1, out=out)) in (0, 1)
     content = json.loads(out.read_text())
     assert {"synthesis", "longest compilation"} <= {bar["name"] for bar in content["bars"]}
     assert "| 9 | 9 |" in content["notes"]["memory of a latent step, GB"]
@@ -152,4 +152,4 @@ def test_one_command_measures_all_promises(tmp_path):
 )
 def test_bad_arguments_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
-        main(command.Args(config="tiny", **changes))
+        command.main(command.Args(config="tiny", **changes))

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from eg3d_jax.errors import DiskFullError, InputError, explained, is_disk_full
+from eg3d_jax.errors import DiskFullError, InputError, is_disk_full, report_user_errors
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from eg3d_jax.errors import DiskFullError, InputError, explained, is_disk_full
     ],
 )
 def test_mendable_errors_are_one_line(capsys, error, status, says):
-    with pytest.raises(SystemExit) as caught, explained():
+    with pytest.raises(SystemExit) as caught, report_user_errors():
         raise error
     assert caught.value.code == status
     message = capsys.readouterr().err
@@ -28,13 +28,13 @@ def test_mendable_errors_are_one_line(capsys, error, status, says):
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.EIO, "broken disk")])
 def test_other_errors_keep_their_traceback(error):
-    with pytest.raises(type(error)), explained():
+    with pytest.raises(type(error)), report_user_errors():
         raise error
 
 
 def test_a_warning_is_one_line(monkeypatch):
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back afterwards
-    with explained():
+    with report_user_errors():
         shown = warnings.formatwarning("a state is damaged", UserWarning, "states.py", 166)
     assert shown == "warning: a state is damaged\n"
 

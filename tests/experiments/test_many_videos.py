@@ -18,7 +18,7 @@ from experiments.invert.args import Args
 from experiments.invert.main import main
 from experiments.invert.plan import read_plan
 from experiments.invert.processes import Share
-from experiments.invert.summary_page import Outcome, Outcomes, table
+from experiments.invert.summary_page import SummaryFolder, VideoStatus, table
 from experiments.invert.videos import find_videos, is_one_folder
 from experiments.runs.folder import RunLock
 
@@ -194,11 +194,11 @@ def test_videos_come_from_folders_patterns_and_lists(tmp_path):
 
 
 def test_a_process_may_write_before_the_first_claims_the_folder(tmp_path):
-    outcomes = Outcomes(tmp_path, ("a", "b"))
-    outcomes.write(Outcome(video="b", status="failed", message="no frames"))
-    outcomes.check(resume=False, overwrite=False)
-    outcomes.claim()
-    assert [o.status for o in outcomes.summarise()] == ["waiting", "failed"]
+    summary = SummaryFolder(tmp_path, ("a", "b"))
+    summary.write(VideoStatus(video="b", status="failed", message="no frames"))
+    summary.check(resume=False, overwrite=False)
+    summary.prepare()
+    assert [o.status for o in summary.summarise()] == ["waiting", "failed"]
 
 
 def test_links_lead_to_videos_of_any_name(tmp_path):
@@ -206,28 +206,28 @@ def test_links_lead_to_videos_of_any_name(tmp_path):
     (tmp_path / name / "pictures").mkdir(parents=True)
     for file in ("report.html", "pictures/views.png"):
         (tmp_path / name / file).touch()
-    outcomes = Outcomes(tmp_path, (name,))
-    outcomes.claim()
-    outcomes.write(Outcome(video=name, status="failed"))
-    outcomes.summarise()
+    summary = SummaryFolder(tmp_path, (name,))
+    summary.prepare()
+    summary.write(VideoStatus(video=name, status="failed"))
+    summary.summarise()
     page = (tmp_path / "index.html").read_text()
     for attribute, file in (("href", "report.html"), ("src", "pictures/views.png")):
         assert f'{attribute}="{quote(name)}/{file}"' in page
 
 
 def test_outcomes_are_summed_up_as_they_come(tmp_path):
-    outcomes = Outcomes(tmp_path, ("a", "<b>"))
-    outcomes.claim()
-    outcomes.write(Outcome(video="<b>", status="failed", message="no <frames>"))
-    assert [o.status for o in outcomes.summarise()] == ["waiting", "failed"]
+    summary = SummaryFolder(tmp_path, ("a", "<b>"))
+    summary.prepare()
+    summary.write(VideoStatus(video="<b>", status="failed", message="no <frames>"))
+    assert [o.status for o in summary.summarise()] == ["waiting", "failed"]
     assert "&lt;b&gt;" in (tmp_path / "index.html").read_text()
     groups = {"fitted": {"psnr": 21.25}, "not fitted": {"psnr": 20.0, "lpips": 0.5}}
-    outcomes.write(Outcome(video="a", status="done", seconds=61.0, result={"groups": groups}))
-    assert "| a | done | 21.25 | 20.00 | 0.500 | 1:01 |" in table(outcomes.summarise())
+    summary.write(VideoStatus(video="a", status="done", seconds=61.0, result={"groups": groups}))
+    assert "| a | done | 21.25 | 20.00 | 0.500 | 1:01 |" in table(summary.summarise())
     with pytest.raises(InputError, match="--resume"):
-        outcomes.check(resume=False, overwrite=False)
-    outcomes.check(resume=False, overwrite=True)
-    outcomes.forget(["a"])
-    assert [o.status for o in outcomes.summarise()] == ["waiting", "failed"]
+        summary.check(resume=False, overwrite=False)
+    summary.check(resume=False, overwrite=True)
+    summary.clear(["a"])
+    assert [o.status for o in summary.summarise()] == ["waiting", "failed"]
     with pytest.raises(InputError, match="no run of several"):
-        Outcomes(tmp_path / "new", ("a",)).check(resume=True, overwrite=False)
+        SummaryFolder(tmp_path / "new", ("a",)).check(resume=True, overwrite=False)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eg3d_jax.errors import InputError, explained
+from eg3d_jax.errors import InputError, report_user_errors
 from inversion.fitting.memory import BatchSizes, device_memory, fit_in_memory, narrower
 
 WIDE = BatchSizes(videos=8, views=7, rays=4096)
@@ -66,18 +66,18 @@ def test_this_machine_tells_its_memory():
 
 
 def test_out_of_memory_becomes_advice(capsys):
-    with pytest.raises(SystemExit) as stop, explained():
+    with pytest.raises(SystemExit) as stop, report_user_errors():
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
     assert stop.value.code == 2
     said = capsys.readouterr().err
     assert "--memory-budget" in said
     assert "--views-at-once" in said
-    with pytest.raises(jax.errors.JaxRuntimeError), explained():
+    with pytest.raises(jax.errors.JaxRuntimeError), report_user_errors():
         raise jax.errors.JaxRuntimeError("INTERNAL: of another kind")
 
 
 def test_ctrl_c_tells_how_to_go_on(capsys):
-    with pytest.raises(SystemExit) as stop, explained(interrupted="use --resume"):
+    with pytest.raises(SystemExit) as stop, report_user_errors(interrupted="use --resume"):
         raise KeyboardInterrupt
     assert stop.value.code == 130
     assert capsys.readouterr().err == "interrupted: use --resume\n"

@@ -16,12 +16,12 @@ from experiments.mesh import Args, main
 from experiments.subjects import EMBEDDED, load_generator
 from inversion import meshes
 from inversion.meshes import (
+    colour_vertices,
     density_grid,
     field_of,
     grid_axis,
     iso_surface,
     linear_light,
-    paint,
     with_empty_faces,
     write_mesh,
     write_mrc,
@@ -39,7 +39,7 @@ def sphere(points):
 @pytest.fixture(scope="module")
 def surface():
     mesh = iso_surface(density_grid(sphere, 40, 1.0), 10.0, 1.0)
-    paint(mesh, sphere)
+    colour_vertices(mesh, sphere)
     return mesh
 
 

@@ -101,7 +101,7 @@ def test_what_holds_other_files_is_not_cleared(tmp_path):
 def test_a_folder_that_is_taken_is_changed_only_when_the_run_begins(tmp_path):
     RunFolder.create(tmp_path, _SETTINGS).close()
     (tmp_path / "log.csv").write_text("old")
-    with RunFolder.take(tmp_path, overwrite=True) as run:
+    with RunFolder.lock(tmp_path, overwrite=True) as run:
         assert (tmp_path / "log.csv").read_text() == "old"
         run.begin(_SETTINGS)
         assert not (tmp_path / "log.csv").exists()

@@ -15,7 +15,7 @@ from eg3d_jax.generator import TriPlaneGenerator
 from inversion.config import InversionConfig, LossWeights, StageConfig
 from inversion.fitting.steps import advance_latents, advance_pivots, start_latents, start_tuning
 from inversion.latents import Latents, repeat_latents
-from inversion.objectives import FeatureNetworks, Targets, paint
+from inversion.objectives import FeatureNetworks, Targets, tri_planes_of
 from inversion.regularizers import (
     agree_in_depth,
     interpolate,
@@ -70,7 +70,7 @@ def test_the_depth_term_is_the_variance_over_the_latents(views_at_once):
     values = np.float32([1.0, 2.0, 6.0])
 
     def term(w_plus):
-        planes = paint(PAINTER, w_plus, config)
+        planes = tri_planes_of(PAINTER, w_plus, config)
         cameras = knot_targets().knots.cameras
         return agree_in_depth(PAINTER, planes, cameras, config, KEY)["depth"]
 

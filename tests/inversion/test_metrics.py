@@ -79,14 +79,14 @@ def test_depth_error_ignores_pixels_without_depth():
 def test_depth_spread_is_the_population_deviation():
     depths = jnp.stack([jnp.full((2, 2), 2.0), jnp.full((2, 2), 3.0)])
     full = jnp.ones_like(depths)
-    assert float(metrics.depth_spread(depths, full)) == pytest.approx(0.5)
-    assert float(metrics.depth_spread(depths[:1], full[:1])) == 0.0
+    assert float(metrics.depth_std(depths, full)) == pytest.approx(0.5)
+    assert float(metrics.depth_std(depths[:1], full[:1])) == 0.0
 
 
 def test_depth_spread_counts_pixels_by_their_least_opacity():
     depths = jnp.array([[[2.0, 1.0, 0.0]], [[3.0, 3.0, 9.0]]])  # deviations 0.5, 1, 4.5
     opacities = jnp.array([[[1.0, 1.0, 0.0]], [[1.0, 0.5, 1.0]]])
-    found = float(metrics.depth_spread(depths, opacities))
+    found = float(metrics.depth_std(depths, opacities))
     assert found == pytest.approx((1.0 * 0.5 + 0.5 * 1.0) / 1.5)
 
 
@@ -149,6 +149,6 @@ def test_mistakes_are_named():
     with pytest.raises(ValueError, match="161 a side"):
         metrics.ms_ssim(a, a)
     with pytest.raises(ValueError, match=r"\[K, h, w\]"):
-        metrics.depth_spread(jnp.ones((2, 2)), jnp.ones((2, 2)))
+        metrics.depth_std(jnp.ones((2, 2)), jnp.ones((2, 2)))
     with pytest.raises(ValueError, match="equal in shape"):
         metrics.mask_iou(jnp.ones((2, 2)), jnp.ones((1, 2)))

@@ -11,7 +11,7 @@ from experiments.invert import main as invert
 from experiments.invert import refine_first
 from experiments.invert.args import Args
 from experiments.invert.plan import read_plan
-from experiments.invert.summary_page import Outcome, Outcomes
+from experiments.invert.summary_page import SummaryFolder, VideoStatus
 from experiments.refined_folder import MARK
 from experiments.runs.folder import RunFolder
 from inversion.files import write_json
@@ -29,11 +29,11 @@ def several(args, visible_inputs, tmp_path):
     """Of two videos, both done in an earlier run."""
     more = make_videos(visible_inputs, tmp_path / "more", "b")
     args = dataclasses.replace(args, frames=(*args.frames, *more))
-    outcomes = Outcomes(args.run, ("a", "b"))
+    summary = SummaryFolder(args.run, ("a", "b"))
     for video in read_plan(args).videos:
         RunFolder.create(video.run, video.settings).close()
-        outcomes.write(Outcome(video=video.name, status="done"))
-    outcomes.claim()
+        summary.write(VideoStatus(video=video.name, status="done"))
+    summary.prepare()
     return args
 
 

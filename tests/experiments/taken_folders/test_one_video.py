@@ -12,7 +12,7 @@ from stub_runs import Ready, begin, other_picture
 
 from eg3d_jax.errors import InputError
 from experiments.invert import main as invert
-from experiments.invert.summary_page import Outcomes
+from experiments.invert.summary_page import SummaryFolder
 from experiments.refined_folder import MARK
 from experiments.runs.folder import RunLock
 from inversion.files import write_json
@@ -107,7 +107,7 @@ def test_a_name_that_is_no_text_is_refused_for_its_video_alone(args):
     strange = args.frames[0].with_name(os.fsdecode(b"caf\xe9"))
     shutil.copytree(args.frames[0], strange)
     assert not invert.main(dataclasses.replace(args, frames=(*args.frames, strange)))
-    assert "not named in UTF-8" in Outcomes(args.run, ()).read(r"caf\udce9").message
-    assert Outcomes(args.run, ()).read("a").status == "done"
+    assert "not named in UTF-8" in SummaryFolder(args.run, ()).read(r"caf\udce9").message
+    assert SummaryFolder(args.run, ()).read("a").status == "done"
     with pytest.raises(InputError, match="not named in UTF-8"):
         invert.main(dataclasses.replace(args, frames=(strange,)))

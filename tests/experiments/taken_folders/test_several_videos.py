@@ -13,7 +13,7 @@ from experiments.invert import main as invert
 from experiments.invert.batch import RunHooks, RunMonitor
 from experiments.invert.plan import read_plan
 from experiments.invert.processes import Share
-from experiments.invert.summary_page import Outcomes
+from experiments.invert.summary_page import SummaryFolder
 from experiments.progress import Progress
 from experiments.runs.folder import RunFolder
 from inversion.pipeline import Fitter, fit_batch
@@ -26,7 +26,7 @@ def test_a_video_that_changed_is_left_out_and_another_option_refused(several):
     assert statuses(several.run) == {"a": "done", "b": "done"}
     assert not invert.main(dataclasses.replace(several, resume=True))
     assert statuses(several.run) == {"a": "failed", "b": "done"}
-    assert "frame_pictures was" in Outcomes(several.run, ()).read("a").message
+    assert "frame_pictures was" in SummaryFolder(several.run, ()).read("a").message
 
 
 def test_a_video_refined_from_other_frames_is_left_out(several, refinements):

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from experiments.view.painter import Painter
+from experiments.view.draw_thread import DrawThread
 
 SOON = 10.0
 
@@ -27,7 +27,7 @@ class Stage:
             self.rested.set()
 
     def painter(self, settle=0.01):
-        return Painter(lambda: self.state, self.paint, self.show, settle=settle)
+        return DrawThread(lambda: self.state, self.paint, self.show, settle=settle)
 
     def wait_until_painting(self, count):
         end = time.monotonic() + SOON

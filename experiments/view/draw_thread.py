@@ -10,29 +10,29 @@ State = TypeVar("State")
 Picture = TypeVar("Picture")
 
 
-class Painter(Generic[State, Picture]):
-    """Draws whenever `changed` was called; states that were overtaken meanwhile are never drawn."""
+class DrawThread(Generic[State, Picture]):
+    """Thread that draws the newest state after `changed` was called; skips states in between."""
 
     def __init__(
         self,
         read: Callable[[], State],
-        paint: Callable[[State, bool], Picture],
+        draw: Callable[[State, bool], Picture],
         show: Callable[[Picture, bool], None],
         *,
         settle: float = 0.15,
     ):
-        """Start the thread; it draws once at once.
+        """Start the thread, which draws a first picture at once.
 
         Args:
           read: the state as it is now.
-          paint: draws a state; told whether it moves, when a rough picture now is better.
-          show: shows a picture; told the same.
+          draw: draws a state; the flag is true while it changes and a rough picture will do.
+          show: shows a picture, with the same flag.
           settle: how long nothing may change until the state counts as resting, seconds.
         """
-        self._read, self._paint, self._show, self._settle = read, paint, show, settle
+        self._read, self._draw, self._show, self._settle = read, draw, show, settle
         self._condition = threading.Condition()
         self._newest, self._open = 1, True
-        self._thread = threading.Thread(target=self._run, name="painter", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="draw", daemon=True)
         self._thread.start()
 
     def changed(self) -> None:
@@ -52,14 +52,14 @@ class Painter(Generic[State, Picture]):
         drawn = 0
         while self._changes(since=drawn, within=None):
             drawn = self._newest
-            self._show(self._paint(self._read(), True), True)
+            self._show(self._draw(self._read(), True), True)
             if not self._changes(since=drawn, within=self._settle) and self._open:
-                picture = self._paint(self._read(), False)
-                if drawn == self._newest:  # else it is a picture of the past
+                picture = self._draw(self._read(), False)
+                if drawn == self._newest:  # otherwise it is outdated
                     self._show(picture, False)
 
     def _changes(self, *, since: int, within: float | None) -> bool:
-        """Wait for a change, at most so many seconds; whether there is one, and work goes on."""
+        """Wait for a change, `within` seconds at most; whether there is one and nobody closed."""
         with self._condition:
             self._condition.wait_for(lambda: self._newest > since or not self._open, within)
             return self._newest > since and self._open
