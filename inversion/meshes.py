@@ -37,7 +37,7 @@ Query = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 def mesh(
     inversion: Inversion, *, yaw: float = 0.0, resolution: int = 128, level: float = 10.0
 ) -> Any:
-    """The surface of an inverted head, with its colours.
+    """Extract the coloured surface of an inverted head.
 
     Args:
       inversion: whose latent at the yaw is taken.
