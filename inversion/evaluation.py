@@ -25,7 +25,7 @@ from inversion.result import Inversion, render_views
 # The paper compares pictures of 256 pixels; MS-SSIM needs 161 for its five scales.
 PAPER_SIDE = 256
 # Measures of a frame by name.
-PICTURES = ("mse", "psnr", "lpips", "ms_ssim", "identity")
+PICTURES = ("identity", "lpips", "ms_ssim", "mse", "psnr")
 HEADS = ("psnr_foreground", "iou")
 SURFACES = ("depth_error", "normal_error")
 ALL_MEASURES = (*PICTURES, *HEADS, *SURFACES)
@@ -255,7 +255,7 @@ def _compare(
             row["ms_ssim"] = _ms_ssim(*large)
         if networks.identity is not None and "identity" in measures:
             row["identity"] = _cosine(networks.identity, *large)
-    return row
+    return {name: row[name] for name in PICTURES if name in row}  # in the order of tables
 
 
 @jax.jit

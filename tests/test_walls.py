@@ -117,7 +117,6 @@ STILL_TO_BE_MENDED = {
     ("experiments.compare.jobs", "experiments.invert.main"),
     ("experiments.compare.main", "experiments.evaluate.main"),
     ("experiments.compare.main", "experiments.invert.main"),
-    ("experiments.invert.refine_first", "experiments.refine_cameras"),
 }
 
 
