@@ -12,24 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
 import tyro
 
 from convert_weights.pickle_reader import sha256
-from eg3d_jax.cameras import from_label, to_label
 from eg3d_jax.errors import InputError
 from experiments import command
-from experiments.evaluate.files import FILES, MARK, Evaluated, write_evaluation, write_overview
+from experiments.evaluate.files import FILES, MARK, write_evaluation, write_overview
+from experiments.evaluate.measure import measure_run
 from experiments.progress import Progress
 from experiments.runs.output_folder import OutputFolder
 from experiments.subjects import DEMO_RUN
-from inversion.evaluation import measure_frames, measure_latents
 from inversion.features.networks import load_networks
 from inversion.frames.folder import Frames, labels_fingerprint, load_frames, pictures_fingerprint
 from inversion.objectives import FeatureNetworks
-from inversion.result import Inversion, load, render_views
-
-_EQUAL_LABELS = 1e-4  # labels pass through float32 and text
+from inversion.result import Inversion, load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +71,11 @@ def main(args: Args) -> None:
         jobs = [prepare(run, args) for run in runs]
         folders = [run / "evaluation" for run in runs] + [args.output] * (len(runs) > 1)
         outputs = [OutputFolder(f, MARK, FILES, overwrite=args.overwrite) for f in folders]
+    identity = None if args.identity is None else args.identity.name
     evaluated = []
     for job, output in zip(jobs, outputs, strict=False):
         with progress.task(f"measuring {job.run}"):
-            evaluated.append(evaluate(job, args))
+            evaluated.append(measure_run(job.run, job.result, job.frames, job.networks, identity))
             with output.writing() as staging:
                 write_evaluation(staging, evaluated[-1])
         progress.say(f"{output.path}:\n{evaluated[-1].table()}")
@@ -140,30 +137,6 @@ def read_config(run: Path) -> dict:
     if not isinstance(config, dict) or not isinstance(config.get("settings"), dict):
         raise InputError(f"{path} is not of a run of this program; name another run")
     return config
-
-
-def evaluate(job: _Job, args: Args) -> Evaluated:
-    """Render every frame's view and measure it, and the latents."""
-    generator, latents = job.result.generator, job.result.latents
-    renders = render_views(generator, latents, job.frames.cameras)
-    return Evaluated(
-        name=job.run.resolve().name,
-        names=job.frames.names,
-        yaw_degrees=job.frames.yaw_degrees,
-        fitted=fitted_frames(job.frames, job.result.labels),
-        columns=measure_frames(job.networks, job.frames, renders),
-        latents=measure_latents(generator, latents, from_label(job.result.labels)),
-        count=len(latents),
-        identity_network=None if args.identity is None else args.identity.name,
-        provenance={key: job.result.metadata.get(key) for key in ("source", "license")},
-    )
-
-
-def fitted_frames(frames: Frames, labels: np.ndarray) -> np.ndarray:
-    """[T] which frames have the camera of a fitted view."""
-    ours = np.asarray(to_label(frames.cameras))
-    distance = np.abs(ours[:, None] - np.asarray(labels)[None]).max(axis=-1)
-    return distance.min(axis=1, initial=np.inf) < _EQUAL_LABELS
 
 
 def start(prog: str | None = None) -> NoReturn:
