@@ -6,7 +6,9 @@ head.render(cameras).image
 head.save("runs/video/result")
 """
 
+from inversion.camera_refinement.refine import refine_cameras
 from inversion.config import InversionConfig, LossWeights, StageConfig, paper, quick
+from inversion.evaluation import Evaluation, evaluate
 from inversion.fitting.memory import Resources
 from inversion.fitting.states import StateFolder, Store
 from inversion.frames.folder import Frames, load_frames
@@ -18,6 +20,7 @@ from inversion.result import Inversion, load
 from inversion.views import Views
 
 __all__ = [
+    "Evaluation",
     "Frames",
     "Inversion",
     "InversionConfig",
@@ -31,10 +34,12 @@ __all__ = [
     "Stopped",
     "Store",
     "Views",
+    "evaluate",
     "invert",
     "invert_videos",
     "load",
     "load_frames",
     "paper",
     "quick",
+    "refine_cameras",
 ]

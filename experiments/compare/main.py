@@ -18,7 +18,6 @@ from experiments.compare.claims import DEPTH, DISTANCE, INTERPOLATION, ONE_LATEN
 from experiments.compare.files import FILES, MARK, Compared, write_comparison
 from experiments.compare.jobs import Job, run_jobs
 from experiments.evaluate.files import Evaluated
-from experiments.evaluate.measure import measure_run
 from experiments.invert.args import Schedule, choose_config
 from experiments.invert.plan import RunOptions, RunVideo, load_models
 from experiments.invert.videos import find_videos
@@ -90,8 +89,7 @@ def main(args: Args) -> None:
     def measure(video: RunVideo) -> Evaluated:
         with progress.task(f"measuring {video.run}"):
             result = load(video.run / "result")
-            identity = None if args.identity is None else args.identity.name
-            return measure_run(video.run, result, video.frames, networks, identity)
+            return Evaluated.of_run(video.run, result, video.frames, networks, args.identity)
 
     compared = Compared(
         heads=tuple(heads),

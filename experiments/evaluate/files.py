@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,11 @@ import numpy as np
 from experiments.report.figures import Curve, curve_of, save_curves
 from experiments.report.tables import by_yaw, markdown, over_runs, summary, write_csv
 from experiments.runs.settings import versions
+from inversion.evaluation import Evaluation, evaluate
 from inversion.files import write_atomically, write_json
+from inversion.frames.folder import Frames
+from inversion.objectives import FeatureNetworks
+from inversion.result import Inversion
 from inversion.wording import decimals
 
 MARK = "metrics.json"
@@ -36,41 +41,50 @@ _CURVES = ("psnr", "lpips", "ms_ssim", "identity", "depth_error", "normal_error"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluated:
-    """A run with all that was measured of it on T frames.
+class Evaluated(Evaluation):
+    """The evaluation of a run.
 
     Attributes:
       name: of the run.
-      names: of the frames.
-      yaw_degrees: [T].
-      fitted: [T] frames that the run was fitted to.
-      columns: [T] each, see `measure_frames`.
-      latents: see `measure_latents`.
-      count: number of latents.
       identity_network: name of the file of the network of faces, or None.
       provenance: source and licence of the generator.
     """
 
     name: str
-    names: Sequence[str]
-    yaw_degrees: np.ndarray
-    fitted: np.ndarray
-    columns: Mapping[str, np.ndarray]
-    latents: Mapping[str, float | None]
-    count: int
     identity_network: str | None
     provenance: Mapping[str, Any]
+
+    @classmethod
+    def of_run(
+        cls,
+        run: Path,
+        inversion: Inversion,
+        frames: Frames,
+        networks: FeatureNetworks,
+        identity: Path | None = None,
+    ) -> Evaluated:
+        """Measure a run; see `inversion.evaluate`.
+
+        Args:
+          run: its folder, for its name.
+          inversion: its result.
+          frames: to measure on.
+          networks: to look through.
+          identity: file of their network of faces, if they have one.
+        """
+        found = evaluate(inversion, frames, networks)
+        return cls(
+            **{field.name: getattr(found, field.name) for field in dataclasses.fields(found)},
+            name=run.resolve().name,
+            identity_network=None if identity is None else identity.name,
+            provenance={key: inversion.metadata.get(key) for key in ("source", "license")},
+        )
 
     @property
     def groups(self) -> dict[str, np.ndarray]:
         """[T] each: all frames; those fitted; not fitted between and beyond the fitted angles."""
-        seen = self.yaw_degrees[self.fitted]
-        inside = np.zeros_like(self.fitted)
-        if len(seen):
-            inside = (self.yaw_degrees > seen.min()) & (self.yaw_degrees < seen.max())
-        masks = (np.ones_like(self.fitted), self.fitted, ~self.fitted & inside,
-                 ~self.fitted & ~inside)  # fmt: skip
-        return dict(zip(GROUPS, masks, strict=True))
+        found = super().groups
+        return {name: found[name] for name in GROUPS}
 
     def group_names(self) -> list[str]:
         """[T] the group of each frame."""

@@ -17,8 +17,7 @@ import tyro
 from convert_weights.pickle_reader import sha256
 from eg3d_jax.errors import InputError
 from experiments import command
-from experiments.evaluate.files import FILES, MARK, write_evaluation, write_overview
-from experiments.evaluate.measure import measure_run
+from experiments.evaluate.files import FILES, MARK, Evaluated, write_evaluation, write_overview
 from experiments.progress import Progress
 from experiments.runs.output_folder import OutputFolder
 from experiments.subjects import DEMO_RUN
@@ -71,11 +70,12 @@ def main(args: Args) -> None:
         jobs = [prepare(run, args) for run in runs]
         folders = [run / "evaluation" for run in runs] + [args.output] * (len(runs) > 1)
         outputs = [OutputFolder(f, MARK, FILES, overwrite=args.overwrite) for f in folders]
-    identity = None if args.identity is None else args.identity.name
     evaluated = []
     for job, output in zip(jobs, outputs, strict=False):
         with progress.task(f"measuring {job.run}"):
-            evaluated.append(measure_run(job.run, job.result, job.frames, job.networks, identity))
+            evaluated.append(
+                Evaluated.of_run(job.run, job.result, job.frames, job.networks, args.identity)
+            )
             with output.writing() as staging:
                 write_evaluation(staging, evaluated[-1])
         progress.say(f"{output.path}:\n{evaluated[-1].table()}")

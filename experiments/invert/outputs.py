@@ -15,7 +15,7 @@ from experiments.report.page import PictureRow, Report, write_report
 from experiments.report.summary import Comparison, MethodResult
 from experiments.runs.folder import RunFolder
 from experiments.runs.settings import versions
-from inversion.evaluation import FrameScores, score
+from inversion.evaluation import measure_frames
 from inversion.frames.folder import Frames, read_image
 from inversion.methods import Method
 from inversion.monitor import Monitor
@@ -40,7 +40,7 @@ class Finished:
 
     method: Method
     found: Inversion
-    scores: dict[str, FrameScores]
+    scores: dict[str, dict[str, np.ndarray]]
     losses: dict[str, dict[str, np.ndarray]]
     seconds: dict[str, float]
     renders: Renders
@@ -73,7 +73,9 @@ def measure(
     with monitor.task(f"{method.name}: measuring on all frames", job.video.name):
         for stage, generator in generators.items():
             renders = render_views(generator, found.latents, frames.cameras)
-            scores[stage] = score(fitter.networks.lpips, frames, renders)
+            scores[stage] = measure_frames(
+                fitter.networks, frames, renders, side=None, measures=_MEASURES
+            )
     assert renders is not None
     names = {"latent": method.latent_stage, "tuning": method.tuning_stage}
     stages = {stage: names[stage] for stage in generators}
@@ -87,6 +89,7 @@ def measure(
     )
 
 
+_MEASURES = ("psnr", "lpips", "psnr_foreground", "depth_error")
 TURNTABLE_FRAMES = 96
 _TURNTABLE_YAW = np.radians(70.0)
 _ROWS = 7
@@ -105,9 +108,9 @@ def comparison(frames: Frames, finished: Sequence[Finished]) -> Comparison:
                     fitted=frozenset(int(i) for i in item.method.frames),
                     tuned=stage == "tuning",
                     latents=len(item.found.latents),
-                    psnr=scores.psnr,
-                    lpips=scores.lpips,
-                    psnr_foreground=scores.psnr_foreground,
+                    psnr=scores["psnr"],
+                    lpips=scores["lpips"],
+                    psnr_foreground=_known(scores.get("psnr_foreground")),
                     losses=item.losses[stage],
                     seconds=item.seconds[stage],
                 )
@@ -119,12 +122,7 @@ def write_metrics(run: RunFolder, frames: Frames, finished: Sequence[Finished]) 
     """Write metrics.json: means by group, and every frame."""
     compared = comparison(frames, finished)
     per_frame = {
-        f"{item.method.name}, {stage}": {
-            "psnr": scores.psnr,
-            "lpips": scores.lpips,
-            "psnr_foreground": scores.psnr_foreground,
-            "depth_error": scores.depth_error,
-        }
+        f"{item.method.name}, {stage}": {name: _known(scores.get(name)) for name in _MEASURES}
         for item in finished
         for stage, scores in item.scores.items()
     }
@@ -163,6 +161,11 @@ def write_pictures(
     )
     save_png(run.pictures / "views.png", picture)
     return rows
+
+
+def _known(column: np.ndarray | None) -> np.ndarray | None:
+    """A column of numbers; None where no frame tells."""
+    return None if column is None or np.isnan(column).all() else column
 
 
 def _counted_latents(method: Method) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from inversion.evaluation import frame_groups, mean_over
 from inversion.wording import Change, decimals
 
 _WORDS = "no one two three four five six seven eight nine ten eleven twelve".split()
@@ -79,21 +80,15 @@ class Comparison:
         them was fitted to, so that their means compare.
         """
         index = np.arange(len(self.yaw_degrees))
-        if name == "fitted":
-            return np.isin(index, list(method.fitted))
-        seen = [i for other in self.methods for i in other.fitted]
-        unseen = ~np.isin(index, seen)
-        side = np.abs(self.yaw_degrees) > self.side_degrees
-        return unseen & side if name == GROUPS[2] else unseen
+        fitted = np.isin(index, list(method.fitted))
+        unseen = ~np.isin(index, [i for other in self.methods for i in other.fitted])
+        return frame_groups(
+            self.yaw_degrees, fitted, unseen=unseen, side_degrees=self.side_degrees
+        )[name]
 
     def mean(self, metric: str, group: str, method: MethodResult) -> float | None:
         """Mean of a metric over a group's evaluated frames; None if there are none."""
-        values = getattr(method, metric)
-        if values is None:
-            return None
-        values = np.asarray(values, np.float64)[self.group(group, method)]
-        values = values[~np.isnan(values)]
-        return float(values.mean()) if len(values) else None
+        return mean_over(getattr(method, metric), self.group(group, method))
 
     def numbers(self) -> list[dict[str, Any]]:
         """The table as plain values, for metrics.json."""

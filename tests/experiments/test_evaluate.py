@@ -14,7 +14,9 @@ import inversion
 from eg3d_jax.errors import InputError
 from experiments.evaluate.files import Evaluated
 from experiments.evaluate.main import Args, main, prepare
+from inversion.evaluation import fitted_frames
 from inversion.files import fingerprint
+from inversion.frames.folder import read_frames
 
 
 @pytest.fixture
@@ -70,6 +72,19 @@ def test_frames_between_the_fitted_angles_are_told_from_those_beyond():
     assert run.group_names() == ["fitted", "in between", "fitted", "beyond"]
     groups = {name: np.flatnonzero(chosen).tolist() for name, chosen in run.groups.items()}
     assert groups == {"all": [0, 1, 2, 3], "fitted": [0, 2], "in between": [1], "beyond": [3]}
+
+
+def test_of_two_frames_with_one_camera_the_one_fitted_is_known_by_name(visible_inputs):
+    frames = read_frames(visible_inputs / "frames", image_side=32)
+    twice = frames[np.array([0, 1, 1, 2])]
+    twice = dataclasses.replace(twice, names=("a.png", "b.png", "c.png", "d.png"))
+    head = inversion.load(visible_inputs / "run" / "result")
+    named = dataclasses.replace(head, cameras=twice.cameras[1:3], names=("b.png", "x.png"))
+    assert fitted_frames(named, twice).tolist() == [False, True, False, False]
+    # Without names, or with those of another folder, cameras alone can tell.
+    for names in ((), ("y.png", "z.png")):
+        found = fitted_frames(dataclasses.replace(named, names=names), twice)
+        assert found.tolist() == [False, True, True, False]
 
 
 def test_several_runs_count_once_each(run, visible_inputs, tmp_path):
