@@ -523,8 +523,15 @@ def planned_bytes(fitter: Fitter, video: Video, videos: int, finished: Collectio
     Compiles every kind of step for it, except of finished stages; the run uses what is compiled.
     """
     stages = [stage for name, stage in planned_stages(fitter, video) if name not in finished]
+    # Chosen by `with`, which other threads do not hear of.
+    precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+
+    def compiled_bytes(stage: Stage) -> int:
+        with jax.default_matmul_precision(precision):
+            return _compile(fitter, stage, videos)
+
     with ThreadPoolExecutor() as pool:
-        compiled = list(pool.map(lambda stage: _compile(fitter, stage, videos), stages))
+        compiled = list(pool.map(compiled_bytes, stages))
     tuned = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(fitter.generator))
     return max(compiled, default=0) + videos * len(video.methods) * tuned
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from eg3d_jax.cameras import yaw_pitch_camera
 from eg3d_jax.generator import TriPlaneGenerator
-from experiments.invert import main as invert
 from experiments.progress import Progress
+from experiments.subjects import DEMO, EMBEDDED, load_generator
+from inversion import evaluate, invert, load_frames, quick
 
 # Of `jax.default_matmul_precision`; on a CPU all are float32.
 PRECISIONS = ("highest", "tensorfloat32", "bfloat16")
@@ -46,15 +43,14 @@ def errors(generator: TriPlaneGenerator) -> dict[str, dict[str, float]]:
 
 def end_results(progress: Progress) -> dict[str, float]:
     """PSNR of the demo head's unfitted frames, inverted in each precision, dB."""
-    found = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for precision in PRECISIONS:
-            run = Path(folder) / precision
-            with progress.task(f"inverting the demo head: {precision}"):
-                with jax.default_matmul_precision(precision):
-                    invert.main(invert.Args(run=run, baseline=False))
-            metrics = json.loads((run / "metrics.json").read_text())
-            found[precision] = metrics["methods"][-1]["groups"]["not fitted"]["psnr"]
+    generator, _ = load_generator(EMBEDDED)
+    frames, found = load_frames(DEMO, generator), {}
+    for precision in PRECISIONS:
+        with progress.task(f"inverting the demo head: {precision}"):
+            with jax.default_matmul_precision(precision):
+                head = invert(generator, frames.evenly(7), quick(), key=jax.random.key(0))
+                measured = evaluate(head, frames)
+        found[precision] = float(np.mean(measured.columns["psnr"][~measured.fitted]))
     return found
 
 

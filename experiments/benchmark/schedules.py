@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 
 import jax
 
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.benchmark.cases import Case, step_cases
-from experiments.invert import main as invert
-from experiments.subjects import DEMO
-from inversion.config import InversionConfig
+from experiments.subjects import DEMO, EMBEDDED, load_generator
+from inversion import InversionConfig, invert_videos, load_frames, quick
+from inversion.features.networks import load_networks
 from inversion.objectives import FeatureNetworks
 
 
@@ -45,24 +43,26 @@ def run_schedule(
 
 
 def videos_speedup(count: int) -> float:
-    """How many times faster that many demo heads are inverted in one run than one by one.
+    """How many times faster that many demo heads are inverted together than one by one.
 
-    Whole commands are timed, with all steps compiled before.
+    Whole inversions are timed, with all steps compiled before.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        copies = []
-        for number in range(count):
-            copies.append(home / f"head{number}")
-            copies[-1].symlink_to(DEMO)
-        seconds = {}
-        for name, frames in (("one", copies[:1]), ("all", copies)):
-            for attempt in ("compile", "time"):
-                args = invert.Args(frames=tuple(frames), run=home / name / attempt, baseline=False)
-                started = time.perf_counter()
-                invert.main(args)
-                seconds[name] = time.perf_counter() - started
-    return count * seconds["one"] / seconds["all"]
+    generator, _ = load_generator(EMBEDDED)
+    networks = load_networks(generator.config.image_side)
+    frames, key = load_frames(DEMO, generator).evenly(7), jax.random.key(0)
+
+    def seconds(heads: int) -> float:
+        started = time.perf_counter()
+        videos = [frames] * heads
+        for found in invert_videos(generator, videos, quick(), key=key, networks=networks):
+            if isinstance(found, Exception):
+                raise found
+            jax.block_until_ready(found.latents)
+        return time.perf_counter() - started
+
+    for heads in (1, count):
+        seconds(heads)  # compiles
+    return count * seconds(1) / seconds(count)
 
 
 def _run(case: Case, calls: int) -> float:

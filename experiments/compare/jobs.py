@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eg3d_jax.errors import InputError
-from experiments.invert import main as invert
-from experiments.invert.plan import RunVideo, read_plan
+from experiments.invert.batch import RunMonitor
+from experiments.invert.execute import execute
+from experiments.invert.plan import Models, Plan, RunOptions, RunVideo, make_plan
 from experiments.invert.summary_page import SummaryFolder
 from experiments.progress import Progress
 from experiments.runs.folder import RunFolder
@@ -22,20 +22,25 @@ class Job:
     """One method for all heads.
 
     Attributes:
-      args: of `experiments.invert`.
+      frames: folder of each head.
       runs: run folder of each head.
+      options: of their runs.
+      start: another method, whose latent several latents start from; None if each run finds it
+        itself, or needs none.
     """
 
-    args: invert.Args
+    frames: Sequence[Path]
     runs: dict[str, Path]
+    options: RunOptions
+    start: str | None = None
 
 
-def run_jobs(jobs: Mapping[str, Job], one_latent: str, progress: Progress) -> dict[str, Videos]:
+def run_jobs(jobs: Mapping[str, Job], models: Models, progress: Progress) -> dict[str, Videos]:
     """Run or continue all jobs, all of them checked before the first.
 
     Args:
-      jobs: by method.
-      one_latent: the method, if it is among them, whose latent several latents start from.
+      jobs: by method; one comes after the one that it starts from.
+      models: of all runs.
       progress: told what is done.
 
     Returns:
@@ -45,31 +50,36 @@ def run_jobs(jobs: Mapping[str, Job], one_latent: str, progress: Progress) -> di
       InputError: if a head cannot be inverted so, or failed.
     """
     with progress.task("checking heads and methods"):
-        planned = {method: videos_of(job) for method, job in jobs.items()}
+        plans = {method: plan_job(job, models) for method, job in jobs.items()}
+    heads = {method: heads_of(jobs[method], plan) for method, plan in plans.items()}
     for number, (method, job) in enumerate(jobs.items()):
-        videos = planned[method]
+        videos = heads[method]
         states = {head: run_state(video) for head, video in videos.items()}
         shown = ", ".join(f"{head} {state}" for head, state in states.items())
         progress.say(f"{number + 1} of {len(jobs)}: {method} ({shown})")
         if set(states.values()) == {"finished"}:
             continue
-        new = [head for head, state in states.items() if state == "new"]
-        if job.args.latents > 1 and one_latent in jobs:
-            for head in new:
-                start_from(videos[head], planned[one_latent][head].run)
-        invert_all(job, videos)
-    return planned
+        if job.start is not None:
+            for head in (head for head, state in states.items() if state == "new"):
+                begin_from(videos[head], heads[job.start][head].run)
+        run_job(plans[method], videos, progress)
+    return heads
 
 
-def videos_of(job: Job) -> Videos:
-    """The heads of a job, checked; its generator and networks are let go.
+def plan_job(job: Job, models: Models) -> Plan:
+    """A job with its heads, checked.
 
     Raises:
       InputError: if a head cannot be inverted so.
     """
-    plan = read_plan(job.args)
+    plan = make_plan(job.frames, job.options, models)
     for message in plan.refused.values():
         raise InputError(message)
+    return plan
+
+
+def heads_of(job: Job, plan: Plan) -> Videos:
+    """The videos of a job's plan, by head."""
     videos = {video.run: video for video in plan.videos}
     return {head: videos[run] for head, run in job.runs.items()}
 
@@ -86,29 +96,32 @@ def run_state(video: RunVideo) -> str:
         return "finished" if run.report.exists() else "begun"
 
 
-def start_from(video: RunVideo, done: Path) -> None:
+def begin_from(video: RunVideo, done: Path) -> None:
     """Begin a run of several latents with the one of all views that another run has found.
 
-    The settings of that stage are the same, so it goes on from there as from its own.
+    That run's only method is this one's first, with the same settings.
     """
+    first = video.methods[0]
     with RunFolder.create(video.run, video.settings, frames_folder=video.folder) as run:
-        shutil.copytree(done / run.states.name, run.states, dirs_exist_ok=True)
-        shutil.copy(done / "log.csv", run.path / "log.csv")
+        run.adopt(done, (first.latent_stage, first.tuning_stage))
 
 
-def invert_all(job: Job, videos: Videos) -> None:
+def run_job(plan: Plan, videos: Videos, progress: Progress) -> None:
     """Run or continue a job.
 
     Raises:
       InputError: if a head failed.
     """
-    several = len(videos) > 1
-    if several and not SummaryFolder.has_run(job.args.run):
-        summary = SummaryFolder(job.args.run, tuple(videos))
+    home = plan.options.run
+    if plan.several and not SummaryFolder.has_run(home):
+        summary = SummaryFolder(home, plan.names)
         summary.check(resume=False, overwrite=False)
         summary.prepare()
     begun = any(RunFolder.has_run(video.run) for video in videos.values())
-    invert.main(replace(job.args, resume=several or begun))
+    options = replace(plan.options, resume=plan.several or begun)
+    # A monitor of its own: another method's seconds and logs are not this one's.
+    execute(replace(plan, options=options), RunMonitor(Progress(console=progress.console)))
+    progress.say(f"{plan.page}: open it in a browser")
     missing = [head for head, video in videos.items() if run_state(video) != "finished"]
     if missing:
-        raise InputError(f"{videos[missing[0]].run} did not end; see {job.args.run / 'summary.md'}")
+        raise InputError(f"{videos[missing[0]].run} did not end; see {home / 'summary.md'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +14,11 @@ import numpy as np
 from experiments.report.figures import Curve, curve_of, save_curves
 from experiments.report.tables import by_yaw, markdown, over_runs, summary, write_csv
 from experiments.runs.settings import versions
-from inversion.evaluation import Evaluation
+from inversion.evaluation import Evaluation, evaluate
 from inversion.files import write_atomically, write_json
+from inversion.frames.folder import Frames
+from inversion.objectives import FeatureNetworks
+from inversion.result import Inversion
 from inversion.wording import decimals
 
 MARK = "metrics.json"
@@ -49,6 +53,32 @@ class Evaluated(Evaluation):
     name: str
     identity_network: str | None
     provenance: Mapping[str, Any]
+
+    @classmethod
+    def of_run(
+        cls,
+        run: Path,
+        inversion: Inversion,
+        frames: Frames,
+        networks: FeatureNetworks,
+        identity: Path | None = None,
+    ) -> Evaluated:
+        """Measure a run; see `inversion.evaluate`.
+
+        Args:
+          run: its folder, for its name.
+          inversion: its result.
+          frames: to measure on.
+          networks: to look through.
+          identity: file of their network of faces, if they have one.
+        """
+        found = evaluate(inversion, frames, networks)
+        return cls(
+            **{field.name: getattr(found, field.name) for field in dataclasses.fields(found)},
+            name=run.resolve().name,
+            identity_network=None if identity is None else identity.name,
+            provenance={key: inversion.metadata.get(key) for key in ("source", "license")},
+        )
 
     @property
     def groups(self) -> dict[str, np.ndarray]:

@@ -7,7 +7,6 @@ each counted once. Every run keeps its own numbers in RUN/evaluation.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,6 @@ from experiments.evaluate.files import FILES, MARK, Evaluated, write_evaluation,
 from experiments.progress import Progress
 from experiments.runs.output_folder import OutputFolder
 from experiments.subjects import DEMO_RUN
-from inversion import evaluation
 from inversion.features.networks import load_networks
 from inversion.frames.folder import Frames, labels_fingerprint, load_frames, pictures_fingerprint
 from inversion.objectives import FeatureNetworks
@@ -75,7 +73,9 @@ def main(args: Args) -> None:
     evaluated = []
     for job, output in zip(jobs, outputs, strict=False):
         with progress.task(f"measuring {job.run}"):
-            evaluated.append(evaluate(job, args))
+            evaluated.append(
+                Evaluated.of_run(job.run, job.result, job.frames, job.networks, args.identity)
+            )
             with output.writing() as staging:
                 write_evaluation(staging, evaluated[-1])
         progress.say(f"{output.path}:\n{evaluated[-1].table()}")
@@ -137,17 +137,6 @@ def read_config(run: Path) -> dict:
     if not isinstance(config, dict) or not isinstance(config.get("settings"), dict):
         raise InputError(f"{path} is not of a run of this program; name another run")
     return config
-
-
-def evaluate(job: _Job, args: Args) -> Evaluated:
-    """Render every frame's view and measure it, and the latents."""
-    found = evaluation.evaluate(job.result, job.frames, job.networks)
-    return Evaluated(
-        **{field.name: getattr(found, field.name) for field in dataclasses.fields(found)},
-        name=job.run.resolve().name,
-        identity_network=None if args.identity is None else args.identity.name,
-        provenance={key: job.result.metadata.get(key) for key in ("source", "license")},
-    )
 
 
 def start(prog: str | None = None) -> NoReturn:

@@ -136,6 +136,10 @@ def choose_config(args: Schedule, generator: Path) -> InversionConfig:
     Raises:
       InputError: naming the option whose value cannot be.
     """
+    if args.views_per_step is not None and args.views_per_step < 1:
+        raise InputError(f"--views-per-step {args.views_per_step} must be at least 1")
+    if args.pixel_weight is not None and not 0 <= args.pixel_weight < math.inf:
+        raise InputError(f"--pixel-weight {args.pixel_weight} must be 0 or a positive number")
     config = PRESETS[choose_preset(args, generator)]()
     for field in dataclasses.fields(args):
         value, name = getattr(args, field.name), field.metadata.get("sets")
@@ -149,32 +153,31 @@ def choose_config(args: Schedule, generator: Path) -> InversionConfig:
 
 
 def check_numbers(args: Args) -> None:
-    """Refuse numbers out of range.
+    """Refuse numbers out of range, but those of the schedule.
 
     Raises:
       InputError: naming the option.
     """
-    for name in ("videos_at_once", "views_per_step", "views_at_once", "rays_at_once", "save_steps"):
+    for name in ("videos_at_once", "views_at_once", "rays_at_once", "save_steps"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} {value} must be at least 1")
-    if args.pixel_weight is not None and not 0 <= args.pixel_weight < math.inf:
-        raise InputError(f"--pixel-weight {args.pixel_weight} must be 0 or a positive number")
     if args.target_lpips is not None and not args.target_lpips > 0:
         raise InputError(f"--target-lpips {args.target_lpips} must be positive")
     if args.memory_budget is not None and not args.memory_budget > 0:
         raise InputError(f"--memory-budget {args.memory_budget} must be positive, in GB")
 
 
-def check_rays(args: Args, config: InversionConfig, neural_side: int) -> None:
+def check_rays(config: InversionConfig, neural_side: int) -> None:
     """Refuse chunks of rays that do not divide a view's picture, or the depths compared.
 
     Raises:
       InputError: naming the option.
     """
-    compared = config.depth_side if args.latents > 1 and "depth" in config.regularizers else None
+    several = config.num_latents > 1
+    compared = config.depth_side if several and "depth" in config.regularizers else None
     for side in (neural_side, compared or neural_side):
-        chunk = args.rays_at_once or side * side
+        chunk = config.rays_at_once or side * side
         if chunk < side * side and side * side % chunk:
             fewer = max(n for n in range(1, chunk) if side * side % n == 0)
             raise InputError(

@@ -27,6 +27,7 @@ from experiments.invert.videos import find_videos, is_one_folder
 from experiments.subjects import load_generator
 from inversion.config import InversionConfig
 from inversion.features.networks import load_networks
+from inversion.fitting.memory import Resources
 from inversion.frames.folder import (
     Frames,
     labels_fingerprint,
@@ -37,6 +38,102 @@ from inversion.frames.folder import (
 from inversion.methods import Method, choose_methods, place_knots
 from inversion.objectives import FeatureNetworks
 from inversion.pipeline import Video
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What is chosen for a run, beside its frames and the generator.
+
+    Attributes:
+      run: output folder; of several videos, of their run folders and the summary.
+      config: schedules, weights, number of latents.
+      views: number of frames to fit; of several videos, those with fewer take all they have.
+      baseline: whether the single most frontal view is inverted as well, to compare.
+      crop: whether the central square of frames is taken that are not square.
+      refine: whether the frames' camera labels are refined first.
+      seed: of all draws.
+      resources: how much is worked on at once.
+      save_steps: from one saved state to the next.
+      resume: whether an interrupted run goes on.
+      overwrite: whether an earlier run is removed.
+    """
+
+    run: Path
+    config: InversionConfig
+    views: int
+    baseline: bool = False
+    crop: bool = False
+    refine: bool = False
+    seed: int = 0
+    resources: Resources = Resources()
+    save_steps: int = 50
+    resume: bool = False
+    overwrite: bool = False
+
+
+def options_of(args: Args) -> RunOptions:
+    """What the command is told; what the preset decides is decided.
+
+    Raises:
+      InputError: naming the option whose value cannot be.
+    """
+    check_numbers(args)
+    quick = choose_preset(args, args.generator) == "quick"
+    return RunOptions(
+        run=args.run,
+        config=choose_config(args, args.generator),
+        views=args.views,
+        baseline=quick if args.baseline is None else args.baseline,
+        crop=args.crop,
+        refine=not quick if args.refine_cameras is None else args.refine_cameras,
+        seed=args.seed,
+        resources=Resources(
+            videos_at_once=args.videos_at_once,
+            memory_budget=None if args.memory_budget is None else 1e9 * args.memory_budget,
+        ),
+        save_steps=args.save_steps,
+        resume=args.resume,
+        overwrite=args.overwrite and not args.resume,  # nothing of what will go on
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """The networks of a run, read once for all its videos.
+
+    Attributes:
+      generator: as loaded.
+      metadata: of its checkpoint.
+      folder: of its checkpoint, or 'embedded'.
+      networks: that the losses look through.
+      identity: SHA-256 of the file of the network of faces; None if there is none.
+    """
+
+    generator: TriPlaneGenerator
+    metadata: dict
+    folder: Path
+    networks: FeatureNetworks
+    identity: str | None = None
+
+
+def load_models(folder: Path, identity: Path | None = None) -> Models:
+    """Read a generator, and networks for its size.
+
+    Args:
+      folder: of the generator's checkpoint, or 'embedded'.
+      identity: file of a network of faces.
+
+    Raises:
+      InputError: if one cannot be read or used.
+    """
+    generator, metadata = load_generator(folder)
+    return Models(
+        generator=generator,
+        metadata=metadata,
+        folder=folder,
+        networks=load_networks(generator.config.image_side, identity),
+        identity=None if identity is None else sha256(identity),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +158,8 @@ class Plan:
     """Videos of a run and what they share.
 
     Attributes:
-      generator: as loaded.
-      metadata: of its checkpoint.
-      networks: that the losses look through.
-      config: schedules.
+      options: what was chosen.
+      models: generator and networks.
       videos: to be inverted, by this process if there are several.
       share: which of several processes this one is.
       several: whether the run is of several videos, in a folder each.
@@ -72,75 +167,80 @@ class Plan:
       refused: why some videos cannot be, by name.
     """
 
-    generator: TriPlaneGenerator
-    metadata: dict
-    networks: FeatureNetworks
-    config: InversionConfig
+    options: RunOptions
+    models: Models
     videos: list[RunVideo]
     share: Share = ALONE
     several: bool = False
     names: tuple[str, ...] = ("",)
     refused: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def page(self) -> Path:
+        """Where a browser shows the results."""
+        return self.options.run / ("index.html" if self.several else "report.html")
+
 
 def read_plan(args: Args, share: Share = ALONE) -> Plan:
-    """Read and check all inputs of a run.
+    """The plan of what the command is told; see `make_plan`."""
+    options = options_of(args)
+    return make_plan(args.frames, options, load_models(args.generator, args.identity), share)
+
+
+def make_plan(
+    sources: Sequence[Path], options: RunOptions, models: Models, share: Share = ALONE
+) -> Plan:
+    """Read and check all frames that a run needs.
+
+    Args:
+      sources: folders of frames, patterns and lists of them; see `find_videos`.
+      options: of the run.
+      models: that it uses.
+      share: which of the videos are this process's.
 
     Raises:
       InputError: if something cannot be used; of one video among several, it is noted instead.
     """
-    check_seed(args.seed)
-    generator, metadata = load_generator(args.generator)
-    networks = load_networks(generator.config.image_side, args.identity)
-    check_numbers(args)
-    config = choose_config(args, args.generator)
-    check_rays(args, config, generator.config.neural_side)
-    plan = Plan(
-        generator=generator,
-        metadata=metadata,
-        networks=networks,
-        config=config,
-        videos=[],
-        share=share,
-        several=not is_one_folder(args.frames),
-    )
-    if not plan.several:
+    check_seed(options.seed)
+    check_rays(options.config, models.generator.config.neural_side)
+    several = not is_one_folder(sources)
+    plan = Plan(options=options, models=models, videos=[], share=share, several=several)
+    if not several:
         if share.count > 1:
             raise InputError(f"{share.count} processes cannot share one video; name several")
-        return replace(plan, videos=[prepare_video(args, plan, "", args.frames[0], args.run)])
+        return replace(plan, videos=[prepare_video(plan, "", sources[0], options.run)])
     videos, refused = [], {}
-    found = {printable(name): path for name, path in find_videos(args.frames).items()}
+    found = {printable(name): path for name, path in find_videos(sources).items()}
     for name in list(found)[share.number :: share.count]:
         try:
-            videos.append(prepare_video(args, plan, name, found[name], args.run / name))
+            videos.append(prepare_video(plan, name, found[name], options.run / name))
         except InputError as error:
             refused[name] = str(error)
     return replace(plan, videos=videos, names=tuple(found), refused=refused)
 
 
-def prepare_video(args: Args, plan: Plan, name: str, folder: Path, run: Path) -> RunVideo:
-    """Read and check one video, with what the plan holds for all."""
+def prepare_video(plan: Plan, name: str, folder: Path, run: Path) -> RunVideo:
+    """The same for one video, of what the plan says of all."""
     check_names(folder, run)
+    options, models = plan.options, plan.models
     frames = load_frames(
-        folder, plan.generator, crop=args.crop, min_frames=1 if name else args.views
+        folder, models.generator, crop=options.crop, min_frames=1 if name else options.views
     )
-    methods = plan_methods(args, frames, plan.networks)
-    settings = describe(args, plan, folder, frames, methods)
+    methods = plan_methods(options, frames, models.networks)
+    settings = describe(plan, folder, frames, methods)
     return RunVideo(
         name=name, folder=folder, run=run, frames=frames, methods=methods, settings=settings
     )
 
 
-def plan_methods(args: Args, frames: Frames, networks: FeatureNetworks) -> list[Method]:
-    """Choose the methods that are fitted and compared."""
-    baseline = (
-        choose_preset(args, args.generator) == "quick" if args.baseline is None else args.baseline
-    )
-    angles = np.asarray(azimuth(frames.cameras))
-    views = min(args.views, len(frames))
-    latents = min(args.latents, views) if views < args.views else args.latents
-    methods = choose_methods(angles, views=views, latents=latents, baseline=baseline)
-    if args.knots == "change" and latents > 1:
+def plan_methods(options: RunOptions, frames: Frames, networks: FeatureNetworks) -> list[Method]:
+    """What is fitted and compared."""
+    angles, latents = np.asarray(azimuth(frames.cameras)), options.config.num_latents
+    views = min(options.views, len(frames))
+    if views < options.views:
+        latents = min(latents, views)
+    methods = choose_methods(angles, views=views, latents=latents, baseline=options.baseline)
+    if options.config.knots == "change" and latents > 1:
         last = methods[-1]
         methods[-1] = place_knots(
             last, networks, Video(name="", frames=frames, methods=()).views(last)
@@ -148,19 +248,8 @@ def plan_methods(args: Args, frames: Frames, networks: FeatureNetworks) -> list[
     return methods
 
 
-def choose_refinement(args: Args) -> bool:
-    """Decide whether labels are refined first: as asked for, or by the preset."""
-    return (
-        choose_preset(args, args.generator) == "paper"
-        if args.refine_cameras is None
-        else args.refine_cameras
-    )
-
-
-def describe(
-    args: Args, plan: Plan, folder: Path, frames: Frames, methods: Sequence[Method]
-) -> dict:
-    """Settings on which the result depends; a run is only resumed with the same."""
+def describe(plan: Plan, folder: Path, frames: Frames, methods: Sequence[Method]) -> dict:
+    """All that the result depends on; a run is only resumed with the same."""
     last = methods[-1]
     return {
         "frames": folder.name,
@@ -168,12 +257,12 @@ def describe(
         "frame_pictures": pictures_fingerprint(frames),
         "frame_truth": truth_fingerprint(frames),
         "num_frames": len(frames),
-        "generator": plan.metadata["fingerprint"],
+        "generator": plan.models.metadata["fingerprint"],
         "views": len(last.frames),
         "latents": 1 if last.knots is None else len(last.knots),
         "knots": None if last.knots is None else last.knots.tolist(),
-        "identity": None if args.identity is None else sha256(args.identity),
-        "crop": args.crop,
-        "seed": args.seed,
-        "inversion": plan.config,
+        "identity": plan.models.identity,
+        "crop": plan.options.crop,
+        "seed": plan.options.seed,
+        "inversion": plan.options.config,
     }

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from eg3d_jax.errors import InputError
-from experiments.invert.args import Args
 from experiments.invert.plan import Plan, RunVideo, prepare_video
 from experiments.progress import CommandMonitor, Progress
 from experiments.refined_folder import (
@@ -29,25 +28,22 @@ _PLACES = frozenset({"frames", "output", "generator", "truth", "overwrite"})
 _SOURCE = ("frame_labels", "frame_pictures", "generator")
 
 
-def refine_first(
-    args: Args, plan: Plan, monitor: CommandMonitor, usual: RefinementSettings = _USUAL
-) -> Plan:
+def refine_first(plan: Plan, monitor: CommandMonitor, usual: RefinementSettings = _USUAL) -> Plan:
     """Copy the frames to RUN_frames with refined labels, and plan to invert those.
 
     A copy that an earlier call finished of the same frames with the same settings is used again. Of
     several videos, one whose labels cannot be refined keeps the given ones.
 
     Args:
-      args: of `experiments.invert`.
-      plan: of the same, the frames checked.
+      plan: of the run, the frames checked.
       monitor: shows it on its screen.
       usual: settings of the refinement, but for frames, generator, crop and seed, which are those
-        of `args`.
+        of the run.
 
     Raises:
       InputError: if the labels of a single video cannot be refined, or differ from its run's.
     """
-    run = args.run.resolve()  # which '.' and '..' do not name
+    run = plan.options.run.resolve()  # which '.' and '..' do not name
     home = run.parent / f"{run.name}_frames"
     # A monitor of its own on the same screen: the inversion's seconds and logs leave it out.
     shown = CommandMonitor(Progress(console=monitor.progress.console))
@@ -55,9 +51,9 @@ def refine_first(
     for video in plan.videos:
         copy = home / video.name
         try:
-            refine_labels(plan, video, refinement_settings(args, video, copy, usual), shown,
-                          overwrite=args.overwrite)  # fmt: skip
-            videos.append(prepare_video(args, plan, video.name, copy, video.run))
+            settings = refinement_settings(plan, video, copy, usual)
+            refine_labels(plan, video, settings, shown)
+            videos.append(prepare_video(plan, video.name, copy, video.run))
         except InputError as error:
             if not plan.several:
                 raise
@@ -70,26 +66,26 @@ def refine_first(
 
 
 def refinement_settings(
-    args: Args, video: RunVideo, copy: Path, usual: RefinementSettings
+    plan: Plan, video: RunVideo, copy: Path, usual: RefinementSettings
 ) -> RefinementSettings:
     """Settings of the refinement that copies one video's frames to `copy`."""
     return replace(
-        usual, frames=video.folder.resolve(), output=copy, generator=args.generator, crop=args.crop,
-        views=min(usual.views, len(video.frames)), seed=args.seed, overwrite=True,
+        usual, frames=video.folder.resolve(), output=copy, generator=plan.models.folder,
+        crop=plan.options.crop, views=min(usual.views, len(video.frames)), seed=plan.options.seed,
+        overwrite=True,
     )  # fmt: skip
 
 
 def refine_labels(
-    plan: Plan, video: RunVideo, settings: RefinementSettings, monitor: Monitor, *, overwrite: bool
+    plan: Plan, video: RunVideo, settings: RefinementSettings, monitor: Monitor
 ) -> None:
     """Refine the labels of one video, unless an earlier run did.
 
     Args:
-      plan: whose generator and networks are used.
+      plan: of the run.
       video: whose frames are copied.
       settings: of the refinement.
       monitor: receives progress.
-      overwrite: whether an earlier run of the video is replaced.
 
     Raises:
       OtherSettings: if a run that is resumed began with labels refined otherwise.
@@ -98,7 +94,7 @@ def refine_labels(
     source = {name: video.settings[name] for name in _SOURCE}
     made, wanted = _made(settings.output), _depends_on(to_json(settings)) | source
     if made is not None:
-        if RunFolder.has_run(video.run) and not overwrite:
+        if RunFolder.has_run(video.run) and not plan.options.overwrite:
             unknown = source  # of copies from before it was noted
             return check_same(settings.output, unknown | made, wanted)
         if made == wanted:
@@ -106,8 +102,8 @@ def refine_labels(
     check_settings(settings)
     output = check_output(video.frames, settings)
     write_refined(
-        plan.generator, video.frames, settings, output,
-        networks=plan.networks, monitor=monitor, source=source,
+        plan.models.generator, video.frames, settings, output,
+        networks=plan.models.networks, monitor=monitor, source=source,
     )  # fmt: skip
     return None
 

@@ -10,7 +10,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from eg3d_jax.folders import check_writable, missing_folders, remove_empty
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.runs.settings import check_same, versions
 from inversion.files import check_space, write_json
+from inversion.fitting.states import StateFolder
 
 
 class RunLock:
@@ -91,7 +92,7 @@ class RunLock:
 
 
 STATES = "state"
-_LOCK, _CONFIG = "run.lock", "config.json"
+_LOCK, _CONFIG, _LOG = "run.lock", "config.json", "log.csv"
 _FORMAT = "eg3d_jax run 1"
 # Files that a killed write of ours leaves, and those of file managers.
 _LITTER = re.compile(r"\..+\.\d+|\.DS_Store|Thumbs\.db|desktop\.ini")
@@ -99,7 +100,7 @@ _OWN_FOLDERS = (STATES, "result", "pictures", "tensorboard")
 # Folders that other commands make from the result.
 _LATER_FOLDERS = ("render", "mesh", "edit", "evaluation", "view")
 # The configuration last: an overwriting that was killed can be repeated while it is there.
-_OWN_FILES = ("log.csv", "metrics.json", "turntable.mp4", "report.html", _CONFIG)
+_OWN_FILES = (_LOG, "metrics.json", "turntable.mp4", "report.html", _CONFIG)
 
 
 class RunFolder:
@@ -227,6 +228,18 @@ class RunFolder:
         }
         self.write_json(_CONFIG, content)
         self._make_folders()
+
+    def adopt(self, other: Path, stages: Collection[str]) -> None:
+        """Take over stages that a run in another folder has finished; see `StateFolder.adopt`.
+
+        Their losses come along, so that the run is as if it had taken the steps itself.
+
+        Args:
+          other: the other run's folder.
+          stages: their names.
+        """
+        shutil.copy(other / _LOG, self.path / _LOG)  # of steps without a state it is cut
+        StateFolder(self.states).adopt(StateFolder(other / STATES), stages)
 
     @classmethod
     def check_settings(cls, path: Path, settings: Mapping[str, Any]) -> None:

@@ -19,7 +19,6 @@ from experiments.compare.files import FILES, Compared
 from experiments.compare.jobs import run_state
 from experiments.compare.main import Args, jobs_of, main
 from experiments.evaluate.files import Evaluated
-from experiments.invert.plan import choose_config
 from experiments.report.tables import latex
 from experiments.runs.folder import RunFolder
 
@@ -127,16 +126,23 @@ def test_a_run_without_its_report_goes_on(tmp_path):
 def test_every_method_differs_in_the_settings_that_its_name_says(tmp_path):
     jobs = jobs_of(Args(output=tmp_path))
     assert len({run for job in jobs.values() for run in job.runs.values()}) == 14
-    ways = {m: (j.args.views, j.args.latents, j.args.regularise) for m, j in jobs.items()}
+    ways = {
+        method: (job.options.views, job.options.config.num_latents, job.options.config.regularizers)
+        for method, job in jobs.items()
+    }
+    all_three = ("distance", "interpolation", "depth")
     assert ways == {
-        "single view": (1, 1, None),
-        "multi-view": (7, 1, None),
+        "single view": (1, 1, all_three),
+        "multi-view": (7, 1, all_three),
         "multi-latent": (7, 7, ()),
         "+ distance": (7, 7, ("distance",)),
         "+ interpolation": (7, 4, ("interpolation",)),
         "+ depth": (7, 7, ("depth",)),
-        "+ all": (7, 4, None),
+        "+ all": (7, 4, all_three),
     }
+    assert {m for m, job in jobs.items() if job.start == "multi-view"} == {*list(ways)[2:]}
+    alone = jobs_of(Args(output=tmp_path, methods=("+ all",)))
+    assert alone["+ all"].start is None
 
 
 @pytest.mark.parametrize(
@@ -151,7 +157,7 @@ def test_every_method_differs_in_the_settings_that_its_name_says(tmp_path):
 )
 def test_every_method_sees_as_many_pictures_a_step(tmp_path, changes, drawn):
     jobs = jobs_of(Args(output=tmp_path, **changes))
-    assert {choose_config(job.args).views_per_step for job in jobs.values()} == {drawn}
+    assert {job.options.config.views_per_step for job in jobs.values()} == {drawn}
 
 
 @pytest.mark.skipif(
@@ -189,6 +195,8 @@ def test_several_latents_of_several_heads_start_from_what_multi_view_found(
         ({"frames": ()}, "--frames names nothing"),
         ({"views": 9, "methods": ("multi-view",)}, "fewer than the 9 views"),
         ({"latents": 4, "methods": ("+ all",)}, "--latents 4"),
+        ({"latents": 0}, "--latents 0 must be at least 1"),
+        ({"views_per_step": 0}, "--views-per-step 0 must be at least 1"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_written(visible_inputs, tmp_path, changes, message):
@@ -222,7 +230,7 @@ def test_a_pattern_stands_for_the_heads_that_it_matches(tmp_path):
     job = jobs_of(args)["multi-view"]
     home = tmp_path / "runs" / "multi-view"
     assert job.runs == {name: home / name for name in ("a-x", "y", "b-x")}
-    assert job.args.frames == tuple(folders)
+    assert job.frames == tuple(folders)
 
 
 def test_latex_escapes_what_it_would_read():

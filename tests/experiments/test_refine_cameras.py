@@ -16,7 +16,7 @@ from eg3d_jax.errors import InputError
 from experiments import disturb, refine_cameras
 from experiments.disturb import disturbed
 from experiments.invert.args import Args
-from experiments.invert.plan import choose_refinement, read_plan
+from experiments.invert.plan import options_of, read_plan
 from experiments.invert.refine_first import refine_first
 from experiments.progress import CommandMonitor, Progress
 from inversion.camera_refinement import refine
@@ -224,7 +224,7 @@ def test_truth_must_name_the_same_frames(visible_inputs, wrong, tmp_path):
     ],
 )
 def test_labels_are_refined_where_footage_is_real_or_if_asked(change, refined):
-    assert choose_refinement(Args(**change)) is refined
+    assert options_of(Args(**change)).refine is refined
 
 
 def test_an_inversion_takes_refined_labels_once_they_are_made(
@@ -240,7 +240,7 @@ def test_an_inversion_takes_refined_labels_once_they_are_made(
     with monkeypatch.context() as patched:  # what the inversion has loaded is used
         patched.delattr(checkpoint, "load")
         patched.delattr(refine, "load_networks")
-        refined = refine_first(args, plan, CommandMonitor(progress), usual).videos[0]
+        refined = refine_first(plan, CommandMonitor(progress), usual).videos[0]
     assert not progress.seconds  # of the inversion
     copy = tmp_path / "run_frames"
     given, noted = plan.videos[0].settings, json.loads((copy / "refinement.json").read_text())
@@ -251,7 +251,7 @@ def test_an_inversion_takes_refined_labels_once_they_are_made(
     assert np.any(read_labels(copy)["0.png"] != read_labels(wrong)["0.png"])
     np.testing.assert_allclose(refined.frames.cameras.cam2world, cameras_in(copy).cam2world)
     made = (copy / "refinement.json").stat().st_mtime_ns
-    again = refine_first(args, read_plan(args), CommandMonitor(Progress()), usual).videos[0]
+    again = refine_first(read_plan(args), CommandMonitor(Progress()), usual).videos[0]
     assert again.settings == refined.settings
     assert (copy / "refinement.json").stat().st_mtime_ns == made
     # Of several videos, one that is refused stays so, and one that cannot be refined is inverted
@@ -259,7 +259,7 @@ def test_an_inversion_takes_refined_labels_once_they_are_made(
     several = dataclasses.replace(args, frames=(wrong, tmp_path / "missing"))
     nothing = dataclasses.replace(usual, joint_steps=0)
     plan = read_plan(several)
-    kept = refine_first(several, plan, CommandMonitor(Progress()), nothing)
+    kept = refine_first(plan, CommandMonitor(Progress()), nothing)
     assert [video.folder for video in kept.videos] == [wrong]
     assert kept.refused == plan.refused
     assert "the cameras stay as given" in capsys.readouterr().out

@@ -17,6 +17,7 @@ from experiments.runs.folder import RunFolder, RunLock
 from experiments.runs.settings import OtherSettings, check_same
 from inversion import files
 from inversion.fitting import states
+from inversion.fitting.states import StateFolder, save
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +138,20 @@ def test_an_overwriting_that_was_killed_anywhere_can_be_repeated(tmp_path, monke
                 RunFolder.create(tmp_path / str(survived), _SETTINGS, overwrite=True)
         with RunFolder.create(tmp_path / str(survived), _SETTINGS, overwrite=True) as run:
             assert not any((run.path / name).exists() for name in files)
+
+
+def test_a_run_takes_over_stages_that_another_has_finished(tmp_path):
+    one, other = (RunFolder.create(tmp_path / name, {}) for name in ("one", "other"))
+    for stage in ("3 views, latent", "of no interest"):
+        save(StateFolder(one.states).path(stage), 7, {"w": np.arange(3.0)}, {"stopped": None})
+    (one.path / "log.csv").write_text("stage,step\n")
+    other.adopt(one.path, ("3 views, latent", "3 views, tuning"))  # of which there is none
+    states = StateFolder(other.states)
+    found = states.load("3 views, latent", {"w": np.zeros(3)})
+    assert found.step == 7
+    np.testing.assert_array_equal(found.tree["w"], np.arange(3.0))
+    assert [path.name for path in other.states.iterdir()] == ["3-views-latent"]
+    assert (other.path / "log.csv").read_text() == "stage,step\n"
 
 
 def test_a_folder_in_use_is_refused_with_its_user(tmp_path):

@@ -1,5 +1,7 @@
 """Several videos in one step: each as if it were alone, whatever becomes of the others."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from jax.sharding import AbstractMesh
 from one_number import Brightness, Painter
 
 from eg3d_jax.cameras import orbit
+from inversion import pipeline
 from inversion.config import InversionConfig, LossWeights, StageConfig
 from inversion.fitting.programs import over_videos, replicate, stack_videos, video, video_mesh
 from inversion.fitting.steps import advance_latent, start_latent
@@ -95,3 +98,18 @@ def test_videos_must_fill_the_devices(count):
     two = AbstractMesh((2,), ("videos",))  # there may be but one device to test on
     with pytest.raises(ValueError, match=f"{count} videos must be a multiple of the 2 devices"):
         stack_videos([own(1.0)] * count, two)
+
+
+def test_a_precision_chosen_by_with_is_that_of_all_steps(monkeypatch):
+    """They are compiled in threads, which do not inherit it."""
+    seen = []
+    monkeypatch.setattr(pipeline, "planned_stages", lambda *_: [("latent", None), ("tuning", None)])
+    monkeypatch.setattr(
+        pipeline, "_compile", lambda *_: seen.append(jax.config.jax_default_matmul_precision) or 0
+    )
+    fitter, video = SimpleNamespace(generator={}), SimpleNamespace(methods=[])
+    for precision in ("highest", None):
+        with jax.default_matmul_precision(precision):
+            pipeline.planned_bytes(fitter, video, 1, {"latent"})
+            pipeline.planned_bytes(fitter, video, 1, ())
+    assert seen == ["highest"] * 3 + [None] * 3

@@ -7,8 +7,7 @@ import pytest
 from stub_runs import Ready, done_at_once
 from video_runs import make_videos
 
-from experiments.invert import main as invert
-from experiments.invert import refine_first
+from experiments.invert import execute, refine_first
 from experiments.invert.args import Args
 from experiments.invert.plan import read_plan
 from experiments.invert.summary_page import SummaryFolder, VideoStatus
@@ -41,13 +40,13 @@ def several(args, visible_inputs, tmp_path):
 def stubs(monkeypatch):
     """No step is compiled or taken."""
 
-    def prepare_fitter(args, plan, progress):
+    def prepare_fitter(plan, monitor):
         if not plan.several:
             raise Ready
         return "fitter", 1
 
-    monkeypatch.setattr(invert, "prepare_fitter", prepare_fitter)
-    monkeypatch.setattr(invert, "fit_batch", done_at_once)
+    monkeypatch.setattr(execute, "prepare_fitter", prepare_fitter)
+    monkeypatch.setattr(execute, "fit_batch", done_at_once)
 
 
 @pytest.fixture

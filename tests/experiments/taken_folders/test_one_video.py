@@ -11,6 +11,7 @@ import pytest
 from stub_runs import Ready, begin, other_picture
 
 from eg3d_jax.errors import InputError
+from experiments.invert import execute
 from experiments.invert import main as invert
 from experiments.invert.summary_page import SummaryFolder
 from experiments.refined_folder import MARK
@@ -58,7 +59,7 @@ def test_an_earlier_run_is_removed_only_if_another_can_begin(args, monkeypatch, 
         raise InputError("no memory")
 
     result = begin(args)
-    monkeypatch.setattr(invert, "prepare_fitter", no_memory)
+    monkeypatch.setattr(execute, "prepare_fitter", no_memory)
     with pytest.raises(InputError, match=error):
         invert.main(dataclasses.replace(args, overwrite=True, **change))
     assert result.exists()

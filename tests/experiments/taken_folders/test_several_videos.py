@@ -8,7 +8,7 @@ import pytest
 from stub_runs import other_picture, statuses
 
 from eg3d_jax.errors import InputError
-from experiments.invert import batch
+from experiments.invert import batch, execute
 from experiments.invert import main as invert
 from experiments.invert.batch import RunHooks, RunMonitor
 from experiments.invert.plan import read_plan
@@ -76,7 +76,7 @@ def test_every_process_refuses_a_folder_that_holds_a_run(several, monkeypatch):
 
 
 def test_each_process_forgets_its_own_videos_only(several, monkeypatch):
-    monkeypatch.setattr(invert, "fit_batch", lambda *_: None)
+    monkeypatch.setattr(execute, "fit_batch", lambda *_: None)
     monkeypatch.setattr(invert, "join_processes", lambda *_: Share(0, 2))
     assert not invert.main(dataclasses.replace(several, overwrite=True))
     assert statuses(several.run) == {"a": "waiting", "b": "done"}
@@ -86,7 +86,7 @@ def test_how_several_videos_ended_is_kept_until_others_can_begin(several, monkey
     def no_memory(*_):
         raise InputError("no memory")
 
-    monkeypatch.setattr(invert, "prepare_fitter", no_memory)
+    monkeypatch.setattr(execute, "prepare_fitter", no_memory)
     with pytest.raises(InputError, match="no memory"):
         invert.main(dataclasses.replace(several, overwrite=True))
     assert statuses(several.run) == {"a": "done", "b": "done"}
@@ -98,10 +98,10 @@ def test_ctrl_c_tells_of_resuming_only_once_a_run_has_begun(several, monkeypatch
 
     several = dataclasses.replace(several, overwrite=True)
     with monkeypatch.context() as patched:
-        patched.setattr(invert, "prepare_fitter", interrupted)
+        patched.setattr(execute, "prepare_fitter", interrupted)
         with pytest.raises(KeyboardInterrupt) as before:
             invert.main(several)
-    monkeypatch.setattr(invert, "fit_batch", interrupted)
+    monkeypatch.setattr(execute, "fit_batch", interrupted)
     with pytest.raises(KeyboardInterrupt) as after:
         invert.main(several)
     assert not str(before.value)
