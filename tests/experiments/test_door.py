@@ -25,6 +25,8 @@ def names_of(path: Path) -> dict[str, ast.AST]:
             names[node.name] = node
         elif isinstance(node, ast.ImportFrom):
             names |= {alias.asname or alias.name: node for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            names |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
     return names
 
 

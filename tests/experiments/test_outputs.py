@@ -36,7 +36,7 @@ def test_the_latent_alone_is_measured_with_its_noise_maps(monkeypatch, tuning_st
     tuned = with_noise_maps(loaded, maps)
     tuned.gain = tuned.gain.replace(jnp.asarray(2.0))
     monkeypatch.setattr(outputs, "render_views", lambda generator, *_: generator)
-    monkeypatch.setattr(outputs, "score", lambda lpips, frames, seen: seen)
+    monkeypatch.setattr(outputs, "measure_frames", lambda networks, frames, seen, **_: seen)
     stage = SimpleNamespace(num_steps=tuning_steps)
     fitter = SimpleNamespace(
         generator=loaded,

@@ -134,7 +134,7 @@ COMMANDS = [
     Command(module="experiments.disturb", work=("copy_frames",),
             call=lambda at, out: [at / "frames", "--output", out],
             earlier=files("disturbance.json", "0.png", "dataset.json")),
-    Command(module="experiments.import_result", work=("save_result",), outputs=("run",),
+    Command(module="experiments.import_result", work=("Inversion",), outputs=("run",),
             call=lambda at, out: ["--pickle", at / "tiny.pkl", "--latents", at / "latents.npz",
                                   "--run", out],
             earlier=run_folder),

@@ -151,7 +151,7 @@ def small_disk(tmp_path):
         ("experiments.render", ("run", "--num-frames", 4, "--output"), 4),
         ("experiments.edit", ("run", "--directions", "directions.npy", "--which", 0, "--output"),
          12),
-        ("convert_weights.__main__", ("tiny.pkl",), 64),
+        ("convert_weights.main", ("tiny.pkl",), 64),
     ],
 )  # fmt: skip
 def test_a_full_disk_is_told_in_one_sentence(at, small_disk, call_here, module, options, kilobytes):
