@@ -54,11 +54,13 @@ def flicker(frames: ArrayLike) -> float:
       frames: [T, ...] at least 3, any unit.
 
     Returns:
-      The ratio; 0 if nothing changes.
+      The ratio; 0 if nothing changes, or nothing is there.
     """
     frames = np.asarray(frames, np.float64)
     if len(frames) < 3:
         raise ValueError(f"flicker needs 3 frames or more, not {len(frames)}")
+    if not frames.size:  # depth, where nothing is solid in all frames
+        return 0.0
     bend = np.abs(frames[:-2] - 2 * frames[1:-1] + frames[2:]).mean()
     motion = np.abs(np.diff(frames, axis=0)).mean()
     return float(bend / (math.sqrt(3) * motion)) if motion else 0.0

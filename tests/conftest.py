@@ -85,6 +85,18 @@ def pytest_runtest_setup(item):
         jax.config.update(_QUICK, quick)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _few_views():
+    """Render four views at a time and turntables of eight: no test looks at each of 96."""
+    from experiments.invert import outputs
+    from inversion import result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outputs, "TURNTABLE_FRAMES", 8)
+        patch.setattr(result, "BATCH", 4)
+        yield
+
+
 @pytest.fixture
 def no_thread_stays():
     """Fail a test that leaves a thread at work, such as one that waits for a failed save."""

@@ -14,16 +14,7 @@ from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.config import SuperResolutionConfig, tiny
 from eg3d_jax.generator import TriPlaneGenerator
-from experiments.invert import outputs
 from inversion.latents import repeat_latents
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _short_turntables():
-    """Of eight frames: no test looks at each of 96."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outputs, "TURNTABLE_FRAMES", 8)
-        yield
 
 
 @pytest.fixture

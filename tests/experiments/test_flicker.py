@@ -21,6 +21,7 @@ def test_even_change_and_no_change_do_not_flicker():
     start, change = rng.normal(size=(2, 1, 8, 8))
     assert flicker(start + np.arange(5)[:, None, None] * change) == pytest.approx(0, abs=1e-12)
     assert flicker(np.zeros((4, 8, 8))) == 0
+    assert flicker(np.zeros((4, 0))) == 0  # depth, where nothing is solid
 
 
 def test_independent_noise_is_1():

@@ -13,14 +13,14 @@ from saved_results import save_result
 from eg3d_jax.errors import InputError
 from experiments.render import Args, main
 from experiments.subjects import load_subjects
+from inversion import result
 from inversion.latents import Latents, repeat_latents
-from inversion.result import BATCH
 
 NUM_FRAMES = 4
 
 
 def arguments(inputs, output, **changes) -> Args:
-    args = Args(run=inputs / "run", num_frames=BATCH + 2, output=output)
+    args = Args(run=inputs / "run", num_frames=result.BATCH + 2, output=output)
     return dataclasses.replace(args, **changes)
 
 
@@ -32,11 +32,11 @@ def test_an_orbit_of_a_run_leaves_a_video_and_numbers(inputs, tmp_path):
     main(arguments(inputs, tmp_path / "a", png=True))
     assert (tmp_path / "a" / "video.mp4").stat().st_size > 0
     pictures = sorted((tmp_path / "a" / "frames").iterdir())
-    assert [p.name for p in pictures] == [f"{i:04d}.png" for i in range(BATCH + 2)]
+    assert [p.name for p in pictures] == [f"{i:04d}.png" for i in range(result.BATCH + 2)]
     first, *_, last = (np.asarray(Image.open(p)) for p in pictures)
     assert first.shape[1] > 3 * 256  # colour, depth and normals
     content = numbers(tmp_path / "a")
-    assert content["frames"] == BATCH + 2
+    assert content["frames"] == result.BATCH + 2
     assert content["frames_per_second"] > 0
     assert content["generator"]["license"] == "of the weights"
     assert 0 <= content["flicker"]["image"] < 2
@@ -91,7 +91,9 @@ def test_a_walk_between_seeds_starts_at_the_first(inputs, tmp_path):
     still = np.asarray(Image.open(tmp_path / "b" / "frames" / "0000.png"))
     side = 256
     assert np.abs(first[-side:, :side] - still[-side:, :side]).max() <= 1
-    middle = np.asarray(Image.open(tmp_path / "a" / "frames" / f"{(BATCH + 2) // 2:04d}.png"))
+    middle = np.asarray(
+        Image.open(tmp_path / "a" / "frames" / f"{(result.BATCH + 2) // 2:04d}.png")
+    )
     assert np.abs(first - middle).max() > 1
     assert numbers(tmp_path / "a")["heads"] == ["seed 0", "seed 5"]
 
