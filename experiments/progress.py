@@ -77,12 +77,11 @@ class Stage:
 
 
 class Progress:
-    """Progress of a command's stages and tasks, and their `seconds`."""
+    """Progress of a command's stages and tasks, on its screen."""
 
     def __init__(self, *, console: Console | None = None):
         # A long plain line is wrapped by the terminal, not by us.
         self.console = console or Console(file=sys.stdout, soft_wrap=True, highlight=False)
-        self.seconds: dict[str, float] = {}
         self._live = self.console.is_terminal and not self.console.is_dumb_terminal
         self._table: dict[str, Bar] | None = None
 
@@ -116,7 +115,7 @@ class Progress:
         """Context of a stage of known length, with losses.
 
         Args:
-          name: shown, and the key in `seconds`.
+          name: shown.
           num_steps: its length.
           done: steps that an interrupted run has done already.
         """
@@ -127,34 +126,26 @@ class Progress:
     def stages(
         self, names: Sequence[str], num_steps: int, *, done: Sequence[int]
     ) -> Iterator[list[Stage]]:
-        """Context of several stages at once, a line each; each counts its share of the seconds."""
-        started = time.monotonic()
+        """Context of several stages at once, a line each."""
         with self._lines(names) as bars:
-            try:
-                yield [
-                    Stage(name, num_steps, d, self.console, bar)
-                    for name, d, bar in zip(names, done, bars, strict=True)
-                ]
-            finally:
-                for name in names:
-                    self._count(name, started, len(names))
+            yield [
+                Stage(name, num_steps, d, self.console, bar)
+                for name, d, bar in zip(names, done, bars, strict=True)
+            ]
 
     @contextmanager
     def task(self, name: str) -> Iterator[None]:
         """Context of work of unknown length: a spinner, then a line with its seconds."""
         started = time.monotonic()
-        try:
-            if row := self._row(name):
-                row.show(name, total=None)
+        if row := self._row(name):
+            row.show(name, total=None)
+            yield
+        elif self._live and self._table is None:
+            with self.console.status(f"{name} ..."):
                 yield
-            elif self._live and self._table is None:
-                with self.console.status(f"{name} ..."):
-                    yield
-            else:
-                self.say(f"{name} ...")
-                yield
-        finally:
-            self._count(name, started)
+        else:
+            self.say(f"{name} ...")
+            yield
         self.say(f"{name}: {time.monotonic() - started:.1f} s")
 
     @contextmanager
@@ -170,10 +161,6 @@ class Progress:
         """Row of the table to which a stage or task belongs."""
         rows = (self._table or {}).items()
         return next((bar for row, bar in rows if name.startswith(f"{row}: ")), None)
-
-    def _count(self, name: str, started: float, shared_by: int = 1) -> None:
-        share = (time.monotonic() - started) / shared_by
-        self.seconds[name] = self.seconds.get(name, 0.0) + share
 
     def _bars(self) -> Bars:
         return Bars(

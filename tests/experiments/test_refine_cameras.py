@@ -1,6 +1,8 @@
 """Labels are disturbed and refined from the command line's side."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +18,7 @@ from eg3d_jax.errors import InputError
 from experiments import disturb, refine_cameras
 from experiments.disturb import disturbed
 from experiments.invert.args import Args
+from experiments.invert.batch import RunMonitor
 from experiments.invert.plan import options_of, read_plan
 from experiments.invert.refine_first import refine_first
 from experiments.progress import CommandMonitor, Progress
@@ -59,13 +62,21 @@ def test_amounts_are_spread_evenly_up_to_the_largest():
                                    atol=0.05)  # fmt: skip
 
 
-def test_refined_labels_lie_beside_the_frames(visible_inputs, frames, wrong, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def refined(visible_inputs, frames, wrong, tmp_path_factory):
+    """What a refinement was asked for, and what it said."""
     args = refine_cameras.Args(
-        frames=wrong, output=tmp_path / "refined", generator=visible_inputs / "generator",
-        views=2, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1, truth=frames,
+        frames=wrong, output=tmp_path_factory.mktemp("new") / "refined",
+        generator=visible_inputs / "generator", truth=frames, seed=7,
+        views=2, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1,
     )  # fmt: skip
-    refine_cameras.main(args)
-    said = capsys.readouterr().out
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        refine_cameras.main(args)
+    return args, said.getvalue()
+
+
+def test_refined_labels_lie_beside_the_frames(refined, frames, wrong):
+    args, said = refined
     assert "error before" in said
     assert "error after" in said
     again = read_frames(args.output, image_side=32)  # a folder of frames like any other
@@ -79,46 +90,44 @@ def test_refined_labels_lie_beside_the_frames(visible_inputs, frames, wrong, tmp
         numbers["errors"]["before"]["turn_degrees"],
         pose_errors(cameras_in(wrong), cameras_in(frames))[0], atol=1e-3,
     )  # fmt: skip
-    with Image.open(tmp_path / "refined.png") as picture:
+    with Image.open(f"{args.output}.png") as picture:
         assert min(picture.size) > 3 * 32
     with pytest.raises(InputError, match="--overwrite"):
         refine_cameras.main(args)
 
 
-def test_the_library_finds_the_commands_labels_and_prints_nothing(
-    visible_inputs, wrong, tmp_path, capsys
-):
-    args = refine_cameras.Args(
-        frames=wrong, output=tmp_path / "new", generator=visible_inputs / "generator",
-        views=3, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1, degrees=1.0, seed=7,
-    )  # fmt: skip
-    refine_cameras.main(args)
-    capsys.readouterr()
+def test_the_library_finds_the_commands_labels_and_prints_nothing(refined, wrong, capsys):
+    args, _ = refined
     generator, _ = checkpoint.load(args.generator)
     frames = read_frames(wrong, image_side=generator.config.image_side)
-    usual = RefinementConfig()
-    config = RefinementConfig(
-        num_views=3,
-        joint=dataclasses.replace(usual.joint, num_steps=3),
-        latent=dataclasses.replace(usual.latent, num_steps=3),
-        coarse_steps=1,
-        fine_steps=1,
-        prior=CameraPrior(rotation=np.radians(1.0).item()),
-    )
-    found = refine.refine_cameras(generator, frames, config, key=jax.random.key(7))
+    found = refine.refine_cameras(generator, frames, short(num_views=2), key=jax.random.key(7))
     assert capsys.readouterr() == ("", "")
     labels = np.stack(list(read_labels(args.output).values()))
     np.testing.assert_array_equal(np.asarray(to_label(found.cameras)), labels)
+
+
+def short(**changes):
+    """A refinement of the library of as few steps as the command's."""
+    usual = RefinementConfig()
+    return RefinementConfig(
+        joint=dataclasses.replace(usual.joint, num_steps=3),
+        latent=dataclasses.replace(usual.latent, num_steps=3),
+        coarse_steps=1, fine_steps=1, **changes,
+    )  # fmt: skip
+
+
+def test_the_commands_options_are_the_librarys():
+    steps = {"joint_steps": 3, "latent_steps": 3, "coarse_steps": 1, "fine_steps": 1}
+    args = refine_cameras.Args(**steps, views=3, degrees=1.0, steady=False)
+    prior = CameraPrior(rotation=np.radians(1.0).item())
+    assert args.config == short(num_views=3, prior=prior, steady=False)
 
 
 def test_the_commands_defaults_are_the_librarys():
     assert refine_cameras.Args().config == RefinementConfig()
 
 
-@pytest.mark.parametrize("steady", [True, False])
-def test_cameras_are_smoothed_after_each_alignment_if_asked(
-    visible_inputs, wrong, tmp_path, monkeypatch, steady
-):
+def test_cameras_are_smoothed_after_each_alignment(refined, tmp_path, monkeypatch):
     turned = []
 
     def turn_all(cameras, prior):
@@ -127,16 +136,10 @@ def test_cameras_are_smoothed_after_each_alignment_if_asked(
         return turned[-1]
 
     monkeypatch.setattr(refine, "smooth", turn_all)
-    refine_cameras.main(
-        refine_cameras.Args(
-            frames=wrong, output=tmp_path / "new", generator=visible_inputs / "generator",
-            views=2, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1, steady=steady,
-        )
-    )  # fmt: skip
-    assert len(turned) == (2 if steady else 0)
-    if steady:
-        written = cameras_in(tmp_path / "new").cam2world
-        np.testing.assert_allclose(written, turned[-1].cam2world, atol=1e-4)
+    refine_cameras.main(dataclasses.replace(refined[0], output=tmp_path / "new"))
+    assert len(turned) == 2
+    written = cameras_in(tmp_path / "new").cam2world
+    np.testing.assert_allclose(written, turned[-1].cam2world, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -230,18 +233,20 @@ def test_labels_are_refined_where_footage_is_real_or_if_asked(change, refined):
 def test_an_inversion_takes_refined_labels_once_they_are_made(
     visible_inputs, wrong, tmp_path, monkeypatch, capsys
 ):
+    """And the jitter stays, if that is asked."""
+    monkeypatch.setattr(refine, "smooth", lambda *_: pytest.fail("smoothed"))
     args = Args(
         frames=(wrong,), generator=visible_inputs / "generator", run=tmp_path / "run", views=2
     )
     usual = refine_cameras.Args(  # nine views of four frames are four
-        views=9, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1
+        views=9, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1, steady=False
     )
-    plan, progress = read_plan(args), Progress()
+    plan, monitor = read_plan(args), RunMonitor(Progress())
     with monkeypatch.context() as patched:  # what the inversion has loaded is used
         patched.delattr(checkpoint, "load")
         patched.delattr(refine, "load_networks")
-        refined = refine_first(plan, CommandMonitor(progress), usual).videos[0]
-    assert not progress.seconds  # of the inversion
+        refined = refine_first(plan, monitor, usual).videos[0]
+    assert not monitor.seconds  # of the inversion
     copy = tmp_path / "run_frames"
     given, noted = plan.videos[0].settings, json.loads((copy / "refinement.json").read_text())
     sources = ("frame_labels", "frame_pictures", "generator")
