@@ -7,8 +7,9 @@ from pathlib import Path
 
 from convert_weights.array_pickle import CheckpointError
 from convert_weights.generator import count_parameters, left_out, load_torch_state, read_generator
-from convert_weights.pickle_reader import read_pickle, sha256
+from convert_weights.pickle_reader import read_pickle
 from eg3d_jax.errors import InputError
+from eg3d_jax.folders import sha256
 from eg3d_jax.generator import TriPlaneGenerator
 
 LICENSE = (

@@ -7,7 +7,6 @@ becomes a `Record` of its name and attributes, and every global is looked up in 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -315,9 +314,3 @@ def _content(tree: Any) -> str:
         return f"a state dict of {len(tree)} tensors without the generator that uses them"
     names = printable(", ".join(str(name) for name in list(tree)[:6]))
     return f"no generator under the name G_ema, but {names or 'nothing'}"
-
-
-def sha256(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file as it lies on disk."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

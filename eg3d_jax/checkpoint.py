@@ -25,7 +25,7 @@ from jax.typing import DTypeLike
 
 from eg3d_jax.config import GeneratorConfig, RenderConfig, SuperResolutionConfig
 from eg3d_jax.errors import InputError, check_devices, check_float32, is_disk_full
-from eg3d_jax.folders import check_room, check_writable, made
+from eg3d_jax.folders import check_room, check_writable, made, sha256
 from eg3d_jax.generator import Origin, TriPlaneGenerator
 
 FORMAT = 1
@@ -151,13 +151,8 @@ def _removed_afterwards(folder: Path) -> Iterator[None]:
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of all files of a folder, by their path in it."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            found[path.relative_to(folder).as_posix()] = digest
-    return found
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
 
 
 def check_free(folder: str | Path, *, overwrite: bool = False) -> None:

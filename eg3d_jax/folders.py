@@ -1,9 +1,10 @@
-"""Folders to write into: checked before any change, and removed again after a failure."""
+"""Files and folders: digests, and checks before any change of where one may write."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -101,3 +102,9 @@ def made(folder: Path) -> Iterator[Path]:
     except BaseException:
         remove_empty(missing)
         raise
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file as it lies on disk."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

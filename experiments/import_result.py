@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from convert_weights.convert import LICENSE, convert_pickle
-from convert_weights.pickle_reader import sha256
 from eg3d_jax.cameras import FRONTAL, azimuth, from_label
 from eg3d_jax.config import GeneratorConfig
+from eg3d_jax.folders import sha256
 from experiments import command
 from experiments.runs.folder import RunFolder
 from inversion.array_files import read_latents

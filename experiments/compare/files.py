@@ -16,6 +16,7 @@ from experiments.evaluate.files import METRICS, NO_NETWORK, Evaluated
 from experiments.report.figures import Curve, curve_of, save_curves
 from experiments.report.tables import latex, markdown, summary, write_csv
 from experiments.runs.settings import versions
+from inversion.evaluation import frame_groups, mean_over
 from inversion.files import write_atomically, write_json
 from inversion.frames.folder import Frames
 from inversion.wording import decimals
@@ -23,7 +24,9 @@ from inversion.wording import decimals
 MARK = "comparison.json"
 FILES = ("table.md", "numbers.csv", "table.tex", "curves.svg", "curves.png", "views.png",
          "strips.png")  # fmt: skip
-GROUPS = ("all", "fitted", "unseen")
+# By their names in the tables, of `frame_groups`.
+_GROUPS = {"all": "all", "fitted": "fitted", "unseen": "not fitted"}
+GROUPS = tuple(_GROUPS)
 # Of the run as a whole; how much latents differ is known of several only.
 _LATENTS = (
     ("depth_spread", "depth spread", 4),
@@ -70,11 +73,9 @@ class Compared:
             return float("nan") if found is None else found
         if name not in run.columns:
             return float("nan")
-        unseen = self.unseen(head)
-        chosen = {"all": np.ones_like(unseen), "fitted": ~unseen, "unseen": unseen}[group]
-        values = run.columns[name][chosen]
-        values = values[~np.isnan(values)]
-        return float(np.mean(values)) if len(values) else float("nan")
+        groups = frame_groups(run.yaw_degrees, ~self.unseen(head))
+        mean = mean_over(run.columns[name], groups[_GROUPS[group]])
+        return float("nan") if mean is None else mean
 
     @cached_property
     def numbers(self) -> dict[str, dict[str, Any]]:

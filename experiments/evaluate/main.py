@@ -14,8 +14,8 @@ from typing import NoReturn
 
 import tyro
 
-from convert_weights.pickle_reader import sha256
 from eg3d_jax.errors import InputError
+from eg3d_jax.folders import sha256
 from experiments import command
 from experiments.evaluate.files import FILES, MARK, Evaluated, write_evaluation, write_overview
 from experiments.progress import Progress

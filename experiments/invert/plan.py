@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from convert_weights.pickle_reader import sha256
 from eg3d_jax.cameras import azimuth
 from eg3d_jax.errors import InputError
+from eg3d_jax.folders import sha256
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.command import check_seed
 from experiments.invert.args import (

@@ -17,9 +17,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, ImageOps
 
-from convert_weights.pickle_reader import sha256
 from eg3d_jax.cameras import Cameras, azimuth, from_label, to_label, yaw_azimuth
 from eg3d_jax.errors import InputError
+from eg3d_jax.folders import sha256
 from eg3d_jax.generator import TriPlaneGenerator, ray_range
 from inversion.array_files import ALONE, read_arrays
 from inversion.files import fingerprint

@@ -163,7 +163,7 @@ def test_runs_that_do_not_exist_or_share_a_name_are_refused(run, tmp_path):
 
 
 def test_the_network_of_the_loss_does_not_mark_its_own_work(run, tmp_path):
-    from convert_weights.pickle_reader import sha256
+    from eg3d_jax.folders import sha256
 
     weights = tmp_path / "faces.pth"
     weights.write_bytes(b"some weights")
