@@ -18,9 +18,8 @@ _CACHE = "JAX_COMPILATION_CACHE_DIR"
 _QUICK = "jax_disable_most_optimizations"
 # XLA's way to compile loops takes more than half of the time that is left without optimisations.
 _FLAG = "--xla_cpu_use_fusion_emitters=false"
-# The release of constraints.txt. XLA ends a process at a flag that it does not know, and flags
-# come and go.
-_PINNED = "0.10.1"
+# XLA ends a process at a flag that it does not know, and flags come and go.
+_FLAG_IS_KNOWN_TO = "0.10.1"
 
 
 # The same examples each time, so that a change fails for what it does; new ones are sought by the
@@ -41,14 +40,10 @@ def pytest_configure(config):
     gc.set_threshold(100_000, 20, 10)
     if hasattr(config, "workerinput"):
         return
-    if version("jaxlib") == _PINNED and not os.environ.get("EG3D_JAX_LONG_TESTS"):
+    if version("jaxlib") == _FLAG_IS_KNOWN_TO and not os.environ.get("EG3D_JAX_LONG_TESTS"):
         # The long tests, and those with other releases, show that results do not depend on it.
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
-    if version("jaxlib") != _PINNED:
-        # jaxlib 0.12.0 ended one of three runs by a segmentation fault while it wrote a program.
-        os.environ["EG3D_JAX_NO_CACHE"] = "1"
-        os.environ.pop(_CACHE, None)
-    elif _CACHE not in os.environ:
+    if _CACHE not in os.environ:
         os.environ[_CACHE] = config.compiled = tempfile.mkdtemp(prefix="eg3d_jax_tests_")
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
         # See `command.quiet_cache_loader`; JAX, imported by a plugin, has set it to 1 by now.
