@@ -78,6 +78,10 @@ def pytest_runtest_setup(item):
     import jax  # after the variables above are set
 
     quick = item.get_closest_marker("compiled_in_full") is None
+    if version("jaxlib") != _FLAG_IS_KNOWN_TO:
+        # jaxlib 0.12.0 ended two of two runs by a segmentation fault in a test of the library. It
+        # does not where it compiles as users have it.
+        quick &= item.path.is_relative_to(Path(__file__).parent / "experiments")
     before = os.environ.get(_QUICK.upper())
     os.environ[_QUICK.upper()] = str(int(quick))  # of the commands that the tests start
     if before != os.environ[_QUICK.upper()]:
