@@ -226,13 +226,3 @@ def _first_line(error: BaseException) -> str:
 def _one_line(message: Warning | str, *_: object, **__: object) -> str:
     """Format a warning without the place in the code, which is not its user's."""
     return f"warning: {message}\n"
-
-
-__all__ = [
-    "DiskFullError",
-    "InputError",
-    "report_user_errors",
-    "is_disk_full",
-    "is_out_of_memory",
-    "run",
-]

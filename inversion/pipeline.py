@@ -27,7 +27,14 @@ from inversion.features.networks import load_networks
 from inversion.fitting.memory import BatchSizes, Resources, device_memory, fit_in_memory
 from inversion.fitting.programs import Programs, video_mesh
 from inversion.fitting.runner import StageJob, StageResult, StageRunner
-from inversion.fitting.stages import FirstStage, KnotStage, LatentStage, Stage, maps_to_fit
+from inversion.fitting.stages import (
+    FirstStage,
+    KnotStage,
+    LatentStage,
+    Stage,
+    maps_to_fit,
+    tuning_stage,
+)
 from inversion.fitting.states import Store
 from inversion.fitting.steps import tuned_generator
 from inversion.frames.folder import Frames, read_images
@@ -78,16 +85,19 @@ def invert(
       Stopped: if the monitor asked for it.
       DiskFullError: if a state could not be saved.
     """
-    video = Video(name="", frames=frames, methods=methods_of(frames, config, networks, generator))
-    if start is not None and len(video.methods) > 1:
-        video = dataclasses.replace(video, methods=video.methods[-1:])
+    networks = networks or load_networks(generator.config.image_side)
+    methods = plan_methods(frames, config, networks)
+    if start is not None:  # what it found need not be found again
+        methods = methods[-1:]
+    video = Video(name="", frames=frames, methods=methods)
     fitter, _ = prepare(generator, [video], config, key=key, networks=networks, monitor=monitor)
-    found = {} if start is None else {"": start}
-    for method in video.methods:
-        job = Job(video=video, method=method, start=found.get(""), store=store or Store())
-        found[""] = fitter.fit([job])[0]
-        check_usable(found[""])
-    return found[""]
+    found = start
+    for method in methods:
+        job = Job(video=video, method=method, start=found, store=store or Store())
+        found = fitter.fit([job])[0]
+        check_usable(found)
+    assert found is not None  # there is a method at least
+    return found
 
 
 def invert_videos(
@@ -116,12 +126,13 @@ def invert_videos(
     Returns:
       The inversions in the order of `videos`; in place of one that failed, its exception.
     """
+    if not videos:
+        return []
+    networks = networks or load_networks(generator.config.image_side)
     named = [
-        Video(name=str(i), frames=frames, methods=methods_of(frames, config, networks, generator))
+        Video(name=str(i), frames=frames, methods=plan_methods(frames, config, networks))
         for i, frames in enumerate(videos)
     ]
-    if not named:
-        return []
     fitter, at_once = prepare(
         generator, named, config, key=key, networks=networks, resources=resources, monitor=monitor
     )
@@ -270,7 +281,7 @@ class Fitter:
         if not self.config.tuning.num_steps:
             return [None for _ in jobs]
         stages = [
-            first.tuning(self.generator, self.config, end.state, key)
+            tuning_stage(first, self.generator, self.config, end.state, key)
             for first, end in zip(firsts, ends, strict=True)
         ]
         return [*self.runner.run([
@@ -410,20 +421,35 @@ class _Collected(Hooks):
         self.found[video.name] = error
 
 
-def methods_of(
+def plan_methods(
     frames: Frames | Views,
     config: InversionConfig,
-    networks: FeatureNetworks | None,
-    generator: TriPlaneGenerator,
+    networks: FeatureNetworks,
+    *,
+    views: int | None = None,
+    baseline: bool = False,
 ) -> list[Method]:
-    """Make the methods that fit all given views: one latent, and several if so configured."""
+    """Choose what is fitted to a head: one latent, and several if so configured.
+
+    Args:
+      frames: of the head.
+      config: how many latents there are, and how they are spread.
+      networks: tell views apart where knots are spread by change.
+      views: number of frames to fit, evenly spaced in yaw; all if None. Of fewer frames all are
+        taken, with no more latents than there are.
+      baseline: whether the single most frontal frame is fitted as well, to compare.
+
+    Raises:
+      InputError: if there cannot be so many views or latents.
+    """
     angles = np.asarray(azimuth(frames.cameras))
-    latents = min(config.num_latents, len(frames))
-    methods = choose_methods(angles, views=len(frames), latents=latents)
-    if latents > 1 and config.knots == "change":
-        networks = networks or load_networks(generator.config.image_side)
+    count = len(frames) if views is None else min(views, len(frames))
+    latents = config.num_latents if count == views else min(config.num_latents, count)
+    methods = choose_methods(angles, views=count, latents=latents, baseline=baseline)
+    if config.knots == "change" and latents > 1:
+        last = methods[-1]
         video = Video(name="", frames=frames, methods=methods)
-        methods[-1] = place_knots(methods[-1], networks, video.views(methods[-1]))
+        methods[-1] = place_knots(last, networks, video.views(last))
     return methods
 
 
@@ -555,7 +581,7 @@ def planned_stages(fitter: Fitter, video: Video) -> list[tuple[str, Stage]]:
             return fitter.first_stage(video, method, views, start, key)
 
         def second(stage: FirstStage) -> Stage:
-            return stage.tuning(fitter.generator, fitter.config, stage.state, key)
+            return tuning_stage(stage, fitter.generator, fitter.config, stage.state, key)
 
         stage = jax.eval_shape(first, images)
         found.append((method.latent_stage, stage))

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
-from eg3d_jax.cameras import azimuth
 from eg3d_jax.errors import InputError
 from eg3d_jax.folders import sha256
 from eg3d_jax.generator import TriPlaneGenerator
@@ -35,9 +32,9 @@ from inversion.frames.folder import (
     pictures_fingerprint,
     truth_fingerprint,
 )
-from inversion.methods import Method, choose_methods, place_knots
+from inversion.methods import Method
 from inversion.objectives import FeatureNetworks
-from inversion.pipeline import Video
+from inversion.pipeline import Video, plan_methods
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,26 +223,13 @@ def prepare_video(plan: Plan, name: str, folder: Path, run: Path) -> RunVideo:
     frames = load_frames(
         folder, models.generator, crop=options.crop, min_frames=1 if name else options.views
     )
-    methods = plan_methods(options, frames, models.networks)
+    methods = plan_methods(
+        frames, options.config, models.networks, views=options.views, baseline=options.baseline
+    )
     settings = describe(plan, folder, frames, methods)
     return RunVideo(
         name=name, folder=folder, run=run, frames=frames, methods=methods, settings=settings
     )
-
-
-def plan_methods(options: RunOptions, frames: Frames, networks: FeatureNetworks) -> list[Method]:
-    """What is fitted and compared."""
-    angles, latents = np.asarray(azimuth(frames.cameras)), options.config.num_latents
-    views = min(options.views, len(frames))
-    if views < options.views:
-        latents = min(latents, views)
-    methods = choose_methods(angles, views=views, latents=latents, baseline=options.baseline)
-    if options.config.knots == "change" and latents > 1:
-        last = methods[-1]
-        methods[-1] = place_knots(
-            last, networks, Video(name="", frames=frames, methods=()).views(last)
-        )
-    return methods
 
 
 def describe(plan: Plan, folder: Path, frames: Frames, methods: Sequence[Method]) -> dict:

@@ -51,6 +51,7 @@ class LatentStage:
     schedule: StageConfig = field(metadata={"static": True})
 
     advance = staticmethod(advance_latent)
+    tune = staticmethod(advance_tuning)  # the generator around the latent (spec inversion 4)
     # Videos whose generator is the same can be batched on a device.
     shares_generator = True
 
@@ -85,20 +86,9 @@ class LatentStage:
         """Noise maps fitted with the latent; empty if the generator's own stay."""
         return end.variables.noise_maps
 
-    def tuning(
-        self, generator: TriPlaneGenerator, config: InversionConfig, end: StageState, key: Array
-    ) -> TuningStage:
-        """Make the stage that tunes the generator around the latent (spec inversion section 4)."""
-        return TuningStage(
-            state=start_tuning(generator, key),
-            own={
-                "targets": self.targets,
-                "noise_maps": self.noise_maps(end),
-                "ws": end.variables.ws,
-            },
-            advance=advance_tuning,
-            schedule=config.tuning,
-        )
+    def pivot(self, end: StageState) -> dict[str, Any]:
+        """What `tune` keeps fixed, by its argument's name."""
+        return {"ws": end.variables.ws}
 
 
 @jax.tree_util.register_dataclass
@@ -121,6 +111,7 @@ class KnotStage:
     schedule: StageConfig = field(metadata={"static": True})
 
     advance = staticmethod(advance_latents)
+    tune = staticmethod(advance_pivots)  # the generator around the latents (spec inversion 6)
     shares_generator = True
 
     @classmethod
@@ -167,20 +158,9 @@ class KnotStage:
         del end
         return self.start_maps
 
-    def tuning(
-        self, generator: TriPlaneGenerator, config: InversionConfig, end: StageState, key: Array
-    ) -> TuningStage:
-        """Make the stage that tunes the generator around the latents (spec inversion section 6)."""
-        return TuningStage(
-            state=start_tuning(generator, key),
-            own={
-                "targets": self.targets,
-                "noise_maps": self.start_maps,
-                "latents": dataclasses.replace(self.start, w_plus=end.variables),
-            },
-            advance=advance_pivots,
-            schedule=config.tuning,
-        )
+    def pivot(self, end: StageState) -> dict[str, Any]:
+        """What `tune` keeps fixed, by its argument's name."""
+        return {"latents": dataclasses.replace(self.start, w_plus=end.variables)}
 
 
 @jax.tree_util.register_dataclass
@@ -206,6 +186,34 @@ class TuningStage:
 
 FirstStage = LatentStage | KnotStage
 Stage = LatentStage | KnotStage | TuningStage
+
+
+def tuning_stage(
+    found: FirstStage,
+    generator: TriPlaneGenerator,
+    config: InversionConfig,
+    end: StageState,
+    key: Array,
+) -> TuningStage:
+    """Make the stage that tunes the generator around what another stage has found.
+
+    Args:
+      found: that stage, as it began.
+      generator: before.
+      config: schedules.
+      end: how that stage ended.
+      key: of the draws.
+    """
+    return TuningStage(
+        state=start_tuning(generator, key),
+        own={
+            "targets": found.targets,
+            "noise_maps": found.noise_maps(end),
+            **found.pivot(end),
+        },
+        advance=found.tune,
+        schedule=config.tuning,
+    )
 
 
 def maps_to_fit(generator: TriPlaneGenerator, config: InversionConfig) -> NoiseMaps:

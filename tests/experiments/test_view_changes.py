@@ -1,18 +1,16 @@
 """Latents crowd where neighbouring views differ."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.invert.plan import RunOptions, plan_methods
 from inversion.config import paper
 from inversion.frames.folder import read_frames, read_images
 from inversion.methods import change_along
 from inversion.objectives import FeatureNetworks
+from inversion.pipeline import plan_methods
 from inversion.views import Views
 
 
@@ -41,7 +39,7 @@ def test_changes_from_picture_to_picture_add_up(frames):
 
 @pytest.mark.parametrize(("knots", "positions"), [("even", [0, 2, 3]), ("change", [0, 1, 2])])
 def test_latents_go_evenly_or_to_where_the_pictures_change(frames, knots, positions):
-    options = RunOptions(run=Path("run"), config=paper(num_latents=3, knots=knots), views=4)
-    several = plan_methods(options, frames, FeatureNetworks(lpips=Brightness()))[-1]
+    config, networks = paper(num_latents=3, knots=knots), FeatureNetworks(lpips=Brightness())
+    several = plan_methods(frames, config, networks, views=4)[-1]
     assert several.frames.tolist() == [3, 2, 1, 0]
     assert several.knots.tolist() == positions
