@@ -125,6 +125,10 @@ def invert_videos(
 
     Returns:
       The inversions in the order of `videos`; in place of one that failed, its exception.
+
+    Raises:
+      InputError: if views cannot be fitted so, or the steps do not fit in memory.
+      ValueError: if there are not as many stores as videos.
     """
     if not videos:
         return []
@@ -133,10 +137,11 @@ def invert_videos(
         Video(name=str(i), frames=frames, methods=plan_methods(frames, config, networks))
         for i, frames in enumerate(videos)
     ]
+    kept = zip([video.name for video in named], stores, strict=True) if stores else ()
+    hooks = _Collected(dict(kept))
     fitter, at_once = prepare(
         generator, named, config, key=key, networks=networks, resources=resources, monitor=monitor
     )
-    hooks = _Collected(dict(zip([v.name for v in named], stores or (), strict=False)))
     for batch in batches(named, at_once):
         fit_batch(fitter, batch, hooks)
     return [hooks.found[video.name] for video in named]

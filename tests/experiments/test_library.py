@@ -127,6 +127,14 @@ def test_a_video_that_fails_leaves_the_others(generator, frames, config, tmp_pat
     assert isinstance(found[1], inversion.Inversion)
 
 
+def test_as_many_stores_as_videos_are_wanted(generator, frames, config, tmp_path):
+    store = inversion.StateFolder(tmp_path)
+    with pytest.raises(ValueError, match="longer|shorter"):
+        inversion.invert_videos(
+            generator, [frames, frames], config, key=jax.random.key(0), stores=[store]
+        )
+
+
 def test_a_stopped_inversion_goes_on_from_its_store(generator, frames, head, config, tmp_path):
     class Impatient(Note):
         def stop_requested(self):
