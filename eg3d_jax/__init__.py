@@ -5,8 +5,7 @@ image = generator.synthesize(ws, camera).image
 """
 
 from eg3d_jax.cameras import Cameras
-from eg3d_jax.checkpoint import load_embedded, save
-from eg3d_jax.checkpoint import load_generator as load
+from eg3d_jax.checkpoint import load, load_embedded, save
 from eg3d_jax.config import GeneratorConfig
 from eg3d_jax.errors import InputError
 from eg3d_jax.generator import TriPlaneGenerator

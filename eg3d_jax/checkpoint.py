@@ -196,12 +196,12 @@ def _replace(partial: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load(folder: str | Path) -> tuple[TriPlaneGenerator, dict[str, Any]]:
-    """Read a generator from a folder that `save` wrote.
+def load(folder: str | Path) -> TriPlaneGenerator:
+    """Read a generator from a folder that `save`, or `python -m convert_weights`, wrote.
 
     Returns:
-      The generator, and its metadata: 'format', 'config', 'dtype', 'source', 'license',
-      'fingerprint' and 'files'.
+      The generator; `generator.origin.metadata` holds 'format', 'config', 'dtype', 'source',
+      'license', 'fingerprint' and 'files'.
 
     Raises:
       InputError: naming the folder, the file in it and what to do.
@@ -238,7 +238,7 @@ def load(folder: str | Path) -> tuple[TriPlaneGenerator, dict[str, Any]]:
     filled = {path: v.replace(jnp.asarray(arrays[name])) for name, (path, v) in places.items()}
     generator = jax.block_until_ready(nnx.merge(graph, nnx.from_flat_state(filled)))
     generator.origin = Origin(metadata)
-    return generator, metadata
+    return generator
 
 
 def _read_metadata(folder: Path) -> dict[str, Any]:
@@ -264,18 +264,6 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
 EMBEDDED = Path(__file__).parent / "pretrained" / "heads128"
 
 
-def load_generator(folder: str | Path) -> TriPlaneGenerator:
-    """Read a generator from a folder that `save`, or `python -m convert_weights`, wrote.
-
-    Returns:
-      The generator; `generator.origin.metadata` tells of its source and licence.
-
-    Raises:
-      InputError: see `load`.
-    """
-    return load(folder)[0]
-
-
 def load_embedded() -> TriPlaneGenerator:
     """Load the small pretrained generator of synthetic heads in the package: 128 pixels."""
-    return load_generator(EMBEDDED)
+    return load(EMBEDDED)

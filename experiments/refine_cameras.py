@@ -41,7 +41,7 @@ def main(args: Args) -> None:
     progress = Progress()
     with progress.task("reading generator and frames"):
         check_settings(args)
-        generator, _ = load_generator(args.generator)
+        generator = load_generator(args.generator)
         networks = load_networks(generator.config.image_side)
         frames = load_frames(args.frames, generator, crop=args.crop, min_frames=args.views)
         truth = None if args.truth is None else true_cameras(args.truth, frames)

@@ -23,8 +23,8 @@ from inversion.result import load
 EMBEDDED = Path("embedded")
 
 
-def load_generator(folder: Path) -> tuple[TriPlaneGenerator, dict]:
-    """Load a checkpoint folder's generator and metadata, or the embedded one for `EMBEDDED`."""
+def load_generator(folder: Path) -> TriPlaneGenerator:
+    """Load a checkpoint folder's generator, or the embedded one for `EMBEDDED`."""
     return checkpoint.load(checkpoint.EMBEDDED if folder == EMBEDDED else folder)
 
 
@@ -124,7 +124,7 @@ def _of_run(run: Path) -> Subjects:
 
 
 def _of_generator(folder: Path, seeds: Sequence[int], truncation: float) -> Subjects:
-    generator, metadata = load_generator(folder)
+    generator = load_generator(folder)
     # An argument, so that all values share a program; left out at 1, which is no arithmetic at all.
     truncated = {} if truncation == 1 else {"truncation": truncation}
     latents = []
@@ -137,7 +137,7 @@ def _of_generator(folder: Path, seeds: Sequence[int], truncation: float) -> Subj
         generator=generator,
         names=tuple(f"seed {seed}" for seed in seeds),
         latents=tuple(latents),
-        metadata=metadata,
+        metadata=generator.origin.metadata,
         home=Path("runs") / folder.resolve().name,
     )
 

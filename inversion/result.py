@@ -214,7 +214,8 @@ def load(folder: Path | str) -> Inversion:
     folder = Path(folder)
     path = folder / _LATENTS
     try:
-        generator, metadata = checkpoint.load(folder / _GENERATOR)
+        generator = checkpoint.load(folder / _GENERATOR)
+        metadata = generator.origin.metadata
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("w_plus", "azimuth", "labels")}
             fingerprint = str(file["fingerprint"])

@@ -19,7 +19,7 @@ import eg3d_jax.pretrained
 from eg3d_jax import checkpoint
 from experiments.subjects import DEMO
 folder = Path(eg3d_jax.pretrained.__file__).parent / "heads128"
-generator, _ = checkpoint.load(folder)
+generator = checkpoint.load(folder)
 print(folder, generator.config.neural_side, DEMO, len(list(DEMO.glob("*.png"))), sep="\\n")
 """
 

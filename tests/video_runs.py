@@ -59,7 +59,7 @@ def arrays(run: Path) -> dict[str, np.ndarray]:
     from eg3d_jax import checkpoint
     from inversion.files import entries
 
-    generator, _ = checkpoint.load(run / "result" / "generator")
+    generator = checkpoint.load(run / "result" / "generator")
     with np.load(run / "result" / "latents.npz") as file:
         found = {"w_plus": file["w_plus"]}
     return found | {name: array for name, _, array in entries(generator)}

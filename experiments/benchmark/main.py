@@ -115,7 +115,7 @@ def main(args: Args) -> int:
 def make_generator(config: str) -> TriPlaneGenerator:
     """The embedded generator, or one of another size with random weights."""
     if config == "embedded":
-        return load_generator(EMBEDDED)[0]
+        return load_generator(EMBEDDED)
     chosen = ffhq_512()
     if config == "tiny":  # at twice its size, the least that LPIPS takes
         larger = dataclasses.replace(tiny().superresolution, input_side=16)

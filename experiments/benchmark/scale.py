@@ -1,4 +1,4 @@
-"""What runs would cost, reckoned from measured steps: against views, videos and devices.
+"""What runs would cost by measured steps: against views, videos and devices.
 
 `python -m experiments.benchmark.scale FILE` reads what `experiments.benchmark.bars --out FILE`
 measured. A step takes a fixed time and one for each view, which its times for one view and for nine
@@ -29,7 +29,7 @@ _STAGES = ("latent", "tuning")
 
 @dataclass(frozen=True, kw_only=True)
 class Args:
-    """Reckon what runs would cost.
+    """Work out what runs would cost, from measured steps.
 
     Attributes:
       measured: JSON file of `python -m experiments.benchmark.bars --out`

@@ -47,7 +47,7 @@ def videos_speedup(count: int) -> float:
 
     Whole inversions are timed, with all steps compiled before.
     """
-    generator, _ = load_generator(EMBEDDED)
+    generator = load_generator(EMBEDDED)
     networks = load_networks(generator.config.image_side)
     frames, key = load_frames(DEMO, generator).evenly(7), jax.random.key(0)
 

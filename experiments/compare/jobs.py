@@ -118,7 +118,7 @@ def run_job(plan: Plan, videos: Videos, progress: Progress) -> None:
         summary.check(resume=False, overwrite=False)
         summary.prepare()
     begun = any(RunFolder.has_run(video.run) for video in videos.values())
-    options = replace(plan.options, resume=plan.several or begun)
+    options = replace(plan.options, resume=plan.several or begun, again="the same command")
     # A monitor of its own: another method's seconds and logs are not this one's.
     execute(replace(plan, options=options), RunMonitor(Progress(console=progress.console)))
     progress.say(f"{plan.page}: open it in a browser")

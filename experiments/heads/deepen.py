@@ -58,7 +58,7 @@ def main(args: Args) -> None:
     """Run the command; errors that a user can act on are `InputError`s."""
     check_limits(args, _LIMITS)
     checkpoint.check_free(args.output, overwrite=True)
-    generator, _ = load_generator(args.start)
+    generator = load_generator(args.start)
     if generator.config.c_dim:
         raise InputError(f"{args.start}: its mapping takes cameras; only others can be deepened")
     deeper, missed = deepen(generator, args.layers, steps=args.steps, seed=args.seed)

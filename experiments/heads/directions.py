@@ -79,10 +79,10 @@ def main(args: Args) -> None:
         raise InputError(f"{args.output} exists; choose another --output, or add --overwrite")
     check_limits(args, {"samples": (Z_DIM + 1, 1_000_000_000)})
     check_seed(args.seed)
-    generator, metadata = load_head_generator(args.generator)
+    generator = load_head_generator(args.generator)
     directions = head_directions(generator, num_samples=args.samples, seed=args.seed)
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    save_directions(args.output, directions, metadata)
+    save_directions(args.output, directions, generator.origin.metadata)
     print(f"{args.output}: {', '.join(directions.names)}")
 
 

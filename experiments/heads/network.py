@@ -11,13 +11,11 @@ from experiments.heads.anatomy import Z_DIM
 from experiments.subjects import load_generator
 
 
-def load_head_generator(
-    folder: Path, option: str = "--generator"
-) -> tuple[TriPlaneGenerator, dict]:
+def load_head_generator(folder: Path, option: str = "--generator") -> TriPlaneGenerator:
     """Load a generator of synthetic heads, and refuse others; see `load_generator`."""
-    generator, metadata = load_generator(folder)
+    generator = load_generator(folder)
     check_heads(generator, option)
-    return generator, metadata
+    return generator
 
 
 def check_heads(generator: TriPlaneGenerator, option: str = "--generator") -> None:

@@ -109,7 +109,7 @@ def main(args: Args) -> None:
     check_writable(args.run)
     shards = Shards(args.data)
     shards.refresh()
-    start = None if args.start is None else load_head_generator(args.start, "--start")[0]
+    start = None if args.start is None else load_head_generator(args.start, "--start")
     generator = new_generator(args.seed) if start is None else start
     graph, trained = nnx.split(generator)
     optimizer = make_optimizer(trained, args.optimizer)

@@ -54,7 +54,7 @@ def main(args: Args) -> None:
     """Run the command; errors that a user can act on are `InputError`s."""
     check_writable(args.out, option="--out")
     data = read_heads(args.data, _KEYS)
-    generator, _ = load_head_generator(args.generator)
+    generator = load_head_generator(args.generator)
     lpips = load_lpips("alexnet")
     rows, shown = [], []
     for i in range(len(data["z"])):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import jax
 
@@ -36,41 +36,43 @@ def execute(plan: Plan, monitor: RunMonitor) -> bool:
       KeyboardInterrupt: if the user stopped it; it goes on if executed again with
         `RunOptions.resume`.
     """
-    return (invert_several if plan.several else invert_one)(plan, monitor)
-
-
-def invert_one(plan: Plan, monitor: RunMonitor) -> bool:
-    """One video, in the run folder itself."""
-    options = plan.options
-    ended: list[VideoStatus] = []
-    needed_bytes = disk_bytes(plan.models.generator, len(plan.videos[0].methods))
     # The folder is taken before the long work begins, and changed once nothing can be refused.
-    with RunFolder.lock(
-        options.run,
-        resume=options.resume,
-        overwrite=options.overwrite,
-        needed_bytes=needed_bytes,
-    ) as run:
-        if options.refine:
+    with (SeveralRuns if plan.several else SingleRun)(plan, monitor) as home:
+        if plan.options.refine:
             plan = refine_first(plan, monitor)
-        video = plan.videos[0]
-        if options.resume:
-            RunFolder.check_settings(run.path, video.settings)
-        fitter, _ = prepare_fitter(plan, monitor)
-        run.begin(video.settings, video.folder)
-        hooks = RunHooks(
-            fitter,
-            monitor,
-            lambda _: run,
-            ended.append,
-            save_steps=options.save_steps,
-            alone=True,
-        )
-        with advise_resume():
-            fit_batch(fitter, plan.videos, hooks)
-    for sentence in hooks.compared[""].sentences():
-        monitor.say(sentence)
-    return ended[0].status == "done"
+        plan = drop_changed_videos(plan)
+        waiting = [video for video in plan.videos if not home.is_done(video)]
+        waiting = dataclasses.replace(plan, videos=waiting)
+        fitter, at_once = prepare_fitter(waiting, monitor) if waiting.videos else (None, 1)
+        home.begin(plan)
+        hooks = None
+        if fitter is not None:
+            hooks = RunHooks(
+                fitter,
+                monitor,
+                home.open,
+                home.report,
+                save_steps=plan.options.save_steps,
+                alone=not plan.several,
+            )
+            with advise_resume(plan.options):
+                invert_batches(waiting, fitter, at_once, hooks, monitor)
+        return home.end(plan, hooks)
+
+
+def invert_batches(
+    plan: Plan, fitter: Fitter, at_once: int, hooks: RunHooks, monitor: RunMonitor
+) -> None:
+    """Videos, so many at once, each in its run folder."""
+    names = [video.name for video in plan.videos]
+    done = 0
+    with monitor.progress.table(names) if plan.several else nullcontext():
+        for batch in batches(plan.videos, at_once):
+            if plan.several:
+                now = ", ".join(video.name for video in batch)
+                monitor.say(f"{done} of {len(names)} videos done; now {now}")
+            fit_batch(fitter, batch, hooks)
+            done += len(batch)
 
 
 def prepare_fitter(plan: Plan, monitor: RunMonitor) -> tuple[Fitter, int]:
@@ -104,75 +106,121 @@ def finished_stages(plan: Plan) -> set[str]:
     return {name for name, wanted in steps.items() if all(d.get(name) == wanted for d in done)}
 
 
-def invert_several(plan: Plan, monitor: RunMonitor) -> bool:
-    """Several videos, batch by batch; those that an earlier run finished are left as they are."""
-    options, number = plan.options, plan.share.number
-    check_writable(options.run)
-    summary = SummaryFolder(options.run, plan.names)
-    lock = RunLock(options.run / (f"run{number}.lock" if number else "run.lock"))
-    with made(options.run), lock:
-        if not number:  # the first alone says what the folder is for
-            summary.check(resume=options.resume, overwrite=options.overwrite)
-        if options.refine:
-            plan = refine_first(plan, monitor)
-        plan = drop_changed_videos(plan)
-        mine = [*(video.name for video in plan.videos), *plan.refused]
-        waiting = [video for video in plan.videos if not is_done(options, summary, video)]
-        waiting = dataclasses.replace(plan, videos=waiting)
-        fitter, at_once = prepare_fitter(waiting, monitor) if waiting.videos else (None, 1)
-        if not number:
-            summary.prepare()
-        if options.overwrite:
-            summary.clear(mine)
+class SingleRun:
+    """Folder of a run of one video, locked from beginning to end."""
+
+    def __init__(self, plan: Plan, monitor: RunMonitor):
+        self._options, self._monitor = plan.options, monitor
+        self._needed_bytes = disk_bytes(plan.models.generator, len(plan.videos[0].methods))
+        self._ended: list[VideoStatus] = []
+
+    def __enter__(self) -> SingleRun:
+        options = self._options
+        self._run = RunFolder.lock(
+            options.run,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            needed_bytes=self._needed_bytes,
+        )
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._run.close()
+
+    def is_done(self, video: RunVideo) -> bool:
+        """No: what an earlier run finished is measured and written again."""
+        return False
+
+    def begin(self, plan: Plan) -> None:
+        """Start the run in the folder, or go on with the one in it."""
+        video = plan.videos[0]
+        self._run.begin(video.settings, video.folder)
+
+    def open(self, video: RunVideo) -> RunFolder:
+        """The run folder of the video."""
+        return self._run
+
+    def report(self, entry: VideoStatus) -> None:
+        """Keep how the video ended."""
+        self._ended.append(entry)
+
+    def end(self, plan: Plan, hooks: RunHooks | None) -> bool:
+        """Say how the methods compare; whether no stage ended early."""
+        assert hooks is not None  # there is always a video to invert
+        for sentence in hooks.compared[""].sentences():
+            self._monitor.say(sentence)
+        return self._ended[0].status == "done"
+
+
+class SeveralRuns:
+    """Folder of the runs of several videos and of their summary, shared by several processes.
+
+    Videos that an earlier run finished are left as they are.
+    """
+
+    def __init__(self, plan: Plan, monitor: RunMonitor):
+        self._options, self._number, self._monitor = plan.options, plan.share.number, monitor
+        self._generator = plan.models.generator
+        self._summary = SummaryFolder(plan.options.run, plan.names)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> SeveralRuns:
+        options, number = self._options, self._number
+        check_writable(options.run)
+        with ExitStack() as stack:
+            stack.enter_context(made(options.run))
+            lock = RunLock(options.run / (f"run{number}.lock" if number else "run.lock"))
+            stack.enter_context(lock)
+            if not number:  # the first alone says what the folder is for
+                self._summary.check(resume=options.resume, overwrite=options.overwrite)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *raised) -> None:
+        self._stack.__exit__(*raised)
+
+    def is_done(self, video: RunVideo) -> bool:
+        """Whether an earlier run finished this video."""
+        return has_run(self._options, video) and self._summary.read(video.name).status == "done"
+
+    def begin(self, plan: Plan) -> None:
+        """Write down which videos the folder is for, and which of them are refused."""
+        if not self._number:
+            self._summary.prepare()
+        if self._options.overwrite:
+            self._summary.clear(_own_names(plan))
         for name, message in plan.refused.items():
-            monitor.say(f"{name} refused: {message}")
-            summary.write(VideoStatus(video=name, status="failed", message=message))
-        if fitter is not None:
-            with advise_resume():
-                invert_batches(waiting, fitter, at_once, summary, monitor)
-        ended = summary.summarise()
-    monitor.say(table(ended))
-    return all(entry.status == "done" for entry in ended if entry.video in mine)
+            self._monitor.say(f"{name} refused: {message}")
+            self._summary.write(VideoStatus(video=name, status="failed", message=message))
+
+    def open(self, video: RunVideo) -> RunFolder:
+        """The run folder of a video, new or continued."""
+        needed_bytes = disk_bytes(self._generator, len(video.methods))
+        if has_run(self._options, video):
+            return RunFolder.resume(video.run, video.settings, needed_bytes=needed_bytes)
+        return RunFolder.create(
+            video.run,
+            video.settings,
+            needed_bytes=needed_bytes,
+            overwrite=self._options.overwrite,
+            frames_folder=video.folder,
+        )
+
+    def report(self, entry: VideoStatus) -> None:
+        """Write how a video ended into the summary."""
+        self._summary.write(entry)
+        self._monitor.progress.end_row(entry.video, entry.status)
+
+    def end(self, plan: Plan, hooks: RunHooks | None) -> bool:
+        """Show how all videos ended; whether those of this process did as they should."""
+        ended, mine = self._summary.summarise(), _own_names(plan)
+        self._monitor.say(table(ended))
+        return all(entry.status == "done" for entry in ended if entry.video in mine)
 
 
-def invert_batches(
-    plan: Plan, fitter: Fitter, at_once: int, summary: SummaryFolder, monitor: RunMonitor
-) -> None:
-    """Videos, so many at once, each in its run folder."""
-
-    def report(entry: VideoStatus) -> None:
-        summary.write(entry)
-        monitor.progress.end_row(entry.video, entry.status)
-
-    hooks = RunHooks(
-        fitter,
-        monitor,
-        lambda video: open_run(plan, video),
-        report,
-        save_steps=plan.options.save_steps,
-        alone=False,
-    )
-    done, videos = 0, plan.videos
-    with monitor.progress.table([video.name for video in videos]):
-        for batch in batches(videos, at_once):
-            names = ", ".join(video.name for video in batch)
-            monitor.say(f"{done} of {len(videos)} videos done; now {names}")
-            fit_batch(fitter, batch, hooks)
-            done += len(batch)
-
-
-def open_run(plan: Plan, video: RunVideo) -> RunFolder:
-    """The run folder of one of several videos, new or continued."""
-    needed_bytes = disk_bytes(plan.models.generator, len(video.methods))
-    if has_run(plan.options, video):
-        return RunFolder.resume(video.run, video.settings, needed_bytes=needed_bytes)
-    return RunFolder.create(
-        video.run,
-        video.settings,
-        needed_bytes=needed_bytes,
-        overwrite=plan.options.overwrite,
-        frames_folder=video.folder,
-    )
+def _own_names(plan: Plan) -> list[str]:
+    """Names of the videos of this process, refused ones among them."""
+    return [*(video.name for video in plan.videos), *plan.refused]
 
 
 def has_run(options: RunOptions, video: RunVideo) -> bool:
@@ -180,16 +228,11 @@ def has_run(options: RunOptions, video: RunVideo) -> bool:
     return options.resume and RunFolder.has_run(video.run)
 
 
-def is_done(options: RunOptions, summary: SummaryFolder, video: RunVideo) -> bool:
-    """Whether an earlier run finished this video."""
-    return has_run(options, video) and summary.read(video.name).status == "done"
-
-
 def drop_changed_videos(plan: Plan) -> Plan:
     """The plan with those videos refused whose frames are not those that their runs began with.
 
     Raises:
-      InputError: if the runs began with other options.
+      InputError: if the runs began with other options, or a single video's with other frames.
     """
     videos, refused = [], dict(plan.refused)
     for video in plan.videos:
@@ -198,26 +241,30 @@ def drop_changed_videos(plan: Plan) -> Plan:
                 RunFolder.check_settings(video.run, video.settings)
             videos.append(video)
         except OtherSettings as error:
+            if not plan.several:
+                raise
             refused[video.name] = error.reraise_unless_frames_changed()
         except InputError as error:
+            if not plan.several:
+                raise
             refused[video.name] = str(error)
     return dataclasses.replace(plan, videos=videos, refused=refused)
 
 
 @contextmanager
-def advise_resume() -> Iterator[None]:
+def advise_resume(options: RunOptions) -> Iterator[None]:
     """Once a run has begun, Ctrl-C and a full disk say how it goes on."""
     try:
         yield
     except OSError as error:
-        if not is_disk_full(error) or isinstance(error, DiskFullError):
+        if not is_disk_full(error):
             raise
         where = f" while writing {error.filename}" if error.filename else ""
-        raise DiskFullError(
-            f"the disk is full{where}; free some space and continue with --resume"
-        ) from error
+        known = isinstance(error, DiskFullError)
+        said = str(error) if known else f"the disk is full{where}; free some space"
+        raise DiskFullError(f"{said}, and continue with {options.again}") from error
     except Stopped:
-        raise KeyboardInterrupt("everything so far is saved; go on with --resume") from None
+        raise KeyboardInterrupt(f"everything so far is saved; go on with {options.again}") from None
     except KeyboardInterrupt as interrupt:
-        advice = "--resume goes on from the last save, or from the start if there is none"
+        advice = f"{options.again} goes on from the last save, or from the start if there is none"
         raise KeyboardInterrupt(str(interrupt) or advice) from None

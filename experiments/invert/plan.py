@@ -53,6 +53,7 @@ class RunOptions:
       save_steps: from one saved state to the next.
       resume: whether an interrupted run goes on.
       overwrite: whether an earlier run is removed.
+      again: how the user continues an interrupted run, in words.
     """
 
     run: Path
@@ -66,6 +67,7 @@ class RunOptions:
     save_steps: int = 50
     resume: bool = False
     overwrite: bool = False
+    again: str = "--resume"
 
 
 def options_of(args: Args) -> RunOptions:
@@ -99,15 +101,13 @@ class Models:
     """The networks of a run, read once for all its videos.
 
     Attributes:
-      generator: as loaded.
-      metadata: of its checkpoint.
+      generator: as loaded, with its `origin`.
       folder: of its checkpoint, or 'embedded'.
       networks: that the losses look through.
       identity: SHA-256 of the file of the network of faces; None if there is none.
     """
 
     generator: TriPlaneGenerator
-    metadata: dict
     folder: Path
     networks: FeatureNetworks
     identity: str | None = None
@@ -123,10 +123,9 @@ def load_models(folder: Path, identity: Path | None = None) -> Models:
     Raises:
       InputError: if one cannot be read or used.
     """
-    generator, metadata = load_generator(folder)
+    generator = load_generator(folder)
     return Models(
         generator=generator,
-        metadata=metadata,
         folder=folder,
         networks=load_networks(generator.config.image_side, identity),
         identity=None if identity is None else sha256(identity),
@@ -241,7 +240,7 @@ def describe(plan: Plan, folder: Path, frames: Frames, methods: Sequence[Method]
         "frame_pictures": pictures_fingerprint(frames),
         "frame_truth": truth_fingerprint(frames),
         "num_frames": len(frames),
-        "generator": plan.models.metadata["fingerprint"],
+        "generator": plan.models.generator.origin.metadata["fingerprint"],
         "views": len(last.frames),
         "latents": 1 if last.knots is None else len(last.knots),
         "knots": None if last.knots is None else last.knots.tolist(),

@@ -163,7 +163,7 @@ class Saver:
             intact = f"the state of step {kept[-1]}" if kept else "no earlier state"
             raise DiskFullError(
                 f"the disk is full: a state was not saved below {self.folder} ({intact} is there); "
-                "free some space and continue with --resume"
+                "free some space to go on from there"
             ) from error
 
 

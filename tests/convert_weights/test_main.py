@@ -92,7 +92,8 @@ def test_a_conversion_writes_generator_source_and_licence(run, writer, tmp_path)
     status, out, err = run(content)
     assert (status, err) == (0, "")
     assert "image_std" in out
-    generator, metadata = checkpoint.load(tmp_path / "out" / "generator")
+    generator = checkpoint.load(tmp_path / "out" / "generator")
+    metadata = generator.origin.metadata
     assert generator.config == tiny()
     for name, array in to_torch_state(generator).items():
         np.testing.assert_array_equal(array, state[name])
@@ -108,7 +109,7 @@ def test_a_conversion_writes_generator_source_and_licence(run, writer, tmp_path)
     assert status == 2
     assert "not empty" in err
     assert run(content, overwrite=True, license="mine", dtype="float16")[0] == 0
-    _, metadata = checkpoint.load(tmp_path / "out" / "generator")
+    metadata = checkpoint.load(tmp_path / "out" / "generator").origin.metadata
     assert (metadata["license"], metadata["dtype"]) == ("mine", "float16")
 
 
@@ -120,7 +121,7 @@ def test_what_training_left_behind_is_told_with_the_number_of_parameters(run, wr
     trained, numbers = count_parameters(tiny())
     assert f"{numbers:,} parameters in {trained} tensors, and {len(state) - trained} buffers" in out
     assert "left out, as no picture depends on it: dataset_label_std [25]" in out
-    generator, _ = checkpoint.load(tmp_path / "out" / "generator")
+    generator = checkpoint.load(tmp_path / "out" / "generator")
     for name, array in to_torch_state(generator).items():
         np.testing.assert_array_equal(array, state[name])
 
@@ -129,7 +130,7 @@ def test_what_training_left_behind_is_told_with_the_number_of_parameters(run, wr
 def test_the_mini_checkpoint_converts(run, mini_path, tmp_path):
     status, _, err = run(mini_path.read_bytes())
     assert (status, err) == (0, "")
-    generator, _ = checkpoint.load(tmp_path / "out" / "generator")
+    generator = checkpoint.load(tmp_path / "out" / "generator")
     assert generator.config.neural_side == 48
 
 

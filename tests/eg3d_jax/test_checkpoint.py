@@ -54,7 +54,8 @@ def test_a_configuration_with_other_fields_is_refused():
 def test_a_generator_survives(generator, tmp_path):
     source = {"file": "x.pkl", "sha256": "0" * 64}
     saved = checkpoint.save(tmp_path / "a" / "b", generator, source=source, license="free")
-    back, metadata = checkpoint.load(tmp_path / "a" / "b")
+    back = checkpoint.load(tmp_path / "a" / "b")
+    metadata = back.origin.metadata
     assert metadata == saved
     assert (metadata["source"], metadata["license"]) == (source, "free")
     assert back.config == generator.config
@@ -68,7 +69,7 @@ def test_a_generator_survives(generator, tmp_path):
 
 def test_float16_halves_the_numbers_and_loads_as_float32(generator, tmp_path):
     metadata = checkpoint.save(tmp_path / "half", generator, dtype=np.float16)
-    back, _ = checkpoint.load(tmp_path / "half")
+    back = checkpoint.load(tmp_path / "half")
     for ours, theirs in zip(arrays(back), arrays(generator), strict=True):
         assert ours.dtype == np.float32
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-6)
@@ -103,7 +104,7 @@ def test_a_folder_is_replaced_only_when_asked(generator, tmp_path):
     with pytest.raises(ValueError, match="not empty"):
         checkpoint.save(tmp_path / "x", generator)
     checkpoint.save(tmp_path / "x", generator, license="new", overwrite=True)
-    assert checkpoint.load(tmp_path / "x")[1]["license"] == "new"
+    assert checkpoint.load(tmp_path / "x").origin.metadata["license"] == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="is a file"):
@@ -138,7 +139,7 @@ def test_what_was_there_comes_back_if_its_successor_cannot_be_moved(
     with pytest.raises(OSError, match="no space"):
         checkpoint.save(tmp_path / "x", generator, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
-    assert checkpoint.load(tmp_path / "x")[1]["license"] == "old"
+    assert checkpoint.load(tmp_path / "x").origin.metadata["license"] == "old"
 
 
 def test_an_interrupted_save_leaves_what_was_there(generator, tmp_path, monkeypatch):
@@ -152,7 +153,7 @@ def test_an_interrupted_save_leaves_what_was_there(generator, tmp_path, monkeypa
         with pytest.raises(KeyboardInterrupt):
             checkpoint.save(tmp_path / name, generator, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
-    assert checkpoint.load(tmp_path / "x")[1]["license"] == "old"
+    assert checkpoint.load(tmp_path / "x").origin.metadata["license"] == "old"
 
 
 @pytest.mark.usefixtures("no_thread_stays")

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fir import FILTER_1331, upfirdn2d
+from fir_reference import FILTER_1331, upfirdn2d
 
 from eg3d_jax.convolution import _correlate, conv2d, conv2d_up
 

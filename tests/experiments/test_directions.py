@@ -19,7 +19,8 @@ MEAN = np.arange(D, dtype=np.float32)
 
 @pytest.fixture(scope="module")
 def loaded(inputs):
-    return load_generator(inputs / "generator")
+    generator = load_generator(inputs / "generator")
+    return generator, generator.origin.metadata
 
 
 @pytest.fixture

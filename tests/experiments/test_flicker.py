@@ -47,7 +47,7 @@ def test_the_slow_path_is_even_and_frontal():
 
 @pytest.fixture(scope="module")
 def head():
-    generator, _ = load_generator(EMBEDDED)
+    generator = load_generator(EMBEDDED)
     z = np.random.RandomState(0).randn(generator.config.z_dim).astype(np.float32)
     return generator, repeat_latents(generator.map_to_ws(z, truncation=0.7), np.zeros(1))
 

@@ -102,7 +102,7 @@ def test_the_result_loads_with_the_labels_of_the_fitted_views(finished, inputs):
     generator, config = result.generator, result.generator.config
     assert result.latents.w_plus.shape == (1, config.num_ws, config.w_dim)
     assert result.labels.shape == (3, 25)
-    original, _ = checkpoint.load(inputs / "generator")
+    original = checkpoint.load(inputs / "generator")
     changed = [
         not np.array_equal(a, b)
         for a, b in zip(jax.tree.leaves(generator), jax.tree.leaves(original), strict=True)
@@ -111,7 +111,7 @@ def test_the_result_loads_with_the_labels_of_the_fitted_views(finished, inputs):
 
 
 def test_a_latent_beside_another_generator_is_refused(finished, inputs, tmp_path):
-    original, _ = checkpoint.load(inputs / "generator")
+    original = checkpoint.load(inputs / "generator")
     checkpoint.save(tmp_path / "generator", original)
     latents = (finished / "result" / "latents.npz").read_bytes()
     (tmp_path / "latents.npz").write_bytes(latents)

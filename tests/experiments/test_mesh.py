@@ -181,7 +181,7 @@ def test_the_mrc_of_the_embedded_head_is_what_the_surface_was_cut_from(meshed):
 
 
 def test_points_queried_in_chunks_are_those_queried_at_once(monkeypatch):
-    generator, _ = load_generator(EMBEDDED)
+    generator = load_generator(EMBEDDED)
     config = generator.config
     query = field_of(generator, jax.random.normal(jax.random.key(0), (config.num_ws, config.w_dim)))
     points = np.random.default_rng(0).uniform(-0.5, 0.5, (50, 3))

@@ -98,7 +98,7 @@ def test_refined_labels_lie_beside_the_frames(refined, frames, wrong):
 
 def test_the_library_finds_the_commands_labels_and_prints_nothing(refined, wrong, capsys):
     args, _ = refined
-    generator, _ = checkpoint.load(args.generator)
+    generator = checkpoint.load(args.generator)
     frames = read_frames(wrong, image_side=generator.config.image_side)
     found = refine.refine_cameras(generator, frames, short(num_views=2), key=jax.random.key(7))
     assert capsys.readouterr() == ("", "")

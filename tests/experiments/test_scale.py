@@ -1,4 +1,4 @@
-"""Costs reckoned from measured steps, on steps whose costs are known."""
+"""Costs worked out from measured steps, on steps whose costs are known."""
 
 import json
 
@@ -43,7 +43,7 @@ def test_the_command_prints_both_tables(tmp_path, capsys):
     assert "100%" in said
 
 
-def test_what_cannot_be_reckoned_is_refused(tmp_path):
+def test_what_cannot_be_worked_out_is_refused(tmp_path):
     path = tmp_path / "bars.json"
     path.write_text("{}")
     with pytest.raises(InputError, match="bars --out FILE"):

@@ -19,7 +19,7 @@ def test_all_truncations_share_a_program(monkeypatch):
         return truncate(self, ws, truncation, cutoff)
 
     monkeypatch.setattr(MappingNetwork, "truncate", counted)
-    monkeypatch.setattr(subjects, "load_generator", lambda folder: (generator, {}))
+    monkeypatch.setattr(subjects, "load_generator", lambda folder: generator)
     heads = [
         load_subjects(None, Path("any"), (5,), truncation).latents[0].w_plus
         for truncation in (0.25, 0.5, 1.0)

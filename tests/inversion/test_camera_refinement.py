@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dots import Dots, Plain, random_motion
+from dot_scene import Dots, Plain, random_motion
 from PIL import Image
 
 from eg3d_jax.cameras import to_label, yaw_pitch_camera

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dots import CAMERAS, PRIOR, Dots, Plain, random_motion, seen_from
+from dot_scene import CAMERAS, PRIOR, Dots, Plain, random_motion, seen_from
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

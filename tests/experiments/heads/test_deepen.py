@@ -43,6 +43,6 @@ def test_a_deeper_mapping_gives_the_same_latents(shallow):
 def test_the_command_writes_the_deeper_generator(shallow, tmp_path, capsys):
     checkpoint.save(tmp_path / "shallow", shallow)
     main(Args(start=tmp_path / "shallow", output=tmp_path / "deep", layers=3, steps=2))
-    deep, _ = checkpoint.load(tmp_path / "deep")
+    deep = checkpoint.load(tmp_path / "deep")
     assert deep.config == dataclasses.replace(shallow.config, mapping_layers=3)
     assert "3 layers miss" in capsys.readouterr().out

@@ -29,7 +29,7 @@ _ULP = 2.0**-23
 
 @pytest.fixture(scope="module")
 def generator():
-    return load_generator(EMBEDDED)[0]
+    return load_generator(EMBEDDED)
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,8 @@ def test_the_command_writes_directions_that_edits_find_by_name(tmp_path, capsys)
     path = tmp_path / "new" / "directions.npz"
     main(Args(output=path, samples=1000))
     assert "jaw, smile" in capsys.readouterr().out
-    found = load_directions(path, *load_generator(EMBEDDED), pytest.fail)
+    generator = load_generator(EMBEDDED)
+    found = load_directions(path, generator, generator.origin.metadata, pytest.fail)
     assert found.names[8] == "age"
     with pytest.raises(InputError, match="--overwrite"):
         main(Args(output=path, samples=1000))

@@ -131,7 +131,7 @@ def test_chances_fit_in_a_byte():
 
 @pytest.mark.parametrize("name", ["adam", "muon"])
 def test_steps_go_along_the_gradient_and_spare_the_mean_latent(start, name):
-    _, trained = nnx.split(checkpoint.load(start)[0])
+    _, trained = nnx.split(checkpoint.load(start))
     gradient = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape), trained)
     optimizer = make_optimizer(trained, name)
     update, _ = jax.jit(optimizer.update)(gradient, optimizer.init(trained), trained)
@@ -160,14 +160,14 @@ def test_a_stopped_run_ends_as_one_that_was_not(data, start, tmp_path):
     args = Args(data=data, run=tmp_path / "run", start=start, steps=4, heads=1, views=2, rays=8,
                 pictures=0, save_every=2, sheet_every=4)  # fmt: skip
     main(args)
-    whole, metadata = checkpoint.load(args.run / "generator")
-    before, _ = checkpoint.load(start)
+    whole = checkpoint.load(args.run / "generator")
+    before = checkpoint.load(start)
     for part in ("backbone", "decoder", "mapping"):
         pairs = zip(jax.tree.leaves(getattr(whole, part)), jax.tree.leaves(getattr(before, part)),
                     strict=True)  # fmt: skip
         assert any(not np.array_equal(*pair) for pair in pairs), part
     assert np.any(whole.mapping.w_avg[...])
-    assert metadata["source"]["name"] == "synthetic heads"
+    assert whole.origin.metadata["source"]["name"] == "synthetic heads"
     settings = json.loads((args.run / SETTINGS_FILE).read_text())
     assert (settings["steps"], settings["learning_rate"]) == (4, args.learning_rate)
     with (args.run / "log.csv").open() as log:
@@ -184,5 +184,5 @@ def test_a_stopped_run_ends_as_one_that_was_not(data, start, tmp_path):
     newest = max((args.run / "state").iterdir(), key=lambda path: path.name)
     shutil.rmtree(newest)
     main(args)
-    again, _ = checkpoint.load(args.run / "generator")
+    again = checkpoint.load(args.run / "generator")
     chex.assert_trees_all_equal(nnx.state(again), nnx.state(whole))

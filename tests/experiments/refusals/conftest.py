@@ -188,7 +188,7 @@ COMMANDS = [
 def at(visible_inputs, writer):
     """A folder with one input of each kind, all of them right."""
     folder = visible_inputs
-    generator, _ = checkpoint.load(folder / "generator")
+    generator = checkpoint.load(folder / "generator")
     width = generator.config.w_dim
     np.save(folder / "directions.npy", np.ones((1, width), np.float32))
     (folder / "tiny.pkl").write_bytes(writer.checkpoint_bytes(tiny()))

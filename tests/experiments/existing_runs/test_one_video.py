@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stub_runs import Ready, begin, other_picture
+from uncompiled_runs import Ready, begin, other_picture
 
 from eg3d_jax.errors import InputError
 from experiments.invert import execute

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from stub_runs import other_picture, statuses
+from uncompiled_runs import other_picture, statuses
 
 from eg3d_jax.errors import InputError
 from experiments.invert import batch, execute

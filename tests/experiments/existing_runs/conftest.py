@@ -4,7 +4,7 @@ import dataclasses
 import shutil
 
 import pytest
-from stub_runs import Ready, done_at_once
+from uncompiled_runs import Ready, done_at_once
 from video_runs import make_videos
 
 from experiments.invert import execute, refine_first
