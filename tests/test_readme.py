@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import eg3d_jax
 import inversion
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.config import SuperResolutionConfig, tiny
@@ -33,7 +34,7 @@ PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 SHORT = {
     "convert": [],
     "invert": [
-        *("--views", "2", "--latent-steps", "2", "--tuning-steps", "0"),
+        *("--views", "3", "--latent-steps", "3", "--tuning-steps", "0", "--views-per-step", "2"),
         *("--refine-cameras", "False"),
     ],
     "render": ["--num-frames", "2"],
@@ -127,6 +128,8 @@ def test_its_inversion_in_python_is_saved_and_measured(folder, tmp_path, monkeyp
     short = {"latent.num_steps": 2, "tuning.num_steps": 0}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(inversion, "quick", lambda: changed(quick(), short))
+    small = eg3d_jax.load(folder / "weights" / "ffhq512-128")  # of the commands above
+    monkeypatch.setattr(eg3d_jax, "load_embedded", lambda: small)
     names = {}
     exec(PYTHON[1], names)
     head = inversion.load(tmp_path / "runs" / "video" / "result")
@@ -134,7 +137,7 @@ def test_its_inversion_in_python_is_saved_and_measured(folder, tmp_path, monkeyp
     *_, last = PYTHON[1].strip().splitlines()
     assert last == 'inversion.evaluate(head, frames).mean("psnr", "not fitted")'
     assert list(names["frames"].names) != list(head.names)
-    assert head.render(head.cameras).image.shape == (7, 128, 128, 3)
+    assert head.render(head.cameras).image.shape == (7, 32, 32, 3)
 
 
 def test_its_options_and_folders_exist(monkeypatch, capsys):

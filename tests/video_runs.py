@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-STEPS = ("--latent-steps", "2", "--tuning-steps", "0")
+STEPS = ("--latent-steps", "3", "--tuning-steps", "0", "--views-per-step", "2")
 
 
 def make_videos(inputs: Path, folder: Path, names: str) -> list[Path]:

@@ -10,60 +10,25 @@ import re
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 from flax.traverse_util import flatten_dict
-from PIL import Image
+from short_runs import STEPS, VIEWS, arguments
 
 import inversion
 from eg3d_jax import checkpoint
-from eg3d_jax.cameras import to_label, yaw_pitch_camera
-from eg3d_jax.config import SuperResolutionConfig, tiny
 from eg3d_jax.errors import InputError
-from eg3d_jax.generator import TriPlaneGenerator
 from experiments.invert.args import Args, choose_config
 from experiments.invert.main import main
-from experiments.media.pictures import to_uint8
 from experiments.subjects import EMBEDDED
 from inversion.config import quick
 
-NUM_FRAMES = 6
+NUM_FRAMES = 4
 REGULARIZERS = ("distance", "interpolation", "depth")
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    """A generator's folder, and frames that it rendered from one of its own latents."""
-    folder = tmp_path_factory.mktemp("inputs")
-    superresolution = SuperResolutionConfig(input_side=16, channels=(8, 8), upsample=(False, True))
-    config = dataclasses.replace(tiny(), superresolution=superresolution)
-    generator = TriPlaneGenerator(config, rngs=nnx.Rngs(0))
-    checkpoint.save(folder / "generator", generator)
-    cameras = yaw_pitch_camera(np.linspace(-1.0, 1.0, NUM_FRAMES, dtype=np.float32), 0.0)
-    ws = generator.map_to_ws(jax.random.normal(jax.random.key(1), (config.z_dim,)))
-    images = jax.jit(lambda g, ws: g.synthesize_views(ws, cameras).image)(generator, ws)
-    frames = folder / "frames"
-    frames.mkdir()
-    labels = []
-    for i, (image, label) in enumerate(zip(images, np.asarray(to_label(cameras)), strict=True)):
-        Image.fromarray(to_uint8(image)).save(frames / f"{i}.png")
-        labels.append([f"{i}.png", label.tolist()])
-    (frames / "dataset.json").write_text(json.dumps({"labels": labels}))
-    return folder
-
-
-def arguments(inputs, run, **changes) -> Args:
-    args = Args(
-        frames=(inputs / "frames",),
-        generator=inputs / "generator",
-        run=run,
-        views=3,
-        preset="quick",
-        latent_steps=6,
-        latents_steps=3,
-        tuning_steps=4,
-        baseline=False,
-    )
-    return dataclasses.replace(args, **changes)
+def inputs(visible_inputs):
+    """A generator's folder, and frames."""
+    return visible_inputs
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +66,7 @@ def test_the_result_loads_with_the_labels_of_the_fitted_views(finished, inputs):
     result = inversion.load(finished / "result")
     generator, config = result.generator, result.generator.config
     assert result.latents.w_plus.shape == (1, config.num_ws, config.w_dim)
-    assert result.labels.shape == (3, 25)
+    assert result.labels.shape == (VIEWS, 25)
     original = checkpoint.load(inputs / "generator")
     changed = [
         not np.array_equal(a, b)
@@ -138,7 +103,7 @@ def test_several_latents_start_from_the_one_of_all_views(inputs, tmp_path):
     assert page.count('alt="maps"') == 1
     with (run / "log.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["stage"].endswith(", latents")]
-    assert len(rows) == 3
+    assert len(rows) == STEPS["latents.num_steps"]
     assert all(float(row[name]) >= 0 for row in rows for name in REGULARIZERS)
     assert float(rows[0]["distance"]) == 0.0  # all start where the single one ended
     with pytest.raises(InputError, match="regularizers"):

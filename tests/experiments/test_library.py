@@ -8,16 +8,14 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from short_runs import STEPS, arguments
 
 import eg3d_jax
 import inversion
 from eg3d_jax.cameras import yaw_pitch_camera
-from experiments.invert.args import Args
 from experiments.invert.main import main
 from inversion.config import changed
 from inversion.files import entries
-
-STEPS = {"latent.num_steps": 3, "latents.num_steps": 2, "tuning.num_steps": 2}
 
 
 class Note(inversion.Monitor):
@@ -65,12 +63,7 @@ def same(one, other):
 def test_the_library_finds_what_the_command_finds_bit_by_bit(
     visible_inputs, head, frames, tmp_path, capsys
 ):
-    args = Args(
-        frames=(visible_inputs / "frames",), generator=visible_inputs / "generator",
-        run=tmp_path / "run", views=3, latents=2, preset="quick", views_per_step=2,
-        latent_steps=3, latents_steps=2, tuning_steps=2, baseline=False,
-    )  # fmt: skip
-    assert main(args)
+    assert main(arguments(visible_inputs, tmp_path / "run", latents=2))
     capsys.readouterr()
     found = inversion.load(tmp_path / "run" / "result")
     same(found, head)

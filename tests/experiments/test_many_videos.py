@@ -1,6 +1,5 @@
 """Several videos in one run, as a user starts it, on a generator small enough for a test."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -10,6 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+import short_runs
 import toy_inversion
 from video_runs import ROOT, STEPS, arrays, command, finish, make_videos, start
 
@@ -26,9 +26,7 @@ LONG = bool(os.environ.get("EG3D_JAX_LONG_TESTS"))
 
 
 def arguments(inputs, videos, run, **changes) -> Args:
-    args = Args(frames=tuple(videos), generator=inputs / "generator", run=run, views=3,
-                preset="quick", baseline=False, latent_steps=2, tuning_steps=0)  # fmt: skip
-    return dataclasses.replace(args, **changes)
+    return short_runs.arguments(inputs, run, frames=tuple(videos), tuning_steps=0, **changes)
 
 
 @pytest.fixture(scope="module")
