@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
@@ -232,10 +231,11 @@ def load(folder: str | Path) -> TriPlaneGenerator:
             raise
         cause = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise InputError(f"{folder}: {_ARRAYS} cannot be read ({cause}); {advice}") from error
-    arrays = {name: np.asarray(array, np.float32) for name, array in stored.items()}
+    arrays = {name: np.array(array, np.float32) for name, array in stored.items()}
     if _fingerprint(config, arrays) != metadata["fingerprint"]:
         raise InputError(f"{folder}: {_ARRAYS} and {_JSON} do not belong together; {advice}")
-    filled = {path: v.replace(jnp.asarray(arrays[name])) for name, (path, v) in places.items()}
+    arrays = jax.device_put(arrays)
+    filled = {path: v.replace(arrays[name]) for name, (path, v) in places.items()}
     generator = jax.block_until_ready(nnx.merge(graph, nnx.from_flat_state(filled)))
     generator.origin = Origin(metadata)
     return generator

@@ -53,9 +53,13 @@ def split_targets(targets: Targets, knots: ArrayLike, between: ArrayLike) -> Kno
     """Split targets [N] by the indices [K] of the knots and [N - K] of the others."""
     knots, between = jnp.asarray(knots), jnp.asarray(between)
     return KnotTargets(
-        knots=jax.tree.map(lambda x: x[knots], targets),
-        between=jax.tree.map(lambda x: x[between], targets) if between.size else None,
+        knots=_taken(targets, knots), between=_taken(targets, between) if between.size else None
     )
+
+
+@jax.jit  # one program, not one for each shape
+def _taken(targets: Targets, index: Array) -> Targets:
+    return jax.tree.map(lambda x: x[index], targets)
 
 
 def objectives(

@@ -31,7 +31,7 @@ from inversion.pipeline import Fitter, Job, Video
 from inversion.result import Inversion
 from inversion.views import Views
 
-STEPS, SAVE_STEPS, STAGES = 24, 4, 4
+STEPS, SAVE_STEPS, STAGES = 12, 4, 4
 VIEWS = 3
 
 
@@ -79,14 +79,19 @@ class NoisyPainter(Painter):
 
 
 def invert(
-    folder: Path, names: str, target_lpips: float | None = None, *, fit_noise_maps: bool = False
+    folder: Path,
+    names: str,
+    target_lpips: float | None = None,
+    *,
+    fit_noise_maps: bool = False,
+    num_steps: int = STEPS,
 ) -> dict[str, Inversion]:
     """Fit one latent, then two, each with tuning, to videos named by digits; go on if begun.
 
     Their brightness is a tenth of their name, but that of 0 is no number.
     """
     generator, progress = NoisyPainter() if fit_noise_maps else Painter(), Progress()
-    stages = {name: StageConfig(num_steps=STEPS, learning_rate=0.03)
+    stages = {name: StageConfig(num_steps=num_steps, learning_rate=0.72 / num_steps)
               for name in ("latent", "latents", "tuning")}  # fmt: skip
     config = InversionConfig(
         **stages, w_noise=0.5, target_lpips=target_lpips, fit_noise_maps=fit_noise_maps,

@@ -120,7 +120,7 @@ def start_joint(w_statistics: WStatistics, num_ws: int, views: int, key: Array) 
 
 def start_latent(ws: Array, key: Array) -> StageState:
     """Make the state before the first step of the latent alone, from ws [L, D]."""
-    return start_state(jnp.copy(ws), key)
+    return start_state(ws, key)
 
 
 @partial(jax.jit, static_argnames=("config", "num_steps"), donate_argnames="state")

@@ -41,13 +41,14 @@ class StageState:
     limit: Array
 
 
+@jax.jit  # one program, not one for each shape
 def start_state(variables: Any, key: Array) -> StageState:
-    """Make the state before the first step."""
+    """Make the state before the first step, of copies: the steps donate their buffers."""
     return StageState(
-        variables=variables,
+        variables=jax.tree.map(jnp.copy, variables),
         adam=ADAM.init(variables),
         step=jnp.zeros((), jnp.int32),
-        key=jnp.copy(key),  # steps donate their state, and the caller may use the key again
+        key=jnp.copy(key),
         limit=jnp.full((), jnp.inf),
     )
 

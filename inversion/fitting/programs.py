@@ -34,8 +34,12 @@ def stack_videos(videos: Sequence[Any], mesh: Mesh) -> Any:
     """
     if not videos or len(videos) % mesh.size:
         raise ValueError(f"{len(videos)} videos must be a multiple of the {mesh.size} devices")
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *videos)
-    return jax.device_put(stacked, NamedSharding(mesh, PartitionSpec(_AXIS)))
+    return jax.device_put(_stacked(tuple(videos)), NamedSharding(mesh, PartitionSpec(_AXIS)))
+
+
+@jax.jit  # one program, not one for each shape
+def _stacked(videos: tuple[Any, ...]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *videos)
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:

@@ -40,20 +40,18 @@ def start_latent(
     w_statistics: WStatistics, num_ws: int, key: Array, noise_maps: NoiseMaps | None = None
 ) -> StageState:
     """Make the first stage's variables: the mean latent in every layer, noise maps to be fitted."""
-    maps = jax.tree.map(jnp.copy, noise_maps or {})  # the steps donate their buffers
     ws = jnp.tile(w_statistics.mean, (num_ws, 1))
-    return start_state(FittedLatent(ws=ws, noise_maps=maps), key)
+    return start_state(FittedLatent(ws=ws, noise_maps=noise_maps or {}), key)
 
 
 def start_latents(latents: Latents, key: Array) -> StageState:
     """Make the variables of the stage of several latents, from `repeat_latents`."""
-    return start_state(jnp.copy(latents.w_plus), key)
+    return start_state(latents.w_plus, key)
 
 
 def start_tuning(generator: TriPlaneGenerator, key: Array) -> StageState:
     """Make the variables of the tuning stage: the parameters, without noise maps."""
-    # Copies: the steps donate their buffers, and the generator's must survive.
-    return start_state(jax.tree.map(jnp.copy, nnx.state(generator, nnx.Param)), key)
+    return start_state(nnx.state(generator, nnx.Param), key)
 
 
 def tuned_generator(generator: TriPlaneGenerator, state: StageState) -> TriPlaneGenerator:
