@@ -7,16 +7,16 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from drawn_weights import drawn_generator
 from flax import nnx
 
 from eg3d_jax import checkpoint
 from eg3d_jax.config import RenderConfig, afhq_512, ffhq_512, shapenet_128, tiny
-from eg3d_jax.generator import TriPlaneGenerator
 
 
 @pytest.fixture(scope="module")
 def generator():
-    return TriPlaneGenerator(tiny(), rngs=nnx.Rngs(3))
+    return drawn_generator(tiny(), seed=3)
 
 
 def arrays(generator):

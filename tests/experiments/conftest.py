@@ -6,14 +6,13 @@ import json
 import jax
 import numpy as np
 import pytest
-from flax import nnx
+from drawn_weights import drawn_generator
 from PIL import Image
 from saved_results import save_result
 
 from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.config import SuperResolutionConfig, tiny
-from eg3d_jax.generator import TriPlaneGenerator
 from inversion.latents import repeat_latents
 
 
@@ -58,11 +57,7 @@ def visible_inputs(tmp_path_factory):
 
 
 def make_inputs(folder, config):
-    shapes = nnx.eval_shape(lambda: TriPlaneGenerator(config, rngs=nnx.Rngs(0)))
-    rng = np.random.default_rng(0)  # weights of our own: drawing them by JAX takes five seconds
-    generator = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
-    # Its layers divide by 100, a learning rate; so that latents differ.
-    generator.mapping = jax.tree.map(lambda x: 100 * x, generator.mapping)
+    generator = drawn_generator(config)
     metadata = checkpoint.save(folder / "generator", generator, license="of the weights")
     labels = np.asarray(to_label(yaw_pitch_camera(np.linspace(-0.5, 0.5, 4), 0.0)))
     (folder / "frames").mkdir()

@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from flax import nnx
+from drawn_weights import drawn_generator
 from PIL import Image
 from torch_files import zip_file
 
@@ -16,7 +16,6 @@ from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.config import SuperResolutionConfig, tiny
 from eg3d_jax.errors import InputError
-from eg3d_jax.generator import TriPlaneGenerator
 from experiments.invert.main import Args, main
 from inversion.features import arcface, networks
 from inversion.features.arcface import ArcFaceConfig, load_arcface
@@ -47,7 +46,7 @@ def small_network(monkeypatch):
 def test_the_identity_term_is_logged_and_falls(weights, small_network, tmp_path):
     superresolution = SuperResolutionConfig(input_side=128, channels=(8, 8), upsample=(False, True))
     config = dataclasses.replace(tiny(), superresolution=superresolution)
-    generator = TriPlaneGenerator(config, rngs=nnx.Rngs(0))
+    generator = drawn_generator(config)
     checkpoint.save(tmp_path / "generator", generator)
     frames = tmp_path / "frames"
     frames.mkdir()

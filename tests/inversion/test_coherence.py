@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn_weights import drawn_generator
 from flax import nnx
 from one_number import Brightness, Painter
 
 from eg3d_jax.cameras import azimuth, yaw_pitch_camera
 from eg3d_jax.config import tiny
-from eg3d_jax.generator import TriPlaneGenerator
 from inversion.config import InversionConfig, LossWeights, StageConfig
 from inversion.fitting.steps import advance_latents, advance_pivots, start_latents, start_tuning
 from inversion.latents import Latents, repeat_latents
@@ -204,7 +204,7 @@ def test_steps_in_chunks_equal_one_run():
 
 @pytest.fixture(scope="module")
 def generator():
-    return TriPlaneGenerator(tiny(), rngs=nnx.Rngs(0))
+    return drawn_generator(tiny())
 
 
 def test_equal_latents_agree_in_depth_through_random_rays(generator):

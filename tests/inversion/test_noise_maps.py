@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from drawn_weights import drawn_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eg3d_jax.cameras import yaw_pitch_camera
 from eg3d_jax.config import tiny
-from eg3d_jax.generator import TriPlaneGenerator
 from inversion import losses
 from inversion.config import InversionConfig, LossWeights, StageConfig
 from inversion.fitting.steps import advance_latent, start_latent, start_tuning, tuned_generator
@@ -38,7 +37,7 @@ jax.tree_util.register_dataclass(Nothing)
 
 @pytest.fixture(scope="module")
 def generator():
-    generator = TriPlaneGenerator(tiny(), rngs=nnx.Rngs(0))
+    generator = drawn_generator(tiny())
     for block in generator.backbone.blocks:
         for layer in filter(None, (block.conv0, block.conv1)):
             layer.noise_strength[...] = jnp.asarray(0.5)

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn_weights import drawn_generator
 from flax import nnx
 from one_number import Brightness, Painter
 
 from eg3d_jax.cameras import orbit
 from eg3d_jax.config import tiny
-from eg3d_jax.generator import TriPlaneGenerator
 from inversion.config import InversionConfig, LossWeights, StageConfig
 from inversion.fitting.steps import (
     advance_latent,
@@ -144,7 +144,7 @@ def test_chunks_of_a_stage_equal_one_run():
 
 def test_tuning_holds_one_copy_of_the_parameters_and_leaves_noise_maps_alone():
     """However many views there are; the authors store a copy for each of them."""
-    generator = TriPlaneGenerator(tiny(), rngs=nnx.Rngs(0))
+    generator = drawn_generator(tiny())
     state = start_tuning(generator, jax.random.key(0))
     params = nnx.state(generator, nnx.Param)
     assert jax.tree.map(jnp.shape, state.variables) == jax.tree.map(jnp.shape, params)

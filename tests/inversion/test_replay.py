@@ -4,18 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from drawn_weights import drawn_generator
 
 from eg3d_jax.cameras import azimuth, yaw_pitch_camera
 from eg3d_jax.config import tiny
-from eg3d_jax.generator import TriPlaneGenerator
 from inversion.latents import Latents, latents_at
 from inversion.result import render_path
 
 
 @pytest.fixture(scope="module")
 def generator():
-    return TriPlaneGenerator(tiny(), rngs=nnx.Rngs(0))
+    return drawn_generator(tiny())
 
 
 @pytest.fixture(scope="module")

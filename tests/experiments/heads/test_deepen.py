@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn_weights import drawn_generator
 from flax import nnx
 
 from eg3d_jax import checkpoint
-from eg3d_jax.generator import TriPlaneGenerator
 from experiments.heads.anatomy import Z_DIM
 from experiments.heads.deepen import Args, deepen, main
 from experiments.heads.latent_scale import with_unit_latents
@@ -22,10 +22,11 @@ def shallow():
     config = dataclasses.replace(
         embedded_config(Z_DIM), mapping_layers=2, plane_side=8, channel_base=64, w_dim=64
     )
-    return with_unit_latents(TriPlaneGenerator(config, rngs=nnx.Rngs(1)))
+    return with_unit_latents(drawn_generator(config, seed=1))
 
 
 @pytest.mark.slow
+@pytest.mark.compiled_in_full
 def test_a_deeper_mapping_gives_the_same_latents(shallow):
     deep, missed = deepen(shallow, 4, steps=2000, seed=0)
     z = jax.random.normal(jax.random.key(5), (512, Z_DIM))

@@ -5,10 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from drawn_weights import drawn_generator
 
 from eg3d_jax.cameras import yaw_pitch_camera
-from eg3d_jax.generator import TriPlaneGenerator
 from experiments.heads.anatomy import Z_DIM
 from experiments.heads.latent_scale import with_unit_latents
 from experiments.heads.network import embedded_config
@@ -16,7 +15,7 @@ from experiments.heads.network import embedded_config
 
 def test_latents_are_scaled_and_pictures_stay():
     config = dataclasses.replace(embedded_config(Z_DIM), plane_side=8, channel_base=64, w_dim=16)
-    generator = TriPlaneGenerator(config, rngs=nnx.Rngs(3))
+    generator = drawn_generator(config, seed=3)
     generator.mapping.layers[-1].kernel[...] *= 6.0  # from a third to two
     scaled = with_unit_latents(generator)
     z = jax.random.normal(jax.random.key(0), (20_000, Z_DIM))

@@ -6,12 +6,11 @@ import json
 import jax
 import numpy as np
 import pytest
-from flax import nnx
+from drawn_weights import drawn_generator
 from PIL import Image
 
 from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
-from eg3d_jax.generator import TriPlaneGenerator
 from experiments.heads.anatomy import Z_DIM
 from experiments.heads.network import embedded_config
 from experiments.heads.score import Args, main, render_head
@@ -25,7 +24,7 @@ def scored(tmp_path_factory):
     """Of three heads the first two are what the generator shows, the third the negative of that."""
     folder = tmp_path_factory.mktemp("score")
     config = dataclasses.replace(embedded_config(Z_DIM), plane_side=8, channel_base=64, w_dim=16)
-    generator = TriPlaneGenerator(config, rngs=nnx.Rngs(0))
+    generator = drawn_generator(config)
     checkpoint.save(folder / "generator", generator)
     cameras = yaw_pitch_camera(YAWS, 0 * YAWS)
     z = np.asarray(jax.random.normal(jax.random.key(0), (3, Z_DIM)))

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn_weights import drawn_generator
 from flax import nnx
 from PIL import Image
 
 from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.errors import InputError
-from eg3d_jax.generator import TriPlaneGenerator
 from experiments.heads.anatomy import Z_DIM
 from experiments.heads.network import embedded_config
 from experiments.heads.optimizers import make_optimizer
@@ -61,7 +61,7 @@ def start(tmp_path_factory):
     """A generator of the embedded one's pictures with the fewest layers, to train on."""
     config = dataclasses.replace(embedded_config(Z_DIM), plane_side=8, channel_base=64, w_dim=16)
     folder = tmp_path_factory.mktemp("start")
-    checkpoint.save(folder, TriPlaneGenerator(config, rngs=nnx.Rngs(0)), overwrite=True)
+    checkpoint.save(folder, drawn_generator(config), overwrite=True)
     return folder
 
 
