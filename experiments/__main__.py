@@ -40,6 +40,7 @@ COMMANDS = {
     "benchmark bars": Command("experiments.benchmark.bars", "all that is promised of speed"),
     "benchmark scale": Command("experiments.benchmark.scale", "what runs would cost, estimated"),
     "heads film": Command("experiments.heads.sequences", "short videos of synthetic heads"),
+    "heads raw-videos": Command("experiments.heads.filming", "raw videos of synthetic heads"),
     "heads dataset": Command("experiments.heads.dataset", "pictures of heads to train with"),
     "heads train": Command("experiments.heads.pretrain", "train the embedded generator"),
     "heads deepen": Command("experiments.heads.deepen", "give a generator a deeper mapping"),
