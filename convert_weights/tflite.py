@@ -168,6 +168,8 @@ def _known(known: Mapping[int, Any], value: int, what: str) -> Any:
 
 
 def _unpack(form: str, data: bytes, at: int) -> int:
+    if at < 0:  # else counted from the end
+        raise ValueError("it points before its beginning")
     return struct.unpack_from(f"<{form}", data, at)[0]
 
 

@@ -24,18 +24,21 @@ _SAME_FACE = 0.3
 # Below these scores the nets see no face; MediaPipe's.
 _MIN_SCORE = {"short_range": 0.5, "full_range": 0.6}
 # Where the short range net is less sure than this, or the face is smaller than this part of the
-# picture's longer side, the full range net is asked as well.
+# picture's longer side, the full range net is asked as well. Who is less sure sees faces in
+# patterns of cloth, too, so the mesh must confirm it.
 _SURE, _LARGE = 0.8, 0.2
-# Tiles overlap by half, and are not cut any smaller: a face in them is too small to be fitted.
-_MIN_TILE = 320
+# Sides of tiles, as parts of the picture's longer one, and the least in pixels. The full range net
+# finds faces of a thirteenth of what it is shown; what smaller tiles could add is too small to fit.
+_TILES, _MIN_TILE = (2, 4), 480
 # A score before the sigmoid is clipped there.
 _CLIP = 100.0
 _MIN_PRESENCE = 0.5
 # Where the nets' cells begin: their strides in pixels, and anchors in each cell.
 _ANCHORS = {"short_range": ((8, 2), (16, 6)), "full_range": ((4, 1),)}
 
-# Points of the mesh: outer corners of the eyes, the person's right one first.
+# Points of the mesh: outer corners of the eyes, the person's right one first; top and chin.
 _EYE_CORNERS = (33, 263)
+_TOP, _CHIN = 10, 152
 # Those nearest to the keypoints of the detectors: eyes (both corners each), tip of the nose, mouth
 # (both lips), ears.
 _KEYPOINTS = ((33, 133), (362, 263), (1, 1), (13, 14), (234, 234), (454, 454))
@@ -49,8 +52,9 @@ class Face:
       center: float64 [2], middle of the window, x right and y down in pixels; a pixel's own middle
         is at +.5.
       side: of the square window, pixels; 1.5 times the box around the face.
-      roll: radians by which the window is turned so that the eyes are level in it, in (-pi, pi];
-        positive where the person's left eye is the lower one in the picture.
+      roll: radians by which the window is turned so that the head is upright in it, in [-pi, pi]:
+        by the line of the eyes, and the face's height once there are landmarks; positive where the
+        person's left eye is the lower one in the picture.
       score: of the detector, 0 to 1.
       keypoints: float64 [6, 2] pixels: the person's right and left eye, tip of the nose, mouth,
         right and left ear.
@@ -86,9 +90,11 @@ class Landmarks:
 @functools.cache
 def _mirror() -> np.ndarray:
     """Index of the point on the other side of the face, for each point."""
-    with resources.files("inversion.footage").joinpath("data", "canonical_face.npz").open(
-        "rb"
-    ) as file:
+    with (
+        resources.files("inversion.footage")
+        .joinpath("data", "canonical_face.npz")
+        .open("rb") as file
+    ):
         return np.load(file, allow_pickle=False)["mirror"].astype(np.intp)
 
 
@@ -108,13 +114,7 @@ def find_faces(nets: FaceNets, pixels: np.ndarray, *, quarter_turns: int = 0) ->
       ValueError: if the picture has another shape or type.
     """
     _check(pixels)
-    turned = np.rot90(pixels, quarter_turns % 4)
-    faces = _faces_in(nets, np.ascontiguousarray(turned))
-    for turns in range(quarter_turns % 4, 0, -1):
-        # The width before this turn; turns alternate it.
-        width = pixels.shape[1] if turns % 2 else pixels.shape[0]
-        faces = [_turn_back(face, width) for face in faces]
-    return sorted(faces, key=lambda face: -face.side)
+    return _at_a_glance(nets, pixels, quarter_turns) or _look_again(nets, pixels, quarter_turns)
 
 
 def find_landmarks(nets: FaceNets, pixels: np.ndarray, face: Face) -> Landmarks:
@@ -135,10 +135,9 @@ def find_landmarks(nets: FaceNets, pixels: np.ndarray, face: Face) -> Landmarks:
         touch the picture.
     """
     _check(pixels)
-    for _ in range(_PASSES):
-        found = _one_pass(nets.mesh, pixels, face)
-        face = found.face
-    return found
+    for _ in range(_PASSES - 1):
+        face = _one_pass(nets.mesh, pixels, face).face
+    return _one_pass(nets.mesh, pixels, face)
 
 
 def best_turn(nets: FaceNets, pixels: np.ndarray) -> Face | None:
@@ -158,15 +157,19 @@ def best_turn(nets: FaceNets, pixels: np.ndarray) -> Face | None:
     Raises:
       ValueError: if the picture has another shape or type.
     """
-    best, best_value = None, -math.inf
-    for turns in range(4):
-        for face in find_faces(nets, pixels, quarter_turns=turns)[:1]:
-            found = find_landmarks(nets, pixels, face)
-            roll = abs(_principal(found.face.roll - turns * math.pi / 2))
-            value = face.score * found.presence - 10 * found.mirror_gap - roll / math.pi
-            if found.presence > _MIN_PRESENCE and value > best_value:
-                best, best_value = found.face, value
-    return best
+    _check(pixels)
+    for look in (_at_a_glance, _look_again):
+        best, best_value = None, -math.inf
+        for turns in range(4):
+            for face in look(nets, pixels, turns)[:1]:
+                found = find_landmarks(nets, pixels, face)
+                roll = abs(_principal(found.face.roll - turns * math.pi / 2))
+                value = face.score * found.presence - 10 * found.mirror_gap - roll / math.pi
+                if found.presence > _MIN_PRESENCE and value > best_value:
+                    best, best_value = found.face, value
+        if best is not None:
+            return best
+    return None
 
 
 def _check(pixels: np.ndarray) -> None:
@@ -196,28 +199,53 @@ class _Boxes:
         return len(self.scores)
 
 
-def _faces_in(nets: FaceNets, pixels: np.ndarray) -> list[Face]:
-    height, width = pixels.shape[:2]
+def _at_a_glance(nets: FaceNets, pixels: np.ndarray, quarter_turns: int) -> list[Face]:
+    """The faces that the whole picture, turned, shows the nets."""
+    turned = np.rot90(pixels, quarter_turns)
+    height, width = turned.shape[:2]
     whole = (0, 0, width, height)
-    found = _detect(nets.short_range, "short_range", pixels, [whole])
+    found = _detect(nets.short_range, "short_range", turned, [whole])
     sides = (found.boxes[:, 2:] - found.boxes[:, :2]).max(axis=1, initial=0)
     if not len(found) or found.scores.max() < _SURE or sides.max() < _LARGE * max(width, height):
-        found = _merge([found, _detect(nets.full_range, "full_range", pixels, [whole])])
-    if not len(found):
-        found = _look_again(nets, pixels)
-    return [_face(*one) for one in zip(found.boxes, found.keypoints, found.scores, strict=True)]
+        found = _merge([found, _detect(nets.full_range, "full_range", turned, [whole])])
+    return _confirmed(nets, pixels, found, quarter_turns)
 
 
-def _look_again(nets: FaceNets, pixels: np.ndarray) -> _Boxes:
+def _look_again(nets: FaceNets, pixels: np.ndarray, quarter_turns: int) -> list[Face]:
     """Look from farther off, for a face that fills the picture, and then in ever smaller tiles."""
-    height, width = pixels.shape[:2]
+    turned = np.rot90(pixels, quarter_turns)
+    height, width = turned.shape[:2]
     around = (-width // 2, -height // 2, width + width // 2, height + height // 2)
-    found = _detect(nets.short_range, "short_range", pixels, [around])
-    side = max(width, height) // 2
-    while not len(found) and side >= _MIN_TILE:
-        found = _detect(nets.full_range, "full_range", pixels, _tiles(width, height, side))
-        side //= 2
-    return found
+    found = _detect(nets.short_range, "short_range", turned, [around])
+    faces = _confirmed(nets, pixels, found, quarter_turns)
+    for parts in _TILES:
+        side = max(width, height) // parts
+        if not faces and side >= _MIN_TILE:
+            found = _detect(nets.full_range, "full_range", turned, _tiles(width, height, side))
+            faces = _confirmed(nets, pixels, found, quarter_turns)
+    return faces
+
+
+def _confirmed(nets: FaceNets, pixels: np.ndarray, found: _Boxes, quarter_turns: int) -> list[Face]:
+    """The faces of which the detector is sure, and those on which the mesh lies; largest first.
+
+    Args:
+      nets: as loaded.
+      pixels: the picture as it is.
+      found: in the picture turned.
+      quarter_turns: of that picture.
+    """
+    height, width = pixels.shape[:2]
+    faces = [_face(*one) for one in zip(found.boxes, found.keypoints, found.scores, strict=True)]
+    for turns in range(quarter_turns % 4, 0, -1):
+        # How wide the picture was before this turn: every turn exchanges width and height.
+        faces = [_turn_back(face, width if turns % 2 else height) for face in faces]
+    kept = [
+        face
+        for face in faces
+        if face.score >= _SURE or _one_pass(nets.mesh, pixels, face).presence > _MIN_PRESENCE
+    ]
+    return sorted(kept, key=lambda face: -face.side)
 
 
 def _tiles(width: int, height: int, side: int) -> list[tuple[int, int, int, int]]:
@@ -235,7 +263,9 @@ def _detect(
     return _merge([_detect_in(net, name, pixels, region) for region in regions])
 
 
-def _detect_in(net: Net, name: str, pixels: np.ndarray, region: tuple[int, int, int, int]) -> _Boxes:
+def _detect_in(
+    net: Net, name: str, pixels: np.ndarray, region: tuple[int, int, int, int]
+) -> _Boxes:
     """Run a detector on a part of a picture, in the middle of a black square."""
     side = net.graph.side
     left, top, right, bottom = region
@@ -247,7 +277,7 @@ def _detect_in(net: Net, name: str, pixels: np.ndarray, region: tuple[int, int, 
     size = np.maximum(np.round(np.subtract(inside[2:], inside[:2]) * scale), 1).astype(int)
     size = np.minimum(size, side - start)
     cropped = pixels[inside[1] : inside[3], inside[0] : inside[2]]
-    shrunk = Image.fromarray(cropped).resize(
+    shrunk = Image.fromarray(np.ascontiguousarray(cropped)).resize(
         (int(size[0]), int(size[1])), Image.Resampling.BILINEAR, reducing_gap=2.0
     )
     square = np.full((1, side, side, 3), -1, np.float32)
@@ -339,7 +369,7 @@ def _face(box: np.ndarray, keypoints: np.ndarray, score: float) -> Face:
     return Face(
         center=(box[:2] + box[2:]) / 2,
         side=_MARGIN * float(np.max(box[2:] - box[:2])),
-        roll=math.atan2(eyes[1], eyes[0]),
+        roll=math.atan2(float(eyes[1]), float(eyes[0])),
         score=float(score),
         keypoints=keypoints,
     )
@@ -382,7 +412,10 @@ def _one_pass(mesh: Net, pixels: np.ndarray, face: Face) -> Landmarks:
 def _around(points: np.ndarray, score: float) -> Face:
     """The window around the points of a mesh, [468, 2] pixels."""
     eyes = points[_EYE_CORNERS[1]] - points[_EYE_CORNERS[0]]
-    roll = math.atan2(eyes[1], eyes[0])
+    # In a profile the eyes nearly coincide, and their line alone would turn at random: points then
+    # move three to ten times as much when the picture is turned.
+    down = points[_CHIN] - points[_TOP]
+    roll = math.atan2(eyes[1] - down[0], eyes[0] + down[1])
     rotation = _rotation(roll)
     level = points @ rotation
     low, high = level.min(axis=0), level.max(axis=0)

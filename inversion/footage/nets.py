@@ -120,9 +120,7 @@ def _run(graph: Graph, constants: Mapping[int, Array], images: Array) -> tuple[A
     return run_graph(graph, constants, images)
 
 
-def run_graph(
-    graph: Graph, constants: Mapping[int, Array], images: Array
-) -> tuple[Array, ...]:
+def run_graph(graph: Graph, constants: Mapping[int, Array], images: Array) -> tuple[Array, ...]:
     """Compute a network operator by operator, as TensorFlow Lite does.
 
     Args:
