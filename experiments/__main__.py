@@ -25,6 +25,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "invert": Command("experiments.invert.main", "several views of a head in, a 3D head out"),
+    "prepare": Command("experiments.prepare.main", "raw video or photos to frames with cameras"),
     "render": Command("experiments.render", "a video of a head from any cameras"),
     "mesh": Command("experiments.mesh", "a head's closed, coloured surface"),
     "view": Command("experiments.view.main", "turn a head in the browser"),

@@ -278,10 +278,4 @@ def advice(frames: Sequence[FootageFrame], *, reach: float = 40.0) -> list[str]:
         )
     if np.ptp(pitch) < 8:
         said.append("All frames are from one height: nod a little, or move the camera up and down.")
-    small = [f for f in frames if f.window is not None and f.window.side < SMALL]
-    if small:
-        said.append(
-            f"{len(small)} of {len(frames)} frames are smaller than {SMALL} pixels and will be "
-            "blurred: come nearer."
-        )
     return said
