@@ -41,7 +41,7 @@ _PLAIN = {"activation": "", "dilation_x": 1, "dilation_y": 1, "multiplier": 1, "
 _KEPT = ("padding", "stride_x", "stride_y", "width", "height", "axis")
 # Vertices have a place in space and one in a texture.
 _FLOATS_A_VERTEX = 5
-# Greatest distance, cm, of a point's mirror image from another point: they coincide but for rounding.
+# Greatest distance, cm, of a mirrored point from another one: they coincide but for rounding.
 _SYMMETRY = 1e-3
 
 

@@ -26,7 +26,7 @@ _MIN_SCORE = {"short_range": 0.5, "full_range": 0.6}
 # Where the short range net is less sure than this, or the face is smaller than this part of the
 # picture's longer side, the full range net is asked as well. Who is less sure sees faces in
 # patterns of cloth, too, so the mesh must confirm it.
-_SURE, _LARGE = 0.8, 0.2
+_SURE, _LARGE = 0.8, 0.15
 # Sides of tiles, as parts of the picture's longer one, and the least in pixels. The full range net
 # finds faces of a thirteenth of what it is shown; what smaller tiles could add is too small to fit.
 _TILES, _MIN_TILE = (2, 4), 480

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -103,7 +104,7 @@ def _net(arrays: Mapping[str, np.ndarray], name: str) -> Net:
     described = json.loads(arrays[f"{name}.graph"].tobytes())
     numbers = arrays[f"{name}.numbers"].astype(np.float32)
     constants = {
-        int(index): jnp.asarray(numbers[start : start + int(np.prod(shape))].reshape(shape))
+        int(index): numbers[start : start + math.prod(shape)].reshape(shape)
         for index, (start, shape) in described["constants"].items()
     }
     graph = Graph(
@@ -112,7 +113,7 @@ def _net(arrays: Mapping[str, np.ndarray], name: str) -> Net:
         described["input"],
         tuple(described["outputs"]),
     )
-    return Net(graph, constants)
+    return Net(graph, jax.device_put(constants))
 
 
 @functools.partial(jax.jit, static_argnums=0)

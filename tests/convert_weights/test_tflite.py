@@ -19,7 +19,7 @@ DATA = Path(face_nets.__file__).parents[1] / "inversion" / "footage" / "data"
 
 
 class Table:
-    """A table of a flatbuffer to write: by number of field a format and number, or what to refer to.
+    """A table of a flatbuffer to write: by number of field (format, number) or what to refer to.
 
     References are to a `Table`, a list of them, or an array.
     """
