@@ -123,10 +123,15 @@ def test_a_small_face_is_found_in_a_tile(nets, astronaut):
     assert find_landmarks(nets, large, face).presence > 0.9
 
 
-def test_no_face_is_found_in_a_picture_without_one(nets):
-    ramp = np.linspace(0, 255, 200).astype(np.uint8)
-    picture = np.stack([np.broadcast_to(ramp, (120, 200))] * 3, axis=-1)
+@pytest.mark.parametrize("shape", [(120, 200), (2, 1500), (1, 1)])
+def test_no_face_is_found_in_a_picture_without_one(nets, shape):
+    ramp = np.linspace(0, 255, shape[1]).astype(np.uint8)
+    picture = np.stack([np.broadcast_to(ramp, shape)] * 3, axis=-1)
     assert find_faces(nets, picture) == []
+
+
+def test_no_turn_of_a_picture_without_a_face_has_one(nets):
+    picture = np.zeros((50, 70, 3), np.uint8)
     assert best_turn(nets, picture) is None
 
 
