@@ -46,7 +46,7 @@ def drawn_frames(
 def thumbnails(
     footage: Footage, frames: Sequence[FootageFrame], side: int
 ) -> Iterator[tuple[FootageFrame, np.ndarray]]:
-    """Whole pictures of frames, reduced to a longest side, with the window of those that have one."""
+    """Whole pictures of frames, reduced to a longest side, and the windows of those with one."""
     for frame, pixels in footage.pictures(frames):
         image = Image.fromarray(pixels)
         scale = side / max(image.size)

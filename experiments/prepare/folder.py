@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from eg3d_jax.errors import InputError
 from experiments.prepare.page import write_page
 from experiments.runs.output_folder import OutputFolder
-from inversion.footage.prepare import FOOTAGE_FILE, LANDMARKS_FILE, Footage
+from inversion.files import to_json
+from inversion.footage.pictures import Source, source_fingerprint
+from inversion.footage.prepare import FOOTAGE_FILE, LANDMARKS_FILE, Footage, FootageSettings
 from inversion.frames.folder import SUFFIXES
 from inversion.frames.labels import LABELS_FILE
 from inversion.monitor import Monitor
@@ -41,6 +44,15 @@ class PreparedFolder:
             raise InputError(
                 f"{strange[0]} would lie among the frames without a label; choose another --output"
             )
+
+    def holds(self, source: Source, settings: FootageSettings) -> bool:
+        """Whether the folder holds what was prepared of the same files with the same settings."""
+        try:
+            made = json.loads((self.path / FOOTAGE_FILE).read_text())
+            same = made["settings"] == to_json(settings)
+            return same and made["fingerprint"] == source_fingerprint(source)
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
 
     def write(self, footage: Footage, *, next_command: str, monitor: Monitor) -> None:
         """Write frames, labels, what was found, and the page: all, or nothing.

@@ -72,9 +72,12 @@ def sentences(footage: Footage) -> list[str]:
     spare = sum(is_spare(f.reason) for f in frames)
     files = footage.source.files
     of = files[0].name if len(files) == 1 else f"{len(files)} photos"
+    turned, nodded = (
+        f"{degrees(angles.min())} to {degrees(angles.max())}" for angles in (yaw, pitch)
+    )
     said = [
-        f"{len(kept)} of {len(frames)} pictures of {of} are kept, from {degrees(yaw.min())} to "
-        f"{degrees(yaw.max())} of yaw and {degrees(pitch.min())} to {degrees(pitch.max())} of pitch."
+        f"{len(kept)} of {len(frames)} pictures of {of} are kept, from {turned} of yaw and "
+        f"{nodded} of pitch."
     ]
     if spare:
         said.append(f"{spare} more are as good, but like these.")

@@ -7,6 +7,8 @@ with transparency laid on white. Only one is held in memory at a time.
 from __future__ import annotations
 
 import glob
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from eg3d_jax.errors import InputError
+from eg3d_jax.folders import sha256
 from inversion.footage.photos import HEIC, PHOTOS, read_photo
 from inversion.footage.videos import VIDEOS, describe, video_frames
 from inversion.frames.labels import join_names, natural_key
@@ -110,6 +113,12 @@ def about(source: Source) -> About:
         return About(count=len(source.files), seconds=None)
     count, seconds, notes = describe(source.files[0])
     return About(count=count, seconds=seconds, notes=notes)
+
+
+def source_fingerprint(source: Source) -> str:
+    """Hexadecimal SHA-256 of the files of footage and their names."""
+    named = [[path.name, sha256(path)] for path in source.files]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 def read_pictures(

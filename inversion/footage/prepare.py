@@ -38,7 +38,14 @@ from inversion.footage.following import (
     upright_turns,
 )
 from inversion.footage.nets import load_face_nets
-from inversion.footage.pictures import Picture, Source, about, find_people, read_pictures
+from inversion.footage.pictures import (
+    Picture,
+    Source,
+    about,
+    find_people,
+    read_pictures,
+    source_fingerprint,
+)
 from inversion.footage.selection import SMALL, FootageFrame, is_spare, reasons
 from inversion.footage.solve import Observation, Solved, solve
 from inversion.footage.windows import cut, part_outside
@@ -209,6 +216,7 @@ class Footage:
         """What footage.json says: settings, notes, and what was found in every picture."""
         return {
             "source": [str(path) for path in self.source.files],
+            "fingerprint": source_fingerprint(self.source),
             "settings": self.settings,
             "notes": self.notes,
             "rate": self.rate,
