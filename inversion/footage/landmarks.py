@@ -135,9 +135,12 @@ def find_landmarks(nets: FaceNets, pixels: np.ndarray, face: Face) -> Landmarks:
         touch the picture.
     """
     _check(pixels)
+    found = _one_pass(nets.mesh, pixels, face)
     for _ in range(_PASSES - 1):
-        face = _one_pass(nets.mesh, pixels, face).face
-    return _one_pass(nets.mesh, pixels, face)
+        if not _touches(found.face, pixels):  # at the border, and no face
+            break
+        found = _one_pass(nets.mesh, pixels, found.face)
+    return found
 
 
 def best_turn(nets: FaceNets, pixels: np.ndarray) -> Face | None:
@@ -440,6 +443,21 @@ def _rotation(roll: float) -> np.ndarray:
     return np.array([[cosine, -sine], [sine, cosine]])
 
 
+def _extent(face: Face) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest x and y of a turned window."""
+    reach = face.side / 2 * np.abs(_rotation(face.roll)).sum(axis=1)
+    return face.center - reach, face.center + reach
+
+
+def _touches(face: Face, pixels: np.ndarray) -> bool:
+    low, high = _extent(face)
+    size = np.array(pixels.shape[1::-1])
+    # NaN is in no order.
+    return bool(
+        face.side > 0 and np.all(high > 0) and np.all(low < size) and np.isfinite(high).all()
+    )
+
+
 def cut_turned(pixels: np.ndarray, face: Face, size: int) -> np.ndarray:
     """Cut the turned window of a face; outside the picture its border is repeated.
 
@@ -455,16 +473,13 @@ def cut_turned(pixels: np.ndarray, face: Face, size: int) -> np.ndarray:
       ValueError: if the window has no size or does not touch the picture.
     """
     height, width = pixels.shape[:2]
-    rotation = _rotation(face.roll)
-    reach = face.side / 2 * np.abs(rotation).sum(axis=1)
-    low, high = face.center - reach, face.center + reach
-    if not (np.all(np.isfinite([*low, *high])) and face.side > 0) or (
-        np.any(high <= 0) or np.any(low >= (width, height))
-    ):
+    if not _touches(face, pixels):
         raise ValueError(
             f"the window of a face at {face.center.tolist()} of side {face.side} is outside the "
             f"picture of {width} x {height} pixels"
         )
+    low, high = _extent(face)
+    rotation = _rotation(face.roll)
     # A margin of two for the interpolation; averages of `step` pixels begin at a multiple of it.
     step = max(int(face.side / size), 1)
     left, top = (int(n) for n in (np.floor(np.maximum(low, 0) / step) - 2) * step)

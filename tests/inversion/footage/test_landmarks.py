@@ -135,6 +135,12 @@ def test_no_turn_of_a_picture_without_a_face_has_one(nets):
     assert best_turn(nets, picture) is None
 
 
+def test_a_window_at_the_border_without_a_face_has_low_presence(nets, astronaut):
+    for center in ((-20.0, -20.0), (259.0, 299.0)):
+        face = Face(np.array(center), 60.0, 1.0, 1.0, np.zeros((6, 2)))
+        assert find_landmarks(nets, astronaut, face).presence < 0.1
+
+
 @pytest.mark.parametrize("picture", [np.zeros((9, 9)), np.zeros((9, 9, 4), np.uint8)])
 def test_what_is_no_picture_is_refused(nets, picture):
     face = Face(np.array([4.0, 4.0]), 5.0, 0.0, 1.0, np.zeros((6, 2)))
