@@ -19,6 +19,7 @@ from inversion.footage.poses import (
     facing,
     first_poses,
     fit_poses,
+    move_poses,
     project,
     similarity,
 )
@@ -99,8 +100,10 @@ def fit_joint(
     poses = replace(start, coefficients=start.coefficients[:, len(model.shapes) :])
     for _ in range(num_rounds):
         poses = fit_expressions(model, shape, tangents, poses, num_steps=4)
-        shape = _fit_shape(model, shape, tangents, poses, trust)
-        shape, poses = onto_mean_face(model, shape, poses)
+        shape = fit_shape(model, shape, tangents, poses, (trust, np.full(len(trust), PIXELS)))
+        scale, rotation, shift = onto_mean_face(model, shape)
+        shape = scale * shape @ rotation.T + shift
+        poses = move_poses(poses, scale, rotation, shift)
     return Faces(poses=fit_expressions(model, shape, tangents, poses, num_steps=6), shape=shape)
 
 
@@ -130,35 +133,39 @@ def faces(model: FaceModel, shape: np.ndarray, poses: Poses) -> np.ndarray:
     return shape + np.tensordot(np.asarray(poses.coefficients), model.expressions, 1)
 
 
-def onto_mean_face(model: FaceModel, shape: np.ndarray, poses: Poses) -> tuple[np.ndarray, Poses]:
-    """Move a shape onto the mean face by a similarity, and its poses along: pictures stay."""
-    scale, rotation, shift = similarity(shape, model.points, model.weights)
-    return scale * shape @ rotation.T + shift, move_poses(poses, scale, rotation, shift)
+def onto_mean_face(model: FaceModel, shape: np.ndarray) -> tuple:
+    """Scale, rotation [3, 3] and shift [3] that bring a shape onto the mean face."""
+    return similarity(shape, model.points, model.weights)
 
 
-def move_poses(poses: Poses, scale: float, rotation: np.ndarray, shift: np.ndarray) -> Poses:
-    """The poses after the world was moved by a similarity, so that pictures stay as they are."""
-    turned = np.asarray(poses.rotation) @ rotation.T
-    return replace(
-        poses,
-        rotation=turned,
-        translation=scale * np.asarray(poses.translation) - turned @ shift,
-    )
-
-
-def _fit_shape(
-    model: FaceModel, shape: np.ndarray, tangents: np.ndarray, poses: Poses, trust: np.ndarray
+def fit_shape(
+    model: FaceModel,
+    shape: np.ndarray,
+    tangents: np.ndarray,
+    poses: Poses,
+    held: tuple[np.ndarray, np.ndarray],
 ) -> np.ndarray:
-    """Move each point to where the pictures see it, held near what the basis says."""
+    """Move each point to where the pictures see it, near what the basis says of the others.
+
+    Args:
+      model: the face.
+      shape: [468, 3] to start from.
+      tangents: [n, 468, 2] landmarks.
+      poses: n of them with expressions.
+      held: [n] weight of each picture and [n] its pixels of a window of 512 a unit of tangent.
+
+    Returns:
+      [468, 3].
+    """
+    trust, unit = held
     moved = faces(model, shape, poses)
-    error = PIXELS * (project(moved, poses) - tangents)
+    error = unit[:, None, None] * (project(moved, poses) - tangents)
     weights = landmark_weights(model, shape, poses) * trust[:, None]
     weights = weights / (1 + (error**2).sum(-1) / REACH**2)
-    rotation = np.asarray(poses.rotation)
-    camera = moved @ rotation.swapaxes(-1, -2) + np.asarray(poses.translation)[:, None]
-    slopes = _slopes(camera, rotation)
-    normal = np.einsum("nik,nikc,nikd->icd", weights[..., None] + 0 * error, slopes, slopes)
-    pull = np.einsum("ni,nikc,nik->ic", weights, slopes, error)
+    slopes = _slopes(moved, poses) * unit[:, None, None, None]
+    held_slopes = slopes * weights[..., None, None]
+    normal = np.einsum("nikc,nikd->icd", held_slopes, slopes)
+    pull = np.einsum("nikc,nik->ic", held_slopes, error)
     expected = model.points + project_onto_basis(shape - model.points, model.shapes)
     prior = EFFECTIVE_POINTS / len(shape) / _FREEDOM**2
     normal = normal + prior * np.eye(3)
@@ -166,14 +173,41 @@ def _fit_shape(
     return shape - np.linalg.solve(normal, pull[..., None])[..., 0]
 
 
-def _slopes(camera: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """Change [n, N, 2, 3] of pixels with points of the world, from points [n, N, 3] in cameras."""
+def expressions_at(
+    model: FaceModel, shape: np.ndarray, tangents: np.ndarray, poses: Poses, unit: np.ndarray
+) -> np.ndarray:
+    """Fit the expressions [n, E] of pictures, their poses known: one robust Gauss-Newton step.
+
+    Args:
+      model: the face.
+      shape: [468, 3] of the person.
+      tangents: [n, 468, 2] landmarks.
+      poses: n of them with expressions to start from.
+      unit: [n] pixels of a window of 512 a unit of tangent.
+    """
+    moved = faces(model, shape, poses)
+    error = unit[:, None, None] * (project(moved, poses) - tangents)
+    weights = landmark_weights(model, shape, poses) / (1 + (error**2).sum(-1) / REACH**2)
+    slopes = np.einsum("nikc,eic->neik", _slopes(moved, poses), model.expressions)
+    lead = (*slopes.shape[:2], -1)
+    slopes = (slopes * unit[:, None, None, None]).reshape(lead)
+    held = (slopes.reshape(*lead[:2], len(shape), 2) * weights[:, None, :, None]).reshape(lead)
+    values = np.asarray(poses.coefficients)
+    normal = held @ slopes.swapaxes(-1, -2) + np.eye(lead[1])
+    pull = (held @ error.reshape(len(error), -1, 1))[..., 0] + values
+    return values - np.linalg.solve(normal, pull[..., None])[..., 0]
+
+
+def _slopes(points: np.ndarray, poses: Poses) -> np.ndarray:
+    """Change [n, N, 2, 3] of tangents with points [n, N, 3] of the world."""
+    rotation = np.asarray(poses.rotation)
+    camera = points @ rotation.swapaxes(-1, -2) + np.asarray(poses.translation)[:, None]
     depth = camera[..., 2, None, None]
     across = (
         rotation[:, None, :2]
         - (camera[..., :2] / camera[..., 2:])[..., None] * rotation[:, None, 2:]
     )
-    return PIXELS * across / depth
+    return across / depth
 
 
 def project_onto_basis(change: np.ndarray, basis: np.ndarray) -> np.ndarray:

@@ -190,6 +190,16 @@ def facing(points: np.ndarray, normals: np.ndarray, poses: Poses) -> np.ndarray:
     return -np.einsum("nic,ic->ni", away, normals)
 
 
+def move_poses(poses: Poses, scale: float, rotation: np.ndarray, shift: np.ndarray) -> Poses:
+    """The poses after the world was moved by a similarity, so that pictures stay as they are."""
+    turned = np.asarray(poses.rotation) @ rotation.T
+    return replace(
+        poses,
+        rotation=turned,
+        translation=scale * np.asarray(poses.translation) - turned @ shift,
+    )
+
+
 @partial(jax.jit, static_argnames=("num_steps",))
 def _fit_chunk(
     start: Poses, observed: Observed, basis: Array, prior: Array, *, num_steps: int

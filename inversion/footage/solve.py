@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,10 +11,15 @@ from eg3d_jax.cameras import FFHQ_FOCAL
 from inversion.footage.face_model import FaceModel, load_face_model
 from inversion.footage.joint import Faces, faces, fit_expressions, fit_joint, fit_single
 from inversion.footage.landmarks import Landmarks
+from inversion.footage.lenses import as_eg3d, consistent
 from inversion.footage.poses import PIXELS, Poses, first_poses, project
+from inversion.footage.tracking import track_points
+from inversion.footage.video import BELIEVED_YAW, Filmed, Frames, solve_video
 from inversion.footage.windows import (
+    RADIUS,
     Window,
     consistent_windows,
+    smooth,
     smooth_windows,
     to_pixels,
     to_tangents,
@@ -55,8 +60,8 @@ class Solved:
       cam2world: float64 [n, 4, 4] in EG3D's world; NaN where nothing was found.
       windows: n square crops; None where nothing was found. The camera of a label is that of the
         window: its focal length is 4.2647 sides, its axis goes through the middle.
-      residual: [n] median distance of landmarks that face the camera from the projected face,
-        pixels of a window of 512; NaN where nothing was found, or without landmarks.
+      residual: [n] median distance of landmarks from the projected face, or, where tracked points
+        hold a frame, of those; pixels of a window of 512, NaN where nothing was found.
       source: n of "landmarks", "tracked", "none".
       shape: [468, 3] the person's face in the world, without expression.
       points: [n, 468, 2] the face with its expression, projected into whole pictures, pixels; NaN
@@ -101,9 +106,15 @@ def solve(
         [o.landmarks.points for o in observations if o.landmarks is not None]
     ).astype(np.float64)
     windows, single = first_windows(model, landmarks)
-    report(0.2)
+    report(0.1)
     if video or len(found) >= _FEWEST_JOINT:
         found_faces, windows = _solve_jointly(model, landmarks, windows, single, video=video)
+        grays = [o.gray for o in observations]
+        if video and track and len(observations) > 1 and all(g is not None for g in grays):
+            report(0.2)
+            return _solve_tracked(
+                model, observations, (found, landmarks), (found_faces, windows), report
+            )
     else:
         shapes = np.asarray(single.coefficients)[:, : len(model.shapes)]
         shape = model.points + np.tensordot(shapes.mean(0), model.shapes, 1)
@@ -173,6 +184,86 @@ def _solve_jointly(
     return found, windows
 
 
+def _solve_tracked(
+    model: FaceModel,
+    observations: Sequence[Observation],
+    seen: tuple[np.ndarray, np.ndarray],
+    solved: tuple[Faces, list[Window]],
+    report: Callable[[float], None],
+) -> Solved:
+    """Track points, adjust everything to them, and tell the result as EG3D's cameras."""
+    (found, landmarks), (found_faces, windows), count = seen, solved, len(observations)
+    place = np.full((count, len(model.points), 3), 0.0)
+    place[found] = landmarks
+    has = np.zeros(count, bool)
+    has[found] = True
+    sizes = np.array([[o.width, o.height] for o in observations], float)
+    outlines = [points[:, :2] if known else None for points, known in zip(place, has, strict=True)]
+    all_windows = _continued(windows, has)
+    tracks = track_points(
+        [o.gray for o in observations if o.gray is not None],
+        sizes,
+        all_windows,
+        outlines,
+        lambda part: report(0.2 + 0.4 * part),
+    )
+    start = move_into(found_faces.poses, windows, [all_windows[i] for i in found])
+    poses = Poses(
+        rotation=np.tile(np.diag([1.0, -1.0, -1.0]), (count, 1, 1)),
+        translation=np.tile([0.0, 0.0, RADIUS], (count, 1)),
+        coefficients=np.zeros((count, len(model.expressions))),
+    )
+    for name in ("rotation", "translation", "coefficients"):
+        getattr(poses, name)[found] = getattr(start, name)
+    frames = Frames(
+        landmarks=place, has_landmarks=has, sizes=sizes, windows=all_windows, tracks=tracks
+    )
+    filmed = solve_video(
+        model,
+        frames,
+        Faces(poses=poses, shape=found_faces.shape),
+        lambda part: report(0.6 + 0.4 * part),
+    )
+    return _tell(model, frames, filmed)
+
+
+def _continued(windows: list[Window], known: np.ndarray) -> list[Window]:
+    """Windows of all frames, those not known from their neighbours."""
+    unit = np.median([window.side for window in windows])
+    values = np.zeros((len(known), 3))
+    values[known] = [[*window.center / unit, np.log(window.side)] for window in windows]
+    # Weak: known windows stay, and a gap is filled by a straight line.
+    values = smooth(values, strength=1e-3, reach=1.0, known=known)
+    return [Window(center=row[:2] * unit, side=float(np.exp(row[2]))) for row in values]
+
+
+def _tell(model: FaceModel, frames: Frames, filmed: Filmed) -> Solved:
+    lens, poses, reached = filmed.lens, filmed.faces.poses, filmed.reached
+    kept = reached | (frames.has_landmarks & (np.abs(poses.yaw) < _KEPT_YAW))
+    result = _nothing(len(kept), model)
+    if not kept.any():
+        return result
+    moved = faces(model, filmed.faces.shape, poses)
+    points = lens.project(moved, poses)
+    windows = consistent(lens, poses)
+    chosen = np.flatnonzero(kept)
+    smoothed = smooth_windows([windows[i] for i in chosen], strength=_WINDOW_STRENGTH)
+    for i, window in zip(chosen, smoothed, strict=True):
+        windows[i] = window
+    lens, poses = lens.look_into(windows, poses)
+    result.cam2world[kept] = as_eg3d(lens, poses).cam2world[kept]
+    result.points[kept] = points[kept]
+    error = np.linalg.norm(points - frames.landmarks[..., :2], axis=-1)
+    error = np.median(error[:, model.weights > 0], -1) * 512 / lens.sides
+    near = np.abs(poses.yaw) < BELIEVED_YAW
+    for i in chosen:
+        result.windows[i] = windows[i]
+        by_landmarks = frames.has_landmarks[i] and (near[i] or not reached[i])
+        result.source[i] = "landmarks" if by_landmarks else "tracked"
+        result.residual[i] = error[i] if by_landmarks else filmed.residual[i]
+    return replace(result, shape=filmed.faces.shape)
+
+
 def _assemble(
     model: FaceModel,
     found_faces: Faces,
@@ -199,14 +290,7 @@ def _assemble(
     for i, window in zip(found, windows, strict=True):
         result.windows[i] = window
         result.source[i] = "landmarks"
-    return Solved(
-        cam2world=result.cam2world,
-        windows=result.windows,
-        residual=result.residual,
-        source=result.source,
-        shape=found_faces.shape,
-        points=result.points,
-    )
+    return replace(result, shape=found_faces.shape)
 
 
 def _nothing(count: int, model: FaceModel) -> Solved:
