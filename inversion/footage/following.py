@@ -193,11 +193,9 @@ def find_parts(looks: Sequence[Look]) -> list[range]:
     """
     starts = [0]
     for i in range(1, len(looks)):
-        after = min(i + 1, len(looks) - 1)
-        # A flash of light ends in a picture like that before it.
-        other = (
-            min(difference(looks[i - 1].small, looks[k].small) for k in (i, after)) > _OTHER_PICTURE
-        )
+        # Around a flash of light, which is no cut, pictures are alike.
+        before, after = looks[max(i - 2, 0) : i], looks[i : i + 2]
+        other = all(difference(a.small, b.small) > _OTHER_PICTURE for a in before for b in after)
         if other or looks[i].jumped:
             starts.append(i)
     return [range(a, b) for a, b in itertools.pairwise([*starts, len(looks)])]

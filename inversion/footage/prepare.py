@@ -268,8 +268,9 @@ def prepare_footage(
     with tempfile.TemporaryFile(prefix="footage") as file:
         with _timed(seconds, "reading and landmarks"):
             looked = _look(source, settings, monitor, file)
-        part, notes = _longest_part(looked.looks) if source.video else (None, [])
-        notes = [*looked.notes, *notes]
+        part, cuts = _longest_part(looked.looks) if source.video else (None, [])
+        for note in cuts:
+            monitor.say(note)
         indices = np.arange(len(looked.looks)) if part is None else np.array(part)
         grays = _open_grays(file, looked)
         observations = [_observation(looked.looks[i], grays, i) for i in indices]
@@ -292,6 +293,9 @@ def prepare_footage(
     )
     frames = _numbered(frames, why)
     landmarks, points = _spread(looked.looks, solved, indices)
+    remarks = _remarks(frames)
+    for note in remarks:
+        monitor.say(note)
     footage = Footage(
         source=source,
         settings=settings,
@@ -299,7 +303,7 @@ def prepare_footage(
         landmarks=landmarks,
         points=points,
         shape=solved.shape,
-        notes=(*notes, *_remarks(frames)),
+        notes=(*looked.notes, *cuts, *remarks),
         rate=looked.rate,
         seconds=seconds,
     )
@@ -466,7 +470,7 @@ def _frames(looks: Sequence[Look], solved: Solved, indices: np.ndarray) -> list[
     """Describe all pictures; those outside the part that was solved for have a reason already."""
     sharp = np.array([look.sharpness for look in looks])
     # The best but for a few, of a lucky noise.
-    best = np.nanpercentile(sharp, 90) if np.isfinite(sharp).any() else 1.0
+    best = max(np.nanpercentile(sharp, 90), 1e-6) if np.isfinite(sharp).any() else 1.0
     place = {int(index): i for i, index in enumerate(indices)}
     frames = []
     for index, look in enumerate(looks):

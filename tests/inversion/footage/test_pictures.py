@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from written_videos import write_video as write
 
 from eg3d_jax.errors import InputError
 from inversion.footage import pictures, videos
@@ -23,30 +24,6 @@ COLOURS = np.array([[[230, 40, 40], [40, 200, 40]], [[50, 60, 220], [230, 230, 6
 def quarters(height=48, width=64, shade=0):
     large = COLOURS.repeat(height // 2, 0).repeat(width // 2, 1).astype(int)
     return np.clip(large + shade, 0, 255).astype(np.uint8)
-
-
-def write(path, frames, *, codec="libx264", pix_fmt="yuv420p", options=None, times=None, fps=10,
-          turn=0, **tags):  # fmt: skip
-    """A video of uint8 or uint16 frames; `times` in milliseconds, and what tags its stream has."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=fps, options=options or {})
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = pix_fmt
-        stream.codec_context.time_base = Fraction(1, 1000) if times else Fraction(1, fps)
-        for name, value in tags.items():
-            setattr(stream.codec_context, name, value)
-        if turn:
-            stream.set_display_rotation(turn)
-        for i, pixels in enumerate(frames):
-            kind = {1: "rgb24", 2: "rgb48le"}[pixels.dtype.itemsize]
-            frame = av.VideoFrame.from_ndarray(pixels, format=kind)
-            frame.pts = times[i] if times else i
-            frame.time_base = stream.codec_context.time_base
-            for packet in stream.encode(frame):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-    return path
 
 
 def read(path, **options):
