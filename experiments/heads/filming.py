@@ -119,9 +119,9 @@ def main(args: Args) -> None:
     """Run the command; errors that a user can act on are `InputError`s."""
     check_limits(args, _LIMITS)
     check_writable(args.folder, option="--folder")
-    args.folder.mkdir(parents=True, exist_ok=True)
     for head in args.heads:
         name, pictures, truth = film_raw(head, args)
+        args.folder.mkdir(parents=True, exist_ok=True)
         write_mp4(args.folder / f"{name}.mp4", pictures, fps=args.fps, crf=23)
         write_json(args.folder / f"{name}.json", truth)
         print(f"{args.folder / name}.mp4: {len(truth['frames'])} frames")

@@ -31,13 +31,13 @@ ul.advice { padding-left: 1.2rem; }
 </style>"""
 _SHEET_CAPTION = (
     "Landmarks green, the person's face laid over them red: where both agree the camera is right. "
-    "The axes point to the head's left (red), up (green) and forward (blue). Frames without green "
-    "were reached by tracking points."
+    "The axes point to the head's left (red), up (green) and forward (blue). In frames marked as "
+    "tracked, where landmarks fail, points tracked in the picture give the camera."
 )
 _CURVES_CAPTION = (
     "Yaw is positive where the camera sees the head's left cheek, pitch where it looks from above. "
-    "The residual is the distance between landmarks and face, in pixels of a window of 512; "
-    "sharpness is in units of the best."
+    "The residual is how far landmarks, or tracked points, are from where the head has them, in "
+    "pixels of a window of 512; sharpness is in units of the best."
 )
 
 
@@ -81,7 +81,7 @@ def sentences(footage: Footage) -> list[str]:
     ]
     if spare:
         said.append(f"{spare} more are as good, but like these.")
-    residuals = [f.residual for f in kept if np.isfinite(f.residual)]
+    residuals = [f.residual for f in kept if f.reached == "landmarks"]
     if residuals:
         said.append(
             f"Landmarks are within {np.median(residuals):.1f} pixels of the face (median, of 512)."

@@ -154,15 +154,16 @@ def _usual_residuals(frames: Sequence[FootageFrame]) -> dict[int, float]:
 
     Landmarks of a face that is turned far fit less well.
     """
-    known = [frame for frame in frames if math.isfinite(frame.residual)]
-    if not known:
-        return {frame.index: 0.0 for frame in frames}
-    yaw, residual = (np.array([getattr(f, name) for f in known]) for name in ("yaw", "residual"))
-    overall = float(np.median(residual))
-    return {
-        frame.index: max(overall, float(np.median(residual[_nearest(yaw, frame.yaw)])))
-        for frame in frames
-    }
+    found = dict.fromkeys((frame.index for frame in frames), 0.0)
+    for reached in {frame.reached for frame in frames}:  # residuals of tracked points are others
+        known = [f for f in frames if f.reached == reached and math.isfinite(f.residual)]
+        yaw, residual = (
+            np.array([getattr(f, name) for f in known]) for name in ("yaw", "residual")
+        )
+        for frame in known:
+            alike = residual[_nearest(yaw, frame.yaw)]
+            found[frame.index] = float(max(np.median(residual), np.median(alike)))
+    return found
 
 
 def _best_sharpness(frames: Sequence[FootageFrame]) -> dict[int, float]:
@@ -194,8 +195,9 @@ def _defect(frame: FootageFrame, median: float, best: float, max_yaw: float) -> 
         return "half of the face is hidden, or not lit"
     limit = max(MOST_RESIDUAL * median, _FINE_RESIDUAL)
     if frame.residual > limit:
+        points = "tracked points" if frame.reached == "tracked" else "landmarks"
         return (
-            f"the landmarks do not fit the face: they are {frame.residual:.1f} pixels off, usually "
+            f"the {points} do not fit the face: they are {frame.residual:.1f} pixels off, usually "
             f"{median:.1f}; something may hide it"
         )
     if frame.sharpness < max(LEAST_SHARP * best, LEAST_SHARP_OF_ALL):
