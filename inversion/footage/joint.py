@@ -27,6 +27,9 @@ from inversion.footage.poses import (
 # Deviation of a landmark, pixels of a window of 512, and how many independent points the landmarks
 # of a picture count for: neighbours err together.
 SIGMA, EFFECTIVE_POINTS = 1.5, 60.0
+# The same for a picture by itself, whose shape is not known.
+_SINGLE_POINTS = 3.3
+_THINNING = 4
 REACH = 4.0  # pixels beyond which a landmark loses its hold
 # Landmarks whose normals turn away by more than the first cosine count nothing, from the second on
 # in full.
@@ -49,7 +52,10 @@ class Faces:
 
 
 def fit_single(model: FaceModel, tangents: np.ndarray, start: Poses | None = None) -> Poses:
-    """Fit pose, shape and expression of each picture by itself, on the points of most weight.
+    """Fit pose, shape and expression of each picture by itself.
+
+    Half of the weight is that of Procrustes' points, half that of all that face the camera. The
+    basis is held tight: what it could explain of a single picture, a turn explains as well.
 
     Args:
       model: the face.
@@ -60,15 +66,18 @@ def fit_single(model: FaceModel, tangents: np.ndarray, start: Poses | None = Non
       n poses with S + E coefficients, first those of the shape.
     """
     basis = np.concatenate([model.shapes, model.expressions])
-    chosen = np.flatnonzero(model.weights)
+    # Neighbours say nearly the same: some of them do.
+    chosen = np.unique(np.append(np.flatnonzero(model.weights), np.arange(0, 468, _THINNING)))
     if start is None:
         start = first_poses(model.points, tangents, model.weights, len(basis))
+    seen = landmark_weights(model, model.points, start)[:, chosen]
+    seen = seen * len(model.points) / EFFECTIVE_POINTS / len(chosen)
+    weights = _SINGLE_POINTS / 2 * (seen + model.weights[chosen] / SIGMA**2)
     lead = (len(tangents), len(chosen))
-    weights = model.weights[chosen] * len(chosen) / SIGMA**2
     observed = Observed(
         points=np.broadcast_to(model.points[chosen], (*lead, 3)),
         tangents=tangents[:, chosen, :2],
-        weights=np.broadcast_to(weights, lead),
+        weights=weights,
         reach=np.full(lead, REACH),
     )
     return fit_poses(start, observed, basis[:, chosen])
