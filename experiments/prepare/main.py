@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +24,8 @@ from experiments.prepare.folder import PreparedFolder
 from experiments.progress import CommandMonitor, Progress
 from inversion.footage.pictures import Source, about, find_people
 from inversion.footage.prepare import FootageSettings, NoFace, prepare_footage
+from inversion.frames.camera_files import read_labels
+from inversion.frames.labels import LABELS_FILE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,8 @@ class Args:
         )  # fmt: skip
 
 
+# What `eg3d-jax invert` fits unless told otherwise.
+_USUAL_VIEWS = 7
 _LIMITS = {
     "start": (0, 1e6), "end": (0, 1e6), "fps": (0.01, 30), "frames": (1, 100_000),
     "size": (16, 4096), "max_yaw": (1, 180),
@@ -92,7 +96,7 @@ def main(args: Args) -> int:
         if not alone:
             monitor.say(f"{person.name}:")
         bad += not _prepared(person, settings, output, monitor, alone=alone)
-    done = [folder for folder in folders if (folder / "dataset.json").is_file()]
+    done = {folder: count for folder in folders if (count := frames_in(folder))}
     if len(done) > 1:
         monitor.say(f"\nNext: {invert_command(done, args.output)}")
     return 1 if bad else 0
@@ -117,7 +121,7 @@ def _prepared(
             raise
         print(f"error: {error}", file=sys.stderr)
         return False
-    next_command = invert_command([output.path], output.path)
+    next_command = invert_command({output.path: len(footage.kept)}, output.path)
     output.write(footage, next_command=next_command, monitor=monitor)
     monitor.say(f"{output.path / 'report.html'}: open it in a browser")
     if alone:
@@ -125,11 +129,18 @@ def _prepared(
     return True
 
 
-def invert_command(folders: Sequence[Path], home: Path) -> str:
-    """What to type to invert prepared folders."""
-    run = Path("runs") / f"{home.resolve().name}_head"
+def invert_command(folders: Mapping[Path, int], home: Path) -> str:
+    """What to type to invert prepared folders with so many frames each."""
     named = " ".join(shlex.quote(str(folder)) for folder in folders)
-    return f"eg3d-jax invert --frames {named} --run {shlex.quote(str(run))}"
+    run = shlex.quote(str(Path("runs") / f"{home.resolve().name}_head"))
+    fewest = min(folders.values())
+    views = f" --views {fewest}" if fewest < _USUAL_VIEWS and len(folders) == 1 else ""
+    return f"eg3d-jax invert --frames {named} --run {run}{views}"
+
+
+def frames_in(folder: Path) -> int:
+    """How many frames a prepared folder holds; 0 of one that is not finished."""
+    return len(read_labels(folder)) if (folder / LABELS_FILE).is_file() else 0
 
 
 def start(prog: str | None = None) -> NoReturn:

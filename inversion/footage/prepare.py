@@ -271,7 +271,7 @@ def prepare_footage(
         part, cuts = _longest_part(looked.looks) if source.video else (None, [])
         for note in cuts:
             monitor.say(note)
-        indices = np.arange(len(looked.looks)) if part is None else np.array(part)
+        indices = list(range(len(looked.looks)) if part is None else part)
         grays = _open_grays(file, looked)
         observations = [_observation(looked.looks[i], grays, i) for i in indices]
         with _timed(seconds, "cameras"), _steps(monitor, "solving for the cameras", 100) as step:
@@ -355,7 +355,7 @@ def _look(source: Source, settings: FootageSettings, monitor: Monitor, file: Bin
         monitor.say(text)
 
     nets = load_face_nets()
-    rate, count = None, known.count
+    rate, count, turns = None, known.count, 0
     if source.video:
         rate, count = _rate(source, settings, known.seconds, known.count, say)
         tried = read_pictures(source, start=settings.start, end=settings.end, rate=_TRIED_RATE)
@@ -466,12 +466,12 @@ def _longest_part(looks: Sequence[Look]) -> tuple[range | None, list[str]]:
 # What was found.
 
 
-def _frames(looks: Sequence[Look], solved: Solved, indices: np.ndarray) -> list[FootageFrame]:
+def _frames(looks: Sequence[Look], solved: Solved, indices: Sequence[int]) -> list[FootageFrame]:
     """Describe all pictures; those outside the part that was solved for have a reason already."""
     sharp = np.array([look.sharpness for look in looks])
     # The best but for a few, of a lucky noise.
     best = max(np.nanpercentile(sharp, 90), 1e-6) if np.isfinite(sharp).any() else 1.0
-    place = {int(index): i for i, index in enumerate(indices)}
+    place = {index: i for i, index in enumerate(indices)}
     frames = []
     for index, look in enumerate(looks):
         i = place.get(index)
@@ -511,7 +511,7 @@ def _numbered(frames: Sequence[FootageFrame], why: Sequence[str]) -> tuple[Foota
 
 
 def _spread(
-    looks: Sequence[Look], solved: Solved, indices: np.ndarray
+    looks: Sequence[Look], solved: Solved, indices: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Landmarks and the face laid over them for all pictures, NaN where there are none."""
     landmarks = np.full((len(looks), *solved.shape.shape), np.nan, np.float32)

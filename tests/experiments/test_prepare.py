@@ -2,11 +2,13 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 import stub_faces
+import tyro
 from PIL import Image
 from stub_faces import scene, with_face
 from written_videos import write_video
@@ -55,6 +57,19 @@ def test_a_folder_gets_frames_labels_and_a_page(stubs, tmp_path, capsys):
     assert len(read_frames(output, image_side=64)) == 12
     *_, last = capsys.readouterr().out.strip().splitlines()
     assert last == f"Next: eg3d-jax invert --frames {output} --run runs/out_head"
+
+
+def test_the_next_command_can_be_typed(stubs, tmp_path, capsys):
+    """It asks for no more views than there are, and names are quoted."""
+    folder, output = photos(tmp_path / "anna", turning(3)), tmp_path / "my out"
+    prepare.main(args(folder, output=output))
+    *_, last = capsys.readouterr().out.strip().splitlines()
+    words = shlex.split(last.removeprefix("Next: eg3d-jax invert "))
+    given = tyro.cli(InvertArgs, args=words)
+    assert given.frames == (output,)
+    assert given.views == 3
+    assert given.run == Path("runs/my out_head")
+    assert InvertArgs().views == prepare._USUAL_VIEWS
 
 
 def test_the_page_tells_what_was_found_and_what_is_missing(stubs, tmp_path):
