@@ -4,10 +4,12 @@ from fractions import Fraction
 
 
 def write_video(
-    path, frames, *, codec="libx264", pix_fmt="yuv420p", options=None, times=None, fps=10, turn=0,
-    **tags,
-):  # fmt: skip
-    """A video of uint8 or uint16 frames; `times` in milliseconds, and what tags its stream has."""
+    path, frames, *, codec="libx264", pix_fmt="yuv420p", options=None, times=None, fps=10, **tags
+):
+    """A video of uint8 or uint16 frames.
+
+    `times` are milliseconds; `tags` are its codec's, and `turn` and `flips` its display matrix.
+    """
     import av
 
     with av.open(str(path), "w") as container:
@@ -15,10 +17,11 @@ def write_video(
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pix_fmt
         stream.codec_context.time_base = Fraction(1, 1000) if times else Fraction(1, fps)
+        turn, flips = tags.pop("turn", 0), tags.pop("flips", (False, False))
         for name, value in tags.items():
             setattr(stream.codec_context, name, value)
-        if turn:
-            stream.set_display_rotation(turn)
+        if turn or any(flips):
+            stream.set_display_rotation(turn, hflip=flips[0], vflip=flips[1])
         for i, pixels in enumerate(frames):
             kind = {1: "rgb24", 2: "rgb48le"}[pixels.dtype.itemsize]
             frame = av.VideoFrame.from_ndarray(pixels, format=kind)

@@ -198,11 +198,14 @@ def window_of(raw: np.ndarray, focal: float, middle: np.ndarray):
       middle: [2] of the picture, pixels.
     """
     ray = raw[:3, :3].T @ (MIDDLE - raw[:3, 3])
-    distance = np.linalg.norm(raw[:3, 3])
     pose = raw.copy()
     pose[:3, :3] = raw[:3, :3] @ turn_to(ray)
-    pose[:3, 3] *= RADIUS / distance
-    return pose, middle + focal * ray[:2] / ray[2], focal * RADIUS / (FFHQ_FOCAL * distance)
+    # Back from the middle along the axis, to where it is as far from the origin as it must be.
+    along = pose[:3, 2] @ MIDDLE
+    back = along + np.sqrt(along**2 - MIDDLE @ MIDDLE + RADIUS**2)
+    pose[:3, 3] = MIDDLE - back * pose[:3, 2]
+    side = focal * back / (FFHQ_FOCAL * np.linalg.norm(ray))
+    return pose, middle + focal * ray[:2] / ray[2], side
 
 
 def turn_to(direction: np.ndarray) -> np.ndarray:

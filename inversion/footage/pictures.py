@@ -18,7 +18,7 @@ import numpy as np
 from eg3d_jax.errors import InputError
 from eg3d_jax.folders import sha256
 from inversion.footage.photos import HEIC, PHOTOS, read_photo
-from inversion.footage.videos import VIDEOS, describe, video_frames
+from inversion.footage.video_files import VIDEOS, describe, video_frames
 from inversion.frames.labels import join_names, natural_key
 
 

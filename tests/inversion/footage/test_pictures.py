@@ -10,7 +10,7 @@ from PIL import Image, ImageCms
 from written_videos import write_video as write
 
 from eg3d_jax.errors import InputError
-from inversion.footage import pictures, videos
+from inversion.footage import pictures, video_files
 from inversion.footage.photos import read_photo
 from inversion.footage.pictures import Source, about, find_people, read_pictures
 from inversion.footage.tone_mapping import tone_mapped
@@ -60,12 +60,13 @@ def test_all_usual_codecs_and_containers_are_read(tmp_path, name, codec, pix_fmt
     assert about(find_people([path])[0]).count == 2
 
 
+@pytest.mark.parametrize("flips", [(False, False), (True, False), (False, True)])
 @pytest.mark.parametrize("turn", [0, 90, 180, 270])
-def test_turned_videos_are_shown_as_ffmpeg_shows_them(tmp_path, turn):
-    """A phone's, whose frames lie on their side; ffmpeg's own turning is the oracle."""
+def test_turned_videos_are_shown_as_ffmpeg_shows_them(tmp_path, turn, flips):
+    """A phone's, whose frames lie on their side or are mirrored; ffmpeg's turning is the oracle."""
     import imageio_ffmpeg
 
-    path = write(tmp_path / "phone.mp4", [quarters()], turn=turn)
+    path = write(tmp_path / "phone.mp4", [quarters()], turn=turn, flips=flips)
     shape = (64, 48, 3) if turn in (90, 270) else (48, 64, 3)
     (found,) = read(path)
     assert found.pixels.shape == shape
@@ -206,8 +207,8 @@ def test_only_one_picture_is_held_at_a_time(tmp_path, monkeypatch):
     """A video is decoded as it is asked for: the third picture only after the second is taken."""
     path = write(tmp_path / "a.mp4", [quarters()] * 40)
     made = []
-    upright = videos._upright
-    monkeypatch.setattr(videos, "_upright", lambda *a: made.append(1) or upright(*a))
+    upright = video_files._upright
+    monkeypatch.setattr(video_files, "_upright", lambda *a: made.append(1) or upright(*a))
     found = read_pictures(find_people([path])[0])
     next(found), next(found)
     assert len(made) == 2
