@@ -19,9 +19,8 @@ from inversion.footage.landmarks import (
 )
 from inversion.footage.nets import FaceNets
 from inversion.footage.pictures import Picture
+from inversion.footage.selection import PRESENT
 
-# Below this presence there is no face.
-PRESENT = 0.5
 # Gap between a face's landmarks and those of its mirror image, as a part of the window, beyond
 # which half of the face is hidden or turned away. It is .005 to .007 in a clear picture.
 HIDDEN = 0.02

@@ -10,6 +10,8 @@ import numpy as np
 
 from inversion.footage.windows import Window
 
+# Below this presence there is no face.
+PRESENT = 0.5
 # Windows smaller than this are refused; the next are told of.
 SMALLEST, SMALL = 128, 256
 # Part of a window that may lie outside its picture.
@@ -142,7 +144,7 @@ def is_spare(reason: str) -> bool:
 def _no_pose(frame: FootageFrame) -> str:
     if frame.window is not None:
         return ""
-    if frame.presence < 0.5:
+    if frame.presence < PRESENT:
         return "no face was found"
     if frame.hidden:
         return "the face is half hidden, or turned too far away"
@@ -191,8 +193,9 @@ def _defect(frame: FootageFrame, median: float, best: float, max_yaw: float) -> 
         )
     if frame.outside > MOST_OUTSIDE:
         return f"{100 * frame.outside:.0f} % of the head's window lie outside the picture"
-    if frame.hidden and abs(frame.yaw) < PROFILE:
-        return "half of the face is hidden, or not lit"
+    # Points tracked around it may have given a good pose.
+    if (frame.hidden or frame.presence < PRESENT) and abs(frame.yaw) < PROFILE:
+        return "the face is hidden, or half of it, though it is turned to the camera"
     limit = max(MOST_RESIDUAL * median, _FINE_RESIDUAL)
     if frame.residual > limit:
         points = "tracked points" if frame.reached == "tracked" else "landmarks"
