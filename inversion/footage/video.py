@@ -30,9 +30,11 @@ BELIEVED_YAW, _DOUBTED_YAW = 30.0, 50.0
 # Deviation of a tracked point, and where it loses its hold; pixels of a window of 512.
 _SIGMA, _REACH = 0.7, 2.0
 _MOST_KEYFRAMES = 100
+_THINNING = 4
+_STEPS = 6  # of an adjustment; another follows
 _MOST_POINTS = 256  # of a frame, in its last fit
-# Logarithm of a phone's focal length over its picture's longer side, and its deviation.
-_FOCAL, _FOCAL_DEVIATION = 0.0, 0.5
+# Deviation of a focal length's logarithm from that of EG3D's cameras.
+_FOCAL_DEVIATION = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ def solve_video(
     start: Faces,
     report: Callable[[float], None],
     *,
-    num_rounds: int = 3,
+    num_rounds: int = 4,
 ) -> Filmed:
     """Carry poses on by tracked points, and adjust all of them together.
 
@@ -92,7 +94,7 @@ def solve_video(
       num_rounds: of the adjustment; in between it is found anew which points agree.
     """
     lens = Lens(
-        focal=FFHQ_FOCAL * float(np.median([window.side for window in frames.windows])),
+        focal=_usual_focal(frames),
         middle=frames.sizes / 2,
         centers=np.stack([window.center for window in frames.windows]),
         sides=np.array([window.side for window in frames.windows]),
@@ -121,6 +123,11 @@ def solve_video(
     return Filmed(
         lens=lens, faces=Faces(poses=poses, shape=shape), reached=reached, residual=residual
     )
+
+
+def _usual_focal(frames: Frames) -> float:
+    """Focal length of EG3D's cameras of the windows, pixels."""
+    return FFHQ_FOCAL * float(np.median([window.side for window in frames.windows]))
 
 
 def _keyframes(reached: np.ndarray) -> np.ndarray:
@@ -157,6 +164,10 @@ def _adjust(
     inside = poses[keyframes]
     weights = landmark_weights(model, shape, inside)
     weights = weights * (frames.has_landmarks[keyframes] * _belief(inside))[:, None]
+    # Neighbouring landmarks err together: some of them, with the weight of all, tell as much.
+    thinned = np.zeros(weights.shape[1])
+    thinned[::_THINNING] = _THINNING
+    weights = weights * thinned
     used = weights > 1e-3 * weights.max(initial=0.0)
     frame, place = np.nonzero(used)
     anchors = Anchors(
@@ -166,13 +177,14 @@ def _adjust(
         weights=weights[used],
         reach=np.full(len(frame), REACH),
     )
-    longer = float(np.median(frames.sizes.max(-1)))
     zoom = Zoom(
         pixels=lens.pixels[keyframes],
-        expected=_FOCAL + np.log(longer / lens.focal),
+        expected=np.log(_usual_focal(frames) / lens.focal),
         weight=1 / _FOCAL_DEVIATION**2,
     )
-    adjusted, points[names], factor = adjust(inside, points[names], sightings, anchors, zoom)
+    adjusted, points[names], factor = adjust(
+        inside, points[names], sightings, anchors, zoom, num_steps=6
+    )
     rotation, translation = np.array(poses.rotation), np.array(poses.translation)
     rotation[keyframes], translation[keyframes] = adjusted.rotation, adjusted.translation
     others = np.setdiff1d(np.arange(count), keyframes)
