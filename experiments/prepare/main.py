@@ -56,7 +56,7 @@ class Args:
     frames: int | None = None
     size: int = 512
     person: tuple[float, float] | None = None
-    max_yaw: float = 90.0
+    max_yaw: float = 100.0
     track: bool = True
     keep_all: bool = False
     overwrite: bool = False
