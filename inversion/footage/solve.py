@@ -13,7 +13,7 @@ from inversion.footage.joint import Faces, faces, fit_expressions, fit_joint, fi
 from inversion.footage.landmarks import Landmarks
 from inversion.footage.lenses import as_eg3d, consistent
 from inversion.footage.poses import PIXELS, Poses, first_poses, project
-from inversion.footage.tracking import track_points
+from inversion.footage.tracking import follow, head_outline, track_points
 from inversion.footage.video import BELIEVED_YAW, Filmed, Frames, solve_video
 from inversion.footage.windows import (
     RADIUS,
@@ -198,10 +198,15 @@ def _solve_tracked(
     has = np.zeros(count, bool)
     has[found] = True
     sizes = np.array([[o.width, o.height] for o in observations], float)
-    outlines = [points[:, :2] if known else None for points, known in zip(place, has, strict=True)]
-    all_windows = _continued(windows, has)
+    about = np.concatenate([found_faces.shape, head_outline()])
+    about = to_pixels(project(about, found_faces.poses), windows)
+    outlines: list[np.ndarray | None] = [None] * count
+    for i, points in zip(found, about, strict=True):
+        outlines[i] = points
+    grays = [o.gray for o in observations if o.gray is not None]
+    all_windows = follow(grays, sizes, _continued(windows, has), outlines)
     tracks = track_points(
-        [o.gray for o in observations if o.gray is not None],
+        grays,
         sizes,
         all_windows,
         outlines,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,13 +22,16 @@ _MARGIN = 1.1  # times the window: how much of the picture that shows
 _MOST_POINTS, _SPACING, _QUALITY = 400, 6, 0.004
 # A point that comes back elsewhere than it started from is lost; pixels of what it is tracked in.
 _BACK = 0.7
-_HULL = 1.5  # times the face: where corners are looked for
+_INNER = 0.8  # times the head's outline: where a window follows what moves
 
 # A point's place in space takes so many frames, that see it from directions so far apart.
 _FEWEST_FRAMES, _SPAN = 4, np.radians(7.0)
 _FEWEST_POINTS = 12
 _REACH = 2.0  # pixels of a window of 512 beyond which a point loses its hold
-_HEAD = 0.55  # world units about the origin; what lies further away is not the head
+# An ellipsoid about the head, world units; a point outside is none of the head's.
+HEAD_MIDDLE, _HEAD_RADII = np.array([0.0, 0.05, -0.02]), np.array([0.32, 0.48, 0.34])
+# Its inner part, which hides the background whatever the hair: corners are looked for there.
+HEAD_CORE = np.array([0.22, 0.36, 0.25])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,37 +64,21 @@ def track_points(
       grays: n pictures uint8 [h, w], at their pictures' proportions but possibly smaller.
       sizes: [n, 2] width and height of the pictures in pixels.
       windows: n crops, in pixels of the pictures.
-      outlines: n sets of points [P, 2] of the face in pixels, None where there is none; then that
-        of the frame nearest in time is used, in its window.
+      outlines: n sets of points [P, 2] about the head in pixels, None where there is none; then
+        that of the frame nearest in time is used, in its window.
       report: called with the part done.
 
     Raises:
       InputError: if OpenCV is not installed.
     """
-    try:
-        import cv2
-    except ImportError as error:
-        raise InputError(
-            "tracking points needs OpenCV: pip install 'eg3d-jax[footage]', or leave tracking out"
-        ) from error
+    cv2 = _opencv()
     masks = _masks(cv2, windows, outlines)
-    tracker = {
-        "winSize": (17, 17),
-        "maxLevel": 3,
-        "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.02),
-        "minEigThreshold": 1e-4,
-    }
     frames, points, pixels = [], [], []
     alive, names, count, before = np.zeros((0, 2), np.float32), np.zeros(0, int), 0, None
     for i, gray in enumerate(grays):
         crop, origin, step = _crop(cv2, gray, sizes[i], windows[i])
         if before is not None and len(alive):
-            there, found, _ = cv2.calcOpticalFlowPyrLK(before, crop, alive, None, **tracker)
-            back, found_back, _ = cv2.calcOpticalFlowPyrLK(crop, before, there, None, **tracker)
-            there = np.asarray(there)
-            kept = (np.ravel(found) > 0) & (np.ravel(found_back) > 0)
-            kept &= np.linalg.norm(np.asarray(back) - alive, axis=-1) < _BACK
-            kept &= ((there > 2) & (there < _SIZE - 3)).all(-1)
+            there, kept = _flow(cv2, before, crop, alive)
             alive, names = there[kept], names[kept]
         if len(alive) < _MOST_POINTS:
             free = masks[i].copy()
@@ -113,6 +101,43 @@ def track_points(
     return _longer_than_one(
         np.concatenate(frames), np.concatenate(points), np.concatenate(pixels), count
     )
+
+
+def follow(
+    grays: Sequence[np.ndarray],
+    sizes: np.ndarray,
+    windows: Sequence[Window],
+    outlines: Sequence[np.ndarray | None],
+) -> list[Window]:
+    """Let windows follow the head through frames without a face, from both ends of each gap.
+
+    Args:
+      grays: n pictures, as for `track_points`.
+      sizes: [n, 2] width and height of the pictures in pixels.
+      windows: n crops; those of frames without an outline are only roughly known.
+      outlines: n sets of points about the head in pixels, None where there is none.
+
+    Returns:
+      n windows; those of frames with an outline are as they were.
+
+    Raises:
+      InputError: if OpenCV is not installed.
+    """
+    cv2 = _opencv()
+    known = np.array([outline is not None for outline in outlines])
+    result = list(windows)
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], known, [True]]).astype(int)))
+    for first, after in edges.reshape(-1, 2):
+        ahead, behind = ([], [])
+        if first > 0:
+            steps = list(range(first - 1, after))
+            ahead = _walk(cv2, grays, sizes, (windows[first - 1], outlines[first - 1]), steps)
+        if after < len(known):
+            steps = list(range(after, first - 1, -1))
+            behind = _walk(cv2, grays, sizes, (windows[after], outlines[after]), steps)[::-1]
+        for k, i in enumerate(range(first, after)):
+            result[i] = _between(ahead, behind, k, (k + 1) / (after - first + 1))
+    return result
 
 
 def triangulate(
@@ -155,7 +180,7 @@ def triangulate(
     np.maximum.at(apart, point, np.arccos(np.clip((rays * mean[point]).sum(-1), -1, 1)))
     error = sum_by(point, np.minimum(off, 3 * _REACH), tracks.count) / np.maximum(number, 1)
     known = (number >= _FEWEST_FRAMES) & (apart > _SPAN / 2) & (error < _REACH)
-    return points, known & (np.linalg.norm(points, axis=-1) < _HEAD)
+    return points, known & (np.linalg.norm((points - HEAD_MIDDLE) / _HEAD_RADII, axis=-1) < 1)
 
 
 def pose_from_points(
@@ -275,12 +300,81 @@ def carry_on(
     return now(), used
 
 
+def head_outline() -> np.ndarray:
+    """Points [P, 3] on the ellipsoid within the head in which corners are looked for."""
+    turns, heights = np.meshgrid(np.linspace(0, 2 * np.pi, 17)[:-1], np.linspace(-1, 1, 9))
+    ring = np.sqrt(1 - heights**2)
+    directions = np.stack([ring * np.cos(turns), heights, ring * np.sin(turns)], -1)
+    return HEAD_MIDDLE + HEAD_CORE * directions.reshape(-1, 3)
+
+
 def turn(vector: np.ndarray) -> np.ndarray:
     """Rotation matrices [*, 3, 3] of rotation vectors [*, 3]."""
     angle = np.linalg.norm(vector, axis=-1)[..., None, None]
     cross = np.cross(np.eye(3), vector[..., None, :])
     safe = np.maximum(angle, 1e-12)
     return np.eye(3) + np.sin(angle) / safe * cross + (1 - np.cos(angle)) / safe**2 * cross @ cross
+
+
+def _opencv():
+    try:
+        import cv2
+    except ImportError as error:
+        raise InputError(
+            "tracking points needs OpenCV: pip install 'eg3d-jax[footage]', or leave tracking out"
+        ) from error
+    return cv2
+
+
+def _flow(cv2, before, after, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where points [N, 2] go from one crop to the next, and which of them come back, bool [N]."""
+    options = {
+        "winSize": (17, 17),
+        "maxLevel": 3,
+        "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.02),
+        "minEigThreshold": 1e-4,
+    }
+    there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, **options)
+    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, **options)
+    kept = (np.ravel(found) > 0) & (np.ravel(found_back) > 0)
+    kept &= np.linalg.norm(back - points, axis=-1) < _BACK
+    return there, kept & ((there > 2) & (there < _SIZE - 3)).all(-1)
+
+
+def _walk(cv2, grays, sizes, start, steps: list[int]) -> list[Window]:
+    """Windows of frames steps[1:], each moved as the face's points move from the one before."""
+    window, outline = start
+    placed = (outline - window.center) / window.side
+    middle = (placed.min(0) + placed.max(0)) / 2
+    hull = middle + _INNER * (placed - middle)
+    windows = []
+    for i, j in pairwise(steps):
+        mask = _hull_mask(cv2, hull)
+        before, _, step = _crop(cv2, grays[i], sizes[i], window)
+        after, _, _ = _crop(cv2, grays[j], sizes[j], window)
+        points = cv2.goodFeaturesToTrack(before, 150, _QUALITY, _SPACING, mask=mask)
+        if points is not None:
+            points = points.reshape(-1, 2)
+            there, kept = _flow(cv2, before, after, points)
+            if kept.sum() >= _FEWEST_POINTS:
+                shift = np.median(there[kept] - points[kept], axis=0)
+                spread = [np.linalg.norm(p - np.median(p, 0), axis=-1) for p in (points, there)]
+                ratio = np.median(spread[1][kept] / np.maximum(spread[0][kept], 1.0))
+                window = Window(
+                    center=window.center + shift * step,
+                    side=window.side * float(np.clip(ratio, 0.98, 1.02)),
+                )
+        windows.append(window)
+    return windows
+
+
+def _between(ahead: list[Window], behind: list[Window], k: int, part: float) -> Window:
+    """The k-th window of a gap, from those of both ends; where one is missing, of the other."""
+    if not ahead or not behind:
+        return (ahead or behind)[k]
+    sides = (1 - part) * np.log(ahead[k].side) + part * np.log(behind[k].side)
+    center = (1 - part) * ahead[k].center + part * behind[k].center
+    return Window(center=center, side=float(np.exp(sides)))
 
 
 def _crop(cv2, gray: np.ndarray, size: np.ndarray, window: Window):
@@ -303,19 +397,21 @@ def _crop(cv2, gray: np.ndarray, size: np.ndarray, window: Window):
 
 
 def _masks(cv2, windows, outlines) -> list[np.ndarray]:
-    """Where corners are looked for in each frame: the face's hull, enlarged."""
+    """Where corners are looked for in each frame: within the outline."""
     known = np.array([i for i, outline in enumerate(outlines) if outline is not None])
     masks = []
     for i in range(len(windows)):
-        mask = np.zeros((_SIZE, _SIZE), np.uint8)
         nearest = known[np.abs(known - i).argmin()]
-        window = windows[nearest]
-        placed = (outlines[nearest] - window.center) / (_MARGIN * window.side) + 0.5
-        middle = (placed.min(0) + placed.max(0)) / 2
-        hull = cv2.convexHull(((middle + _HULL * (placed - middle)) * _SIZE).astype(np.float32))
-        cv2.fillConvexPoly(mask, np.rint(hull).astype(np.int32), 255)
-        masks.append(mask)
+        placed = (outlines[nearest] - windows[nearest].center) / windows[nearest].side
+        masks.append(_hull_mask(cv2, placed))
     return masks
+
+
+def _hull_mask(cv2, placed: np.ndarray) -> np.ndarray:
+    """Mask of the hull of points [P, 2], in sides of the window from its middle."""
+    mask = np.zeros((_SIZE, _SIZE), np.uint8)
+    hull = cv2.convexHull(((placed / _MARGIN + 0.5) * _SIZE).astype(np.float32))
+    return cv2.fillConvexPoly(mask, np.rint(hull).astype(np.int32), 255)
 
 
 def _longer_than_one(frame, point, pixels, count) -> Tracks:
