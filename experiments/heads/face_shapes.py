@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from eg3d_jax.cameras import FFHQ_FOCAL, yaw_pitch_camera
 from eg3d_jax.errors import InputError
@@ -195,7 +195,7 @@ def _nearest_on_mesh(
     from trimesh.triangles import closest_point, points_to_barycentric
 
     triangles, number = vertices[faces].astype(np.float64), 40
-    near = cKDTree(triangles.mean(1)).query(points, k=number)[1]
+    near = np.asarray(KDTree(triangles.mean(1)).query(points, k=number)[1])
     places = closest_point(triangles[near.ravel()], np.repeat(points, number, 0))
     places = places.reshape(len(points), number, 3)
     distance = np.linalg.norm(places - points[:, None], axis=-1)

@@ -14,6 +14,7 @@ from inversion.footage.poses import Poses
 from inversion.footage.tracking import pose_slopes, sum_by, turn
 
 _DAMPING, _LESS, _MORE = 1e-4, 0.2, 8.0
+_POINTS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,25 +187,31 @@ def _step(
     mixed = (held @ slopes).swapaxes(-1, -2)  # [K, 6, 3]
     with_zoom = sum_by(sightings.point, (held @ of_zoom[..., None])[..., 0], size)
     reduced = mixed @ inverse[sightings.point]
-    rows = np.concatenate([_blocks(sightings, mixed, count, size), with_zoom.reshape(1, -1)])
-    rows_reduced = np.concatenate(
-        [
-            _blocks(sightings, reduced, count, size),
-            (inverse @ with_zoom[..., None]).reshape(1, -1),
-        ]
-    )
     diagonal = np.einsum("ii->i", matrix)
     diagonal += damping * diagonal + 1e-9
-    matrix -= rows_reduced @ rows.T
-    side -= rows_reduced @ pull.ravel()
+    _eliminate(matrix, sightings, reduced, mixed)
+    border = sum_by(
+        sightings.frame, (reduced @ with_zoom[sightings.point, :, None])[..., 0], count
+    ).ravel()
+    matrix[-1, :-1] -= border
+    matrix[:-1, -1] -= border
+    back = (inverse @ pull[..., None])[..., 0]
+    matrix[-1, -1] -= (with_zoom * (inverse @ with_zoom[..., None])[..., 0]).sum()
+    side[:-1] -= sum_by(
+        sightings.frame, (reduced @ pull[sightings.point, :, None])[..., 0], count
+    ).ravel()
+    side[-1] -= (with_zoom * back).sum()
     if np.isfinite(zoom.weight):
         matrix[-1, -1] += zoom.weight
         side[-1] += zoom.weight * (state.log_zoom - zoom.expected)
     else:
         matrix[-1], matrix[:, -1], matrix[-1, -1], side[-1] = 0, 0, 1, 0
     change = -np.linalg.solve(matrix, side)
-    moved = -(inverse @ (pull + (change @ rows).reshape(size, 3))[..., None])[..., 0]
     of_camera = change[:-1].reshape(count, 6)
+    pull = pull + change[-1] * with_zoom
+    across = (of_camera[sightings.frame, None] @ mixed)[:, 0]
+    pull = pull + sum_by(sightings.point, across, size)
+    moved = -(inverse @ pull[..., None])[..., 0]
     return _State(
         turn(of_camera[:, :3]) @ state.rotation,
         state.translation + of_camera[:, 3:],
@@ -213,8 +220,29 @@ def _step(
     )
 
 
-def _blocks(sightings: Sightings, values: np.ndarray, count: int, size: int) -> np.ndarray:
-    """Matrix [6 n, 3 M] of blocks [K, 6, 3], one a sighting."""
-    matrix = np.zeros((count, 6, size, 3))
-    matrix[sightings.frame, :, sightings.point] = values
-    return matrix.reshape(6 * count, 3 * size)
+def _eliminate(
+    matrix: np.ndarray, sightings: Sightings, reduced: np.ndarray, mixed: np.ndarray
+) -> None:
+    """Subtract what the points, once eliminated, mean for the cameras that share them.
+
+    Points seen at about the same time are taken together: they concern few of the cameras.
+    """
+    order = np.argsort(sightings.point, kind="stable")
+    frame, point = sightings.frame[order], sightings.point[order]
+    starts = np.append(np.flatnonzero(np.diff(point, prepend=-1)), len(point))
+    which = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    first, last = (part.reduceat(frame, starts[:-1]) for part in (np.minimum, np.maximum))
+    ranks = np.argsort(first + last, kind="stable")
+    for chunk in np.array_split(ranks, max(1, len(ranks) // _POINTS_AT_ONCE)):
+        low, high = int(first[chunk].min()), int(last[chunk].max()) + 1
+        rank = np.full(len(starts) - 1, -1)
+        rank[chunk] = np.arange(len(chunk))
+        rows = np.flatnonzero(rank[which] >= 0)
+        place = rank[which[rows]]
+        left, right = np.zeros((2, high - low, 6, len(chunk), 3))
+        left[frame[rows] - low, :, place] = reduced[order[rows]]
+        right[frame[rows] - low, :, place] = mixed[order[rows]]
+        size = 6 * (high - low)
+        matrix[6 * low : 6 * high, 6 * low : 6 * high] -= (
+            left.reshape(size, -1) @ right.reshape(size, -1).T
+        )
