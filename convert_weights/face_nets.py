@@ -329,10 +329,5 @@ def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
     return file.getvalue()
 
 
-def start(prog: str | None = None) -> None:
-    """Run the command and end the process with its status; see `eg3d_jax.errors.run`."""
-    run(main, lambda: tyro.cli(Args, prog=prog or "python -m convert_weights.face_nets"))
-
-
-if __name__ == "__main__":
-    start()
+if __name__ == "__main__":  # a tool of the repository, no command of `eg3d-jax`
+    run(main, lambda: tyro.cli(Args, prog="python -m convert_weights.face_nets"))

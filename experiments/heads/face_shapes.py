@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -233,10 +232,5 @@ def _hat_weights(position: float, count: int) -> np.ndarray:
     return np.maximum(1 - np.abs(position * (count - 1) - np.arange(count)), 0)
 
 
-def start(prog: str | None = None) -> NoReturn:
-    """Run the command; see `command.start`."""
-    command.start(main, Args, name="experiments.heads.face_shapes", prog=prog, cached=False)
-
-
-if __name__ == "__main__":
-    start()
+if __name__ == "__main__":  # a tool of the repository, no command of `eg3d-jax`
+    command.start(main, Args, name="experiments.heads.face_shapes", cached=False)
