@@ -15,6 +15,7 @@ from experiments.progress import CommandMonitor, Progress
 from experiments.runs.folder import RunFolder
 from inversion.footage.pictures import Source, about, find_people, is_footage
 from inversion.footage.prepare import FootageSettings, prepare_footage
+from inversion.frames.labels import LABELS_FILE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,9 @@ class Preparation:
 def plan_preparation(args: Args) -> Preparation:
     """Find raw videos and photos among the command's frames; nothing is written.
 
-    One person's footage goes to RUN_footage, that of several to RUN_footage/NAME. Cameras found in
-    footage are refined unless told otherwise.
+    A folder of photos or videos counts where no dataset.json is near. One person's footage goes to
+    RUN_footage, that of several to RUN_footage/NAME. Cameras found in footage are refined unless
+    told otherwise.
 
     Raises:
       InputError: if footage cannot be read, or the command cannot go on with it.
@@ -44,11 +46,11 @@ def plan_preparation(args: Args) -> Preparation:
         found = [path]
         if glob.has_magic(str(path)) and not path.exists():
             names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
-            matches = [Path(name) for name in names if is_footage(Path(name))]
-            if matches:  # else it is left to find_videos, which takes folders alone
-                found = [*matches, *(Path(name) for name in names if Path(name).is_dir())]
+            matches = [Path(name) for name in names]
+            if any(map(_is_raw, matches)):  # else it is left to find_videos
+                found = [one for one in matches if _is_raw(one) or one.is_dir()]
         for one in found:
-            (files if is_footage(one) else rest).append(one)
+            (files if _is_raw(one) else rest).append(one)
     if not files:
         return Preparation(args=args)
     if args.coordinator is not None:
@@ -79,6 +81,16 @@ def plan_preparation(args: Args) -> Preparation:
     return Preparation(args=planned, people=folders)
 
 
+def _is_raw(path: Path) -> bool:
+    """Whether a path is a file of footage, or a folder of such without labels in it or near it."""
+    if not path.is_dir():
+        return is_footage(path)
+    near = (path / LABELS_FILE, path.absolute().parent / LABELS_FILE)
+    if any(file.is_file() for file in near) or any(path.glob(f"*/{LABELS_FILE}")):
+        return False
+    return any(is_footage(file) for file in path.iterdir() if not file.name.startswith("."))
+
+
 def prepare_first(preparation: Preparation, monitor: CommandMonitor) -> None:
     """Prepare footage; what an earlier call prepared of the same files is used again.
 
@@ -99,6 +111,9 @@ def prepare_first(preparation: Preparation, monitor: CommandMonitor) -> None:
         if output.holds(person, settings):
             shown.say(f"{folder} holds the frames of {person.name} already")
             continue
+        if not person.video:
+            home, count = person.files[0].parent, len(person.files)
+            shown.say(f"{home}: {count} photos without {LABELS_FILE} are prepared first")
         try:
             footage = prepare_footage(person, settings, monitor=shown)
         except InputError as error:

@@ -194,9 +194,40 @@ def test_invert_takes_footage_beside_folders_of_frames(stubs, head, tmp_path):
     assert list(first.plan_preparation(pattern).people) == [home]
 
 
-def test_invert_leaves_folders_of_frames_alone(tmp_path):
-    given = InvertArgs(frames=(tmp_path, tmp_path / "*"), run=tmp_path / "run")
+def test_invert_prepares_a_folder_of_photos(stubs, tmp_path, capsys):
+    folder = photos(tmp_path / "anna", turning(9))
+    planned = first.plan_preparation(InvertArgs(frames=(folder,), run=tmp_path / "run", views=3))
+    assert planned.args.frames == (tmp_path / "run_footage",)
+    assert planned.args.refine_cameras is True
+    first.prepare_first(planned, CommandMonitor(Progress()))
+    assert len(read_frames(tmp_path / "run_footage", image_side=64)) == 9
+    assert f"{folder}: 9 photos without dataset.json" in capsys.readouterr().out
+    ben = photos(tmp_path / "ben", turning(3))
+    both = first.plan_preparation(InvertArgs(frames=(tmp_path / "[ab]*",), run=tmp_path / "run"))
+    home = tmp_path / "run_footage"
+    assert {path: person.files[0].parent for path, person in both.people.items()} == {
+        home / "anna": folder, home / "ben": ben,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("labels", ["video/dataset.json", "dataset.json", "video/b/dataset.json"])
+def test_invert_leaves_pictures_alone_where_labels_are_near(tmp_path, labels):
+    """Those in another folder are named by the error of a folder without any."""
+    photos(tmp_path / "video", turning(2))
+    (tmp_path / labels).parent.mkdir(exist_ok=True)
+    (tmp_path / labels).write_text("{}")
+    given = InvertArgs(frames=(tmp_path / "video",), run=tmp_path / "run")
     assert first.plan_preparation(given) == first.Preparation(args=given)
+
+
+def test_invert_leaves_folders_without_photos_alone(tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.txt").touch()
+    (tmp_path / "notes" / ".hidden.png").touch()
+    given = InvertArgs(frames=(tmp_path / "notes", tmp_path / "*"), run=tmp_path / "run")
+    assert first.plan_preparation(given) == first.Preparation(args=given)
+    with pytest.raises(InputError, match=r"notes has no dataset.json; put EG3D's camera labels"):
+        read_frames(tmp_path / "notes", image_side=64)
 
 
 def test_invert_refuses_what_it_cannot_go_on_with_before_the_work(head, tmp_path):
