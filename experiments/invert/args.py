@@ -57,8 +57,8 @@ class Args(Schedule):
     Attributes:
       frames: folder of square frames with EG3D's dataset.json; the demo head if not given. Several
         folders, a pattern in quotes or a .txt file with one folder a line invert them all. Raw
-        videos, and photos or a folder of them without a dataset.json, are prepared first, by
-        `experiments.prepare`, in RUN_footage
+        videos, photos and folders of them without a dataset.json are prepared first, in
+        RUN_footage, by `experiments.prepare`
       generator: folder made by `python -m convert_weights`, or 'embedded': small heads
       run: output folder; of several videos, of their run folders and the summary
       views: number of frames to fit, evenly spaced in yaw; of several videos, those with fewer
