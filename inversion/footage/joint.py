@@ -51,7 +51,9 @@ class Faces:
     shape: np.ndarray
 
 
-def fit_single(model: FaceModel, tangents: np.ndarray, start: Poses | None = None) -> Poses:
+def fit_single(
+    model: FaceModel, tangents: np.ndarray, start: Poses | None = None, *, num_steps: int = 12
+) -> Poses:
     """Fit pose, shape and expression of each picture by itself.
 
     Half of the weight is that of Procrustes' points, half that of all that face the camera. The
@@ -61,6 +63,7 @@ def fit_single(model: FaceModel, tangents: np.ndarray, start: Poses | None = Non
       model: the face.
       tangents: [n, 468, 3] landmarks with depth.
       start: from which poses; from the landmarks' depth if not given.
+      num_steps: damped Gauss-Newton steps.
 
     Returns:
       n poses with S + E coefficients, first those of the shape.
@@ -80,7 +83,7 @@ def fit_single(model: FaceModel, tangents: np.ndarray, start: Poses | None = Non
         weights=weights,
         reach=np.full(lead, REACH),
     )
-    return fit_poses(start, observed, basis[:, chosen])
+    return fit_poses(start, observed, basis[:, chosen], num_steps=num_steps)
 
 
 def fit_joint(

@@ -144,10 +144,10 @@ def first_windows(model: FaceModel, landmarks: np.ndarray) -> tuple[list[Window]
     poses = None
     for _ in range(3):
         tangents = to_tangents(landmarks, windows)
-        poses = fit_single(model, tangents, poses)
+        poses = fit_single(model, tangents, poses, num_steps=12 if poses is None else 4)
         windows, before = consistent_windows(poses, windows), windows
         poses = move_into(poses, before, windows)
-    return windows, fit_single(model, to_tangents(landmarks, windows), poses)
+    return windows, fit_single(model, to_tangents(landmarks, windows), poses, num_steps=4)
 
 
 def move_into(poses: Poses, before: list[Window], after: list[Window]) -> Poses:

@@ -7,6 +7,7 @@ large, so that from frame to frame little moves but the head's turn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,7 +27,8 @@ _INNER = 0.8  # times the head's outline: where a window follows what moves
 
 # A point's place in space takes so many frames, that see it from directions so far apart.
 _FEWEST_FRAMES, _SPAN = 4, np.radians(7.0)
-_FEWEST_POINTS = 12
+_FEWEST_POINTS, _FEWEST_SHARE = 12, 0.4
+MOST_TURN = np.radians(12.0)  # of a head from frame to frame; nothing is tracked through more
 _REACH = 2.0  # pixels of a window of 512 beyond which a point loses its hold
 # An ellipsoid about the head, world units; a point outside is none of the head's.
 HEAD_MIDDLE, _HEAD_RADII = np.array([0.0, 0.05, -0.02]), np.array([0.32, 0.48, 0.34])
@@ -141,7 +143,11 @@ def follow(
 
 
 def triangulate(
-    tracks: Tracks, tangents: np.ndarray, poses: Poses, used: np.ndarray
+    tracks: Tracks,
+    tangents: np.ndarray,
+    poses: Poses,
+    used: np.ndarray,
+    wanted: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find where tracked points are, by the rays of the frames whose pose is known.
 
@@ -150,11 +156,13 @@ def triangulate(
       tangents: [N, 2] of the sightings, in the cameras of their frames' windows.
       poses: of all frames.
       used: [n] bool, which frames' poses are known.
+      wanted: [M] bool, which points; all if not given. The others are none that are known.
 
     Returns:
       points [M, 3] in the world, and which of them are known well, bool [M].
     """
-    seen = np.flatnonzero(used[tracks.frame])
+    of_use = used[tracks.frame] if wanted is None else used[tracks.frame] & wanted[tracks.point]
+    seen = np.flatnonzero(of_use)
     frame, point = tracks.frame[seen], tracks.point[seen]
     cam2world = poses.cam2world
     rays = np.concatenate([tangents[seen], np.ones((len(seen), 1))], -1)
@@ -265,39 +273,37 @@ def carry_on(
         )
 
     points, known = triangulate(tracks, tangents, now(), used)
-    since = 0
     while True:
-        border = ~used & ~failed
         beside = np.zeros(count, bool)
         beside[1:] |= used[:-1]
         beside[:-1] |= used[1:]
-        border &= beside
-        if not border.any():
-            break
-        for i in np.flatnonzero(border):
-            rows_here = np.arange(rows[i], rows[i + 1])
-            rows_here = rows_here[known[tracks.point[rows_here]]]
+        border = np.flatnonzero(beside & ~used & ~failed)
+        if not len(border):
+            return now(), used
+        fresh = np.zeros(tracks.count, bool)
+        for i in border:
+            here = np.arange(rows[i], rows[i + 1])
+            here = here[known[tracks.point[here]]]
             neighbour = i - 1 if i and used[i - 1] else i + 1
-            fitted = None
-            if len(rows_here) >= _FEWEST_POINTS:
-                fitted = pose_from_points(
-                    points[tracks.point[rows_here]],
-                    tangents[rows_here],
-                    rotation[neighbour],
-                    translation[neighbour],
-                )
-            if fitted is not None and (fitted[2] < 2 * _REACH).sum() >= _FEWEST_POINTS:
-                rotation[i], translation[i] = fitted[:2]
+            failed[i] = True
+            if len(here) < _FEWEST_POINTS:
+                continue
+            place = points[tracks.point[here]]
+            start = rotation[neighbour], translation[neighbour]
+            *pose, off = pose_from_points(place, tangents[here], *start)
+            agree = off < 2 * _REACH
+            if (
+                agree.sum() >= max(_FEWEST_POINTS, _FEWEST_SHARE * len(here))
+                and angle_between(pose[0], start[0]) < MOST_TURN
+            ):
+                rotation[i], translation[i] = pose
                 used[i] = True
-                failed[:] = False
-                since += 1
-            else:
-                failed[i] = True
-        # Frames reached see points that no trusted frame saw.
-        if since >= 2 or failed.any():
-            points, known = triangulate(tracks, tangents, now(), used)
-            since = 0
-    return now(), used
+                fresh[tracks.point[rows[i] : rows[i + 1]]] = True
+        if used[border].any():
+            # Frames reached see points that no trusted frame saw; others may be reached by those.
+            failed[:] = False
+            found, found_known = triangulate(tracks, tangents, now(), used, fresh)
+            points[fresh], known[fresh] = found[fresh], found_known[fresh]
 
 
 def head_outline() -> np.ndarray:
@@ -306,6 +312,12 @@ def head_outline() -> np.ndarray:
     ring = np.sqrt(1 - heights**2)
     directions = np.stack([ring * np.cos(turns), heights, ring * np.sin(turns)], -1)
     return HEAD_MIDDLE + HEAD_CORE * directions.reshape(-1, 3)
+
+
+def angle_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Radians [*] between rotations [*, 3, 3]."""
+    chord = np.linalg.norm(a - b, axis=(-2, -1)) / np.sqrt(8)
+    return 2 * np.arcsin(np.minimum(chord, 1))
 
 
 def turn(vector: np.ndarray) -> np.ndarray:
@@ -423,6 +435,8 @@ def _longer_than_one(frame, point, pixels, count) -> Tracks:
 
 def sum_by(index: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
     """Sums [count, ...] of values [N, ...] that share an index."""
-    flat = values.reshape(len(values), -1)
-    columns = [np.bincount(index, flat[:, k], minlength=count) for k in range(flat.shape[1])]
+    flat = values.reshape(len(values), math.prod(values.shape[1:]))
+    columns = [np.bincount(index, column, minlength=count) for column in flat.T]
+    if not columns or not len(index):
+        return np.zeros((count, *values.shape[1:]))
     return np.stack(columns, -1).reshape(count, *values.shape[1:])

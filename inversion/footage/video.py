@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from eg3d_jax.cameras import FFHQ_FOCAL
 from inversion.footage.adjustment import Anchors, Sightings, Zoom, adjust
@@ -21,8 +22,8 @@ from inversion.footage.joint import (
 )
 from inversion.footage.lenses import Lens
 from inversion.footage.poses import PIXELS, Observed, Poses, fit_poses, move_poses
-from inversion.footage.tracking import Tracks, carry_on, triangulate
-from inversion.footage.windows import Window
+from inversion.footage.tracking import MOST_TURN, Tracks, angle_between, carry_on, triangulate
+from inversion.footage.windows import Window, smooth
 
 # Landmarks are believed up to the first yaw, and lose all their weight up to the second, where
 # tracked points hold a frame.
@@ -30,7 +31,9 @@ BELIEVED_YAW, _DOUBTED_YAW = 30.0, 50.0
 # Deviation of a tracked point, and where it loses its hold; pixels of a window of 512.
 _SIGMA, _REACH = 0.7, 2.0
 _MOST_KEYFRAMES = 100
+_FEWEST_POINTS = 12  # that tie the frames together; with fewer, landmarks alone are used
 _THINNING = 4
+_STRENGTHS = (256.0, 64.0, 16.0, 4.0, 1.0, 0.25)  # of smoothing
 _STEPS = 6  # of an adjustment; another follows
 _MOST_POINTS = 256  # of a frame, in its last fit
 # Deviation of a focal length's logarithm from that of EG3D's cameras.
@@ -109,17 +112,33 @@ def solve_video(
     seen = lens.tangents(tracks.pixels, tracks.frame)
     poses, reached = carry_on(tracks, seen, poses, reached)
     report(0.2)
+    if triangulate(tracks, seen, poses, reached)[1].sum() < _FEWEST_POINTS:
+        reached = np.zeros_like(reached)
+        nothing = np.zeros((tracks.count, 3)), np.zeros(tracks.count, bool), seen
+        poses = _fit_frames(model, frames, lens, shape, poses, reached, nothing)
+        return Filmed(
+            lens=lens,
+            faces=Faces(poses=poses, shape=shape),
+            reached=reached,
+            residual=np.full(len(reached), np.nan),
+        )
     for round_ in range(num_rounds):
         keyframes = _keyframes(reached)
         poses, lens, points, known = _adjust(model, frames, lens, shape, poses, keyframes)
-        poses, shape, points = _update_face(model, frames, lens, shape, poses, reached, points)
+        believed = keyframes[frames.has_landmarks[keyframes] & (_belief(poses[keyframes]) > 0)]
+        if len(believed):
+            poses, shape, points = _update_face(model, frames, lens, shape, poses, believed, points)
+        report(0.2 + 0.8 * (round_ + 1) / num_rounds)
+        if reached.all() and 0 < round_ < num_rounds - 1:
+            continue  # keyframes are all that the next adjustment asks for
         seen = lens.tangents(tracks.pixels, tracks.frame)
         poses = _fit_frames(model, frames, lens, shape, poses, reached, (points, known, seen))
+        reached = _without_jumps(frames, poses, reached)
         if not reached.all():
             poses, reached = carry_on(tracks, seen, poses, reached)
-        report(0.2 + 0.8 * (round_ + 1) / num_rounds)
-    points, known = triangulate(tracks, seen, poses, reached)
-    residual = _residual(lens, tracks, (points, known, seen), poses, reached)
+    sighted = (*triangulate(tracks, seen, poses, reached), seen)
+    poses = _smooth(lens, tracks, sighted, poses, reached)
+    residual = _residual(lens, tracks, sighted, poses, reached)
     return Filmed(
         lens=lens, faces=Faces(poses=poses, shape=shape), reached=reached, residual=residual
     )
@@ -128,6 +147,24 @@ def solve_video(
 def _usual_focal(frames: Frames) -> float:
     """Focal length of EG3D's cameras of the windows, pixels."""
     return FFHQ_FOCAL * float(np.median([window.side for window in frames.windows]))
+
+
+def _without_jumps(frames: Frames, poses: Poses, reached: np.ndarray) -> np.ndarray:
+    """Which frames are reached without a turn that nothing could be tracked through.
+
+    A chain of frames that a jump cuts off from all believed landmarks has lost the head.
+    """
+    known = np.flatnonzero(reached)
+    if not len(known):
+        return reached
+    rotation = np.asarray(poses.rotation)[known]
+    cut = (angle_between(rotation[1:], rotation[:-1]) > MOST_TURN) & (np.diff(known) == 1)
+    chain = np.concatenate([[0], np.cumsum(cut)])
+    believed = frames.has_landmarks[known] & (np.abs(poses[known].yaw) < BELIEVED_YAW)
+    held = np.bincount(chain, believed) > 0
+    result = reached.copy()
+    result[known[~held[chain]]] = False
+    return result
 
 
 def _keyframes(reached: np.ndarray) -> np.ndarray:
@@ -200,11 +237,10 @@ def _update_face(
     lens: Lens,
     shape: np.ndarray,
     poses: Poses,
-    reached: np.ndarray,
+    believed: np.ndarray,
     points: np.ndarray,
 ) -> tuple[Poses, np.ndarray, np.ndarray]:
     """Fit expressions and the shape to the landmarks, and bring the face onto the mean one."""
-    believed = np.flatnonzero(frames.has_landmarks & reached & (_belief(poses) > 0))
     seen, unit = _landmark_tangents(frames, lens, believed), lens.pixels[believed]
     inside = poses[believed]
     coefficients = np.array(poses.coefficients, np.float64)
@@ -252,6 +288,43 @@ def _fit_frames(
     )
     basis = np.pad(model.expressions, [(0, 0), (0, _MOST_POINTS), (0, 0)])
     return fit_poses(poses, observed, basis, num_steps=5)
+
+
+def _smooth(
+    lens: Lens,
+    tracks: Tracks,
+    sighted: tuple[np.ndarray, np.ndarray, np.ndarray],
+    poses: Poses,
+    reached: np.ndarray,
+) -> Poses:
+    """Smooth poses by their second differences as far as the tracked points allow.
+
+    A fixed strength would round off what a shaken head does. Here the strongest is taken at which
+    neither the median of the frames' residuals nor the largest of nine tenths rises by 5 %.
+    """
+    if reached.sum() < 3:
+        return poses
+    quaternions = Rotation.from_matrix(np.asarray(poses.rotation)).as_quat()
+    flips = np.sign((quaternions[1:] * quaternions[:-1]).sum(-1))
+    quaternions[1:] *= np.cumprod(np.where(flips < 0, -1, 1))[:, None]
+    rows = np.concatenate([quaternions, np.asarray(poses.translation)], -1)
+
+    def measured(candidate: Poses) -> np.ndarray:
+        residual = _residual(lens, tracks, sighted, candidate, reached)
+        return np.nanpercentile(residual, [50, 90])
+
+    allowed = 1.05 * measured(poses)
+    for strength in _STRENGTHS:
+        smoothed = smooth(rows, strength=strength, reach=np.inf, known=reached)
+        rotation = Rotation.from_quat(smoothed[:, :4]).as_matrix()
+        candidate = replace(
+            poses,
+            rotation=np.where(reached[:, None, None], rotation, poses.rotation),
+            translation=np.where(reached[:, None], smoothed[:, 4:], poses.translation),
+        )
+        if (measured(candidate) <= allowed).all():
+            return candidate
+    return poses
 
 
 def _residual(
