@@ -148,6 +148,8 @@ def triangulate(
     poses: Poses,
     used: np.ndarray,
     wanted: np.ndarray | None = None,
+    *,
+    reach: float = _REACH,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find where tracked points are, by the rays of the frames whose pose is known.
 
@@ -157,6 +159,8 @@ def triangulate(
       poses: of all frames.
       used: [n] bool, which frames' poses are known.
       wanted: [M] bool, which points; all if not given. The others are none that are known.
+      reach: pixels of a window of 512; rays that miss by more lose their hold, and a point that is
+        missed by more on average is not known.
 
     Returns:
       points [M, 3] in the world, and which of them are known well, bool [M].
@@ -180,14 +184,14 @@ def triangulate(
         gap = np.einsum("kij,kj->ki", across, points[point] - origins)
         # Distances across rays are turned to pixels of a window of 512.
         off = PIXELS * np.linalg.norm(gap, axis=-1) / RADIUS
-        hold = 1 / (1 + (off / _REACH) ** 2)
+        hold = 1 / (1 + (off / reach) ** 2)
     number = np.bincount(point, minlength=tracks.count)
     mean = sum_by(point, rays, tracks.count)
     mean /= np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
     apart = np.zeros(tracks.count)
     np.maximum.at(apart, point, np.arccos(np.clip((rays * mean[point]).sum(-1), -1, 1)))
-    error = sum_by(point, np.minimum(off, 3 * _REACH), tracks.count) / np.maximum(number, 1)
-    known = (number >= _FEWEST_FRAMES) & (apart > _SPAN / 2) & (error < _REACH)
+    error = sum_by(point, np.minimum(off, 3 * reach), tracks.count) / np.maximum(number, 1)
+    known = (number >= _FEWEST_FRAMES) & (apart > _SPAN / 2) & (error < reach)
     return points, known & (np.linalg.norm((points - HEAD_MIDDLE) / _HEAD_RADII, axis=-1) < 1)
 
 

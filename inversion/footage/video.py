@@ -30,6 +30,7 @@ from inversion.footage.windows import Window, smooth
 BELIEVED_YAW, _DOUBTED_YAW = 30.0, 50.0
 # Deviation of a tracked point, and where it loses its hold; pixels of a window of 512.
 _SIGMA, _REACH = 0.7, 2.0
+_WIDER = 4.0  # the reach in the first adjustment, in parts of that
 _MOST_KEYFRAMES = 100
 _FEWEST_POINTS = 12  # that tie the frames together; with fewer, landmarks alone are used
 _THINNING = 4
@@ -124,7 +125,9 @@ def solve_video(
         )
     for round_ in range(num_rounds):
         keyframes = _keyframes(reached)
-        poses, lens, points, known = _adjust(model, frames, lens, shape, poses, keyframes)
+        # Where chains from two sides meet they may be degrees apart: at first far points pull, too.
+        reach = _REACH * max(1.0, _WIDER * 0.5**round_)
+        poses, lens, points, known = _adjust(model, frames, lens, shape, poses, (keyframes, reach))
         believed = keyframes[frames.has_landmarks[keyframes] & (_belief(poses[keyframes]) > 0)]
         if len(believed):
             poses, shape, points = _update_face(model, frames, lens, shape, poses, believed, points)
@@ -180,14 +183,15 @@ def _adjust(
     lens: Lens,
     shape: np.ndarray,
     poses: Poses,
-    keyframes: np.ndarray,
+    adjusted_with: tuple[np.ndarray, float],
 ) -> tuple[Poses, Lens, np.ndarray, np.ndarray]:
-    """Adjust keyframes: poses, lens, points [M, 3] and which of them are known."""
+    """Adjust keyframes by points of some reach: poses, lens, points [M, 3], which are known."""
+    keyframes, reach = adjusted_with
     tracks, count = frames.tracks, len(frames.sizes)
     position = np.full(count, -1)
     position[keyframes] = np.arange(len(keyframes))
     seen = lens.tangents(tracks.pixels, tracks.frame)
-    points, known = triangulate(tracks, seen, poses, position >= 0)
+    points, known = triangulate(tracks, seen, poses, position >= 0, reach=reach)
     chosen = known[tracks.point] & (position[tracks.frame] >= 0)
     names, point = np.unique(tracks.point[chosen], return_inverse=True)
     number = int(chosen.sum())
@@ -196,7 +200,7 @@ def _adjust(
         point=point,
         tangents=seen[chosen],
         weights=np.full(number, 1 / _SIGMA**2),
-        reach=np.full(number, _REACH),
+        reach=np.full(number, reach),
     )
     inside = poses[keyframes]
     weights = landmark_weights(model, shape, inside)
