@@ -21,13 +21,19 @@ _FINER = 2  # drawn so many times as large
 def drawn_frames(
     footage: Footage, frames: Sequence[FootageFrame], side: int
 ) -> Iterator[tuple[FootageFrame, np.ndarray]]:
-    """Draw landmarks green, the face red and the axes of the head on frames: uint8 [s, s, 3]."""
+    """Draw landmarks green, the face red and the axes of the head on frames: uint8 [s, s, 3].
+
+    What masks leave out is darkened.
+    """
     large = _FINER * side
     for frame, pixels in footage.crops(frames, size=large):
         assert frame.window is not None
         low = frame.window.center - frame.window.side / 2
         scale = large / frame.window.side
         image = Image.fromarray(pixels)
+        if footage.settings.mask:
+            mask = Image.fromarray(footage.mask(frame, pixels))
+            image = Image.composite(image, Image.fromarray(pixels // 4), mask)
         draw = ImageDraw.Draw(image)
         for points, colour, radius in (
             (footage.points[frame.index], _RED, 2.4),

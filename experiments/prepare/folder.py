@@ -11,7 +11,7 @@ from experiments.runs.output_folder import OutputFolder
 from inversion.files import to_json
 from inversion.footage.pictures import Source, source_fingerprint
 from inversion.footage.prepare import FOOTAGE_FILE, LANDMARKS_FILE, Footage, FootageSettings
-from inversion.frames.folder import SUFFIXES
+from inversion.frames.folder import MASKS, SUFFIXES
 from inversion.frames.labels import LABELS_FILE
 from inversion.monitor import Monitor
 
@@ -33,7 +33,7 @@ class PreparedFolder:
           InputError: if it holds other pictures or what may not be replaced.
         """
         self.path = path
-        others = (LABELS_FILE, LANDMARKS_FILE, PAGE, _FRAMES)
+        others = (LABELS_FILE, LANDMARKS_FILE, PAGE, _FRAMES, MASKS)
         self._output = OutputFolder(path, FOOTAGE_FILE, others, overwrite=overwrite)
         strange = [
             file

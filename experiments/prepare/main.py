@@ -45,6 +45,7 @@ class Args:
       max_yaw: degrees to both sides; frames that are turned further are left out
       track: track points in a video where the head is turned too far for landmarks
       keep_all: keep every frame in which the head was found, blurred and hidden ones too
+      mask: find head and body in each frame, too, and leave masks in OUTPUT/mask
       overwrite: replace an earlier call's folder
     """
 
@@ -59,6 +60,7 @@ class Args:
     max_yaw: float = 100.0
     track: bool = True
     keep_all: bool = False
+    mask: bool = False
     overwrite: bool = False
 
     @property
@@ -67,6 +69,7 @@ class Args:
         return FootageSettings(
             start=self.start, end=self.end, fps=self.fps, frames=self.frames, size=self.size,
             person=self.person, max_yaw=self.max_yaw, track=self.track, keep_all=self.keep_all,
+            mask=self.mask,
         )  # fmt: skip
 
 

@@ -106,7 +106,8 @@ def _sheet(footage: Footage) -> str:
     more = (
         f"{len(shown)} of {len(kept)} frames, evenly in order. " if len(shown) < len(kept) else ""
     )
-    note = f'<p class="note">{html.escape(more + _SHEET_CAPTION)}</p>'
+    masked = " What masks leave out is dark." if footage.settings.mask else ""
+    note = f'<p class="note">{html.escape(more + _SHEET_CAPTION + masked)}</p>'
     return f'<div class="sheet">{"".join(cells)}</div>{note}'
 
 

@@ -37,7 +37,8 @@ from inversion.footage.following import (
     turned,
     upright_turns,
 )
-from inversion.footage.nets import load_face_nets
+from inversion.footage.masks import outside_picture, person_mask
+from inversion.footage.nets import load_face_nets, load_person_net
 from inversion.footage.pictures import (
     Picture,
     Source,
@@ -49,6 +50,7 @@ from inversion.footage.pictures import (
 from inversion.footage.selection import SMALL, FootageFrame, is_spare, reasons
 from inversion.footage.solve import Observation, Solved, solve
 from inversion.footage.windows import cut, part_outside
+from inversion.frames.folder import HALF, mask_name
 from inversion.frames.labels import write_labels
 from inversion.monitor import Monitor, Stopped
 from inversion.views import Views
@@ -78,6 +80,7 @@ class FootageSettings:
       max_yaw: degrees; frames that are turned further are left out.
       track: whether points are tracked in a video where landmarks do not reach.
       keep_all: whether every frame with a pose is kept.
+      mask: whether each frame gets a mask of the person.
     """
 
     start: float | None = None
@@ -89,6 +92,7 @@ class FootageSettings:
     max_yaw: float = 100.0
     track: bool = True
     keep_all: bool = False
+    mask: bool = False
 
     def __post_init__(self):
         if self.fps is not None and self.frames is not None:
@@ -179,11 +183,30 @@ class Footage:
             assert frame.window is not None
             yield frame, cut(pixels, frame.window, size or self.settings.size)
 
+    def mask(self, frame: FootageFrame, pixels: np.ndarray) -> np.ndarray:
+        """Mask of the person in the crop [S, S, 3] of a frame: uint8 [S, S], see `person_mask`."""
+        window, size = frame.window, len(pixels)
+        assert window is not None
+        face = (self.points[frame.index] - window.center) / window.side * size + size / 2
+        outside = outside_picture(window, frame.height, frame.width, size)
+        return person_mask(load_person_net(), pixels, face, outside)
+
     def views(self, image_side: int) -> Views:
-        """The frames that are kept, as `invert` takes them: images [k, S, S, 3] in memory."""
-        images = [pixels for _, pixels in self.crops(size=image_side)]
+        """The frames that are kept, as `invert` takes them: images [k, S, S, 3] in memory.
+
+        They have masks if the settings say so.
+        """
+        images, masks = [], []
+        for frame, pixels in self.crops(size=image_side):
+            images.append(pixels)
+            if self.settings.mask:
+                masks.append(self.mask(frame, pixels) >= HALF)
         scaled = np.stack(images).astype(np.float32) / np.float32(127.5) - 1
-        return Views(images=jnp.asarray(scaled), cameras=self.cameras)
+        return Views(
+            images=jnp.asarray(scaled),
+            cameras=self.cameras,
+            mask=jnp.asarray(np.stack(masks)) if masks else None,
+        )
 
     def save(self, folder: Path | str, *, monitor: Monitor | None = None) -> None:
         """Write a folder of frames as `load_frames` reads it.
@@ -207,6 +230,10 @@ class Footage:
         with _steps(monitor, "cutting out the frames", len(self.kept)) as advance:
             for frame, pixels in self.crops():
                 Image.fromarray(pixels).save(folder / frame.file, compress_level=3)
+                if self.settings.mask:
+                    path = folder / mask_name(frame.file)
+                    path.parent.mkdir(exist_ok=True)
+                    Image.fromarray(self.mask(frame, pixels)).save(path)
                 advance()
         save_arrays(folder / LANDMARKS_FILE, self._landmark_arrays())
         write_json(folder / FOOTAGE_FILE, self.describe())

@@ -14,13 +14,15 @@ from stub_faces import scene, with_face
 from written_videos import write_video
 
 from eg3d_jax.errors import InputError
+from experiments import disturb
 from experiments.heads import filming
 from experiments.invert import prepare_first as first
 from experiments.invert.args import Args as InvertArgs
 from experiments.prepare import main as prepare
+from experiments.prepare.drawing import drawn_frames
 from experiments.prepare.folder import PreparedFolder
 from experiments.progress import CommandMonitor, Progress
-from inversion.footage.prepare import prepare_footage
+from inversion.footage.prepare import FootageSettings, prepare_footage
 from inversion.frames.folder import read_frames
 
 DEMO = Path(filming.__file__).parents[1] / "demo" / "demo_a"
@@ -59,6 +61,31 @@ def test_a_folder_gets_frames_labels_and_a_page(stubs, tmp_path, capsys):
     assert last == f"Next: eg3d-jax invert --frames {output} --run runs/out_head"
 
 
+def test_masks_are_left_in_a_folder_of_their_own_and_go_with_the_frames(stubs, tmp_path):
+    folder, output = photos(tmp_path / "anna", turning(3)), tmp_path / "out"
+    prepare.main(args(folder, output=output, mask=True))
+    names = [f"frame{i:05d}.png" for i in range(3)]
+    assert sorted(path.name for path in (output / "mask").iterdir()) == names
+    assert "What masks leave out is dark." in (output / "report.html").read_text()
+    disturb.main(disturb.Args(frames=output, output=tmp_path / "copy"))
+    disturb.main(disturb.Args(frames=output, output=tmp_path / "copy", overwrite=True))
+    frames = [read_frames(path, image_side=64) for path in (output, tmp_path / "copy")]
+    np.testing.assert_array_equal(frames[0].mask, frames[1].mask)
+    prepare.main(args(folder, output=output, overwrite=True))
+    assert not (output / "mask").exists()
+    assert "What masks leave out" not in (output / "report.html").read_text()
+
+
+def test_what_masks_leave_out_is_dark_on_the_page(stubs, tmp_path):
+    folder = photos(tmp_path / "a", [with_face(scene(), 100, 60)])
+    footage = prepare_footage(folder, FootageSettings(mask=True))
+    ((_, drawn),) = drawn_frames(footage, footage.kept, 200)
+    plain = next(footage.crops(size=400))[1][::2, ::2]
+    np.testing.assert_allclose(drawn[:30], plain[:30] // 4, atol=12)
+    face = drawn[60:140, 55:135].astype(int)
+    assert np.median(abs(face - plain[60:140, 55:135])) < 3
+
+
 def test_the_next_command_can_be_typed(stubs, tmp_path, capsys):
     """It asks for no more views than there are, and names are quoted."""
     folder, output = photos(tmp_path / "anna", turning(3)), tmp_path / "my out"
@@ -92,8 +119,6 @@ def test_the_page_tells_what_was_found_and_what_is_missing(stubs, tmp_path):
 
 
 def test_landmarks_are_drawn_green_and_the_axes_where_the_head_is(stubs, tmp_path):
-    from experiments.prepare.drawing import drawn_frames
-
     footage = prepare_footage(photos(tmp_path / "a", [with_face(scene(), 100, 60)] * 2))
     (_, drawn), _ = drawn_frames(footage, footage.kept, 200)
     plain = next(footage.crops(size=200))[1]

@@ -82,6 +82,32 @@ def test_what_was_found_is_written_beside_the_frames(head, tmp_path):
     np.testing.assert_array_equal(arrays["landmarks"][..., :2], arrays["face"])
 
 
+def test_masks_lie_beside_the_frames_and_are_read_with_them(tmp_path):
+    folder = save_photos(tmp_path / "anna", [with_face(scene(), 100, 60, yaw=i) for i in range(3)])
+    footage = prepare_footage(folder, FootageSettings(size=64, mask=True))
+    footage.save(tmp_path / "video")
+    with Image.open(tmp_path / "video" / "mask" / "frame00001.png") as image:
+        assert (image.mode, image.size) == ("L", (64, 64))
+    for side in (64, 32):
+        frames = read_frames(tmp_path / "video", image_side=side)
+        assert frames.mask is not None
+        assert frames.mask.shape == (3, side, side)
+        # The window is twice the face, whose width is a tenth less. The stub sees no one in pixels
+        # along the outline, of which there are 120 of 4096.
+        inside = frames.mask[:, side // 2 - side // 4 : side // 2 + side // 4]
+        assert frames.mask.sum() == inside.sum()
+        np.testing.assert_allclose(frames.mask.mean((1, 2)), 0.9 / 4, atol=0.03)
+        views = footage.views(side)
+        assert views.mask is not None
+        assert (np.asarray(views.mask) != frames.mask).mean() < 0.02
+    assert footage.views(64)[:2].mask.shape == (2, 64, 64)
+    plain = prepare_footage(folder, FootageSettings(size=64))
+    assert plain.views(64).mask is None
+    plain.save(tmp_path / "plain")
+    assert not (tmp_path / "plain" / "mask").exists()
+    assert read_frames(tmp_path / "plain", image_side=64).mask is None
+
+
 def test_pictures_are_read_again_rather_than_held(head, monkeypatch):
     footage = prepare_footage(head, FootageSettings(frames=3, size=32))
     for value in vars(footage).values():
