@@ -25,6 +25,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "invert": Command("experiments.invert.main", "several views of a head in, a 3D head out"),
+    "prepare": Command("experiments.prepare.main", "raw video or photos to frames with cameras"),
     "render": Command("experiments.render", "a video of a head from any cameras"),
     "mesh": Command("experiments.mesh", "a head's closed, coloured surface"),
     "view": Command("experiments.view.main", "turn a head in the browser"),
@@ -40,6 +41,7 @@ COMMANDS = {
     "benchmark bars": Command("experiments.benchmark.bars", "all that is promised of speed"),
     "benchmark scale": Command("experiments.benchmark.scale", "what runs would cost, estimated"),
     "heads film": Command("experiments.heads.sequences", "short videos of synthetic heads"),
+    "heads raw-videos": Command("experiments.heads.filming", "raw videos of synthetic heads"),
     "heads dataset": Command("experiments.heads.dataset", "pictures of heads to train with"),
     "heads train": Command("experiments.heads.pretrain", "train the embedded generator"),
     "heads deepen": Command("experiments.heads.deepen", "give a generator a deeper mapping"),

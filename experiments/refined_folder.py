@@ -32,7 +32,7 @@ from inversion.camera_refinement.joint import RefinementConfig
 from inversion.camera_refinement.motion import CameraPrior, pose_errors
 from inversion.camera_refinement.refine import Refined, refine_cameras
 from inversion.files import write_json
-from inversion.frames.folder import SUFFIXES, Frames, read_image
+from inversion.frames.folder import MASKS, SUFFIXES, Frames, mask_name, read_image
 from inversion.frames.labels import LABELS_FILE, plain_name, write_labels
 from inversion.latents import repeat_latents
 from inversion.monitor import Monitor
@@ -162,13 +162,14 @@ def check_copy(frames: Frames, folder: Path, mark: str, *, overwrite: bool) -> O
         raise InputError(f"{folder} is the folder of the frames; choose another --output")
     found = (path.relative_to(folder) for path in folder.rglob("*")
              if path.suffix.lower() in SUFFIXES and path.is_file())  # fmt: skip
-    strange = [path for path in found if plain_name(path.as_posix()) not in frames.names
+    ours = {*frames.names, *map(mask_name, frames.names)}
+    strange = [path for path in found if plain_name(path.as_posix()) not in ours
                and not any(part.startswith(".") for part in path.parts)]  # fmt: skip
     if strange:
         raise InputError(
             f"{folder / strange[0]} is none of the frames copied; choose another --output"
         )
-    written = (LABELS_FILE, *_BESIDE, *map(glob.escape, frames.names))
+    written = (LABELS_FILE, MASKS, *_BESIDE, *map(glob.escape, frames.names))
     return OutputFolder(folder, mark, written, overwrite=overwrite)
 
 
@@ -181,7 +182,8 @@ def copy_frames(frames: Frames, folder: Path, cameras: Cameras) -> None:
       cameras: [T], of the labels there.
     """
     files = dict(zip(frames.names, frames.paths, strict=True))
-    files |= {name: path for name in _BESIDE if (path := frames.folder / name).exists()}
+    beside = (*_BESIDE, *map(mask_name, frames.names))
+    files |= {name: path for name in beside if (path := frames.folder / name).exists()}
     for name, source in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)

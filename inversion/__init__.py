@@ -1,5 +1,6 @@
 """Multi-view inversion of 3D-aware GANs: frames of a head in, a 3D head out.
 
+inversion.prepare_footage("head.mp4").save("video")
 frames = inversion.load_frames("video", generator)
 head = inversion.invert(generator, frames.evenly(7), inversion.quick(), key=jax.random.key(0))
 head.render(cameras).image
@@ -12,6 +13,7 @@ from inversion.editing import edit
 from inversion.evaluation import Evaluation, evaluate
 from inversion.fitting.memory import Resources
 from inversion.fitting.states import StateFolder, Store
+from inversion.footage.prepare import Footage, FootageSettings, prepare_footage
 from inversion.frames.folder import Frames, load_frames
 from inversion.latents import Latents
 from inversion.meshes import mesh
@@ -23,6 +25,8 @@ from inversion.views import Views
 
 __all__ = [
     "Evaluation",
+    "Footage",
+    "FootageSettings",
     "Frames",
     "Inversion",
     "InversionConfig",
@@ -44,6 +48,7 @@ __all__ = [
     "load_frames",
     "mesh",
     "paper",
+    "prepare_footage",
     "quick",
     "refine_cameras",
 ]

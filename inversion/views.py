@@ -28,10 +28,12 @@ class Views:
     Attributes:
       images: [V, H, W, 3] in [-1, 1].
       cameras: leading axis [V].
+      mask: bool [V, H, W], where the person is; or None.
     """
 
     images: Array
     cameras: Cameras
+    mask: Array | None = None
 
     def __len__(self) -> int:
         """Number of views V."""
@@ -39,7 +41,8 @@ class Views:
 
     def __getitem__(self, index) -> Views:
         """Select views by an index of the leading axis."""
-        return Views(images=self.images[index], cameras=self.cameras[index])
+        mask = None if self.mask is None else self.mask[index]
+        return Views(images=self.images[index], cameras=self.cameras[index], mask=mask)
 
 
 def continuous_azimuths(azimuths: ArrayLike) -> np.ndarray:

@@ -19,7 +19,9 @@ import inversion
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.config import SuperResolutionConfig, tiny
 from experiments import __main__ as door
+from experiments.heads import filming
 from inversion.config import changed, quick
+from inversion.frames.folder import read_frames
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -37,6 +39,7 @@ SHORT = {
         *("--views", "3", "--latent-steps", "3", "--tuning-steps", "0", "--views-per-step", "2"),
         *("--refine-cameras", "False"),
     ],
+    "prepare": ["--start", "0.65", "--end", "1.2", "--size", "64"],
     "render": ["--num-frames", "2"],
     "mesh": ["--resolution", "16", "--level", "0"],
     "evaluate": [],
@@ -82,12 +85,27 @@ def run_here(words, folder, monkeypatch, capsys) -> str:
     return said.out
 
 
+def prepare_here(options, folder, monkeypatch, capsys):
+    """Prepare a film of the demo head, while the frames for the other commands lie elsewhere."""
+    pytest.importorskip("av", reason="videos are read by PyAV, of the extra footage")
+    head = Path(filming.__file__).parents[1] / "demo" / "demo_a"
+    size = {"width": 480, "height": 320, "window": 0.75, "wander": 0.3}
+    filming.main(filming.Args(folder=folder, heads=(str(head),), **size))
+    (folder / "demo_a.mp4").rename(folder / "head.mp4")
+    (folder / "video").rename(folder / "given")
+    run_here(["prepare", *options, *SHORT["prepare"]], folder, monkeypatch, capsys)
+    assert len(read_frames(folder / "video", image_side=64)) == 17
+    shutil.rmtree(folder / "video")
+    (folder / "given").rename(folder / "video")
+
+
 @pytest.mark.slow
 def test_its_commands_run_one_after_another(folder, monkeypatch, capsys):
     assert [command[1] for command in COMMANDS] == [
         "convert",
         "invert",
         "invert",
+        "prepare",
         "render",
         "render",
         "mesh",
@@ -96,7 +114,10 @@ def test_its_commands_run_one_after_another(folder, monkeypatch, capsys):
         "edit",
     ]
     for _, name, *options in COMMANDS:
-        run_here([name, *options, *SHORT[name]], folder, monkeypatch, capsys)
+        if name == "prepare":
+            prepare_here(options, folder, monkeypatch, capsys)
+        else:
+            run_here([name, *options, *SHORT[name]], folder, monkeypatch, capsys)
     assert (folder / "weights" / "ffhq512-128" / "checkpoint.json").is_file()
     for name in ("report.html", "turntable.mp4", "metrics.json", "log.csv"):
         assert (folder / "runs" / "video" / name).stat().st_size > 0
@@ -143,7 +164,7 @@ def test_its_inversion_in_python_is_saved_and_measured(folder, tmp_path, monkeyp
 def test_its_options_and_folders_exist(monkeypatch, capsys):
     named = re.findall(r"eg3d-jax\s([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", README)
     names = sorted({door.split(words)[0] for words in named})
-    assert len(names) == 16
+    assert len(names) == 17
     assert "" not in names
     helps = [run_here([*name.split(), "--help"], ROOT, monkeypatch, capsys) for name in names]
     for name, text in zip(names, helps, strict=True):

@@ -56,7 +56,9 @@ class Args(Schedule):
 
     Attributes:
       frames: folder of square frames with EG3D's dataset.json; the demo head if not given. Several
-        folders, a pattern in quotes or a .txt file with one folder a line invert them all
+        folders, a pattern in quotes or a .txt file with one folder a line invert them all. Raw
+        videos, photos and folders of them without a dataset.json are prepared first, in
+        RUN_footage, by `experiments.prepare`
       generator: folder made by `python -m convert_weights`, or 'embedded': small heads
       run: output folder; of several videos, of their run folders and the summary
       views: number of frames to fit, evenly spaced in yaw; of several videos, those with fewer
@@ -84,8 +86,8 @@ class Args(Schedule):
       identity: model_ir_se50.pth, whose face embeddings then join the losses; for generators of 256
         pixels or more
       refine_cameras: refine the frames' camera labels first, by `experiments.refine_cameras`, in a
-        copy beside the run, RUN_frames; by default with paper, for labels of real footage are
-        estimates
+        copy beside the run, RUN_frames; by default with paper and of raw videos and photos, for
+        labels of real footage are estimates
       crop: take the central square of frames that are not square
       save_steps: steps from one saved state to the next
       resume: go on with an interrupted run, of the same frames and with the same settings

@@ -3,7 +3,8 @@
 `python -m experiments.invert` shows it on the embedded generator and demo head. With weights from
 `python -m convert_weights` and frames labelled as EG3D does it,
 `python -m experiments.invert --generator weights/ffhq512-128 --frames video --run runs/video`.
-Several folders, `--frames 'videos/*'` say, are inverted together, a run folder each.
+Several folders, `--frames 'videos/*'` say, are inverted together, a run folder each. A raw video,
+`--frames head.mp4`, or photos are prepared first, in a folder beside the run.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from experiments import command
 from experiments.invert.args import Args
 from experiments.invert.batch import RunMonitor
 from experiments.invert.execute import execute
-from experiments.invert.plan import read_plan
+from experiments.invert.plan import load_models, make_plan, options_of, read_plan
+from experiments.invert.prepare_first import plan_preparation, prepare_first
 from experiments.invert.processes import join_processes
 from experiments.invert.summary_page import SummaryFolder
 from experiments.invert.videos import is_one_folder
@@ -28,13 +30,21 @@ def main(args: Args) -> bool:
     Returns:
       Whether everything went as it should: no video failed, no stage ended early.
     """
+    preparation = plan_preparation(args)
+    args = preparation.args
     if not is_one_folder(args.frames):  # by every process, before any can have written there
         overwrite = args.overwrite and not args.resume
         SummaryFolder(args.run, ()).check(resume=args.resume, overwrite=overwrite)
     share = join_processes(args.coordinator, args.processes, args.process)
     monitor, started = RunMonitor(Progress()), time.perf_counter()
-    with monitor.task("reading generator and frames"):
-        plan = read_plan(args, share)
+    if preparation.people:
+        with monitor.task("reading the generator"):
+            models = load_models(args.generator, args.identity)
+        prepare_first(preparation, monitor)
+        plan = make_plan(args.frames, options_of(args), models, share)
+    else:
+        with monitor.task("reading generator and frames"):
+            plan = read_plan(args, share)
     fine = execute(plan, monitor)
     monitor.say(f"{plan.page}: open it in a browser ({time.perf_counter() - started:.0f} s)")
     return fine

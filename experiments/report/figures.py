@@ -81,7 +81,7 @@ def save_curves(folder: Path, panels: Mapping[str, Sequence[Curve]]) -> None:
 
 
 # Stands for "the page's text colour" until the SVG is written; no other colour here is near it.
-_INK = "#010203"
+INK = "#010203"
 _MAX_POINTS = 300
 
 
@@ -94,12 +94,12 @@ def yaw_curves(comparison: Comparison) -> str:
             for method in comparison.methods:
                 _yaw_curve(axis, comparison, method, metric)
             for edge in (-comparison.side_degrees, comparison.side_degrees):
-                axis.axvline(edge, color=_INK, alpha=0.4, linewidth=0.8, linestyle=":")
+                axis.axvline(edge, color=INK, alpha=0.4, linewidth=0.8, linestyle=":")
             axis.set_xlabel("yaw, degrees")
             axis.set_ylabel(label)
-        axes[0].legend(frameon=False, fontsize=9, labelcolor=_INK)
+        axes[0].legend(frameon=False, fontsize=9, labelcolor=INK)
 
-    return _svg(draw, panels=2, name="yaw")
+    return svg(draw, panels=2, name="yaw")
 
 
 def loss_curves(methods: Sequence[MethodResult]) -> str:
@@ -116,11 +116,11 @@ def loss_curves(methods: Sequence[MethodResult]) -> str:
                 colour = COLOURS[terms.index(term) % len(COLOURS)]
                 axis.plot(steps, values[steps], label=term, color=colour, linewidth=1.2)
             axis.set_yscale("log")
-            axis.set_title(method.name, fontsize=10, color=_INK)
+            axis.set_title(method.name, fontsize=10, color=INK)
             axis.set_xlabel("step")
-            axis.legend(frameon=False, fontsize=8, labelcolor=_INK)
+            axis.legend(frameon=False, fontsize=8, labelcolor=INK)
 
-    return _svg(draw, panels=len(shown), name="loss") if shown else ""
+    return svg(draw, panels=len(shown), name="loss") if shown else ""
 
 
 def path_of_latents(w_plus: ArrayLike, yaws: np.ndarray) -> str:
@@ -139,13 +139,13 @@ def path_of_latents(w_plus: ArrayLike, yaws: np.ndarray) -> str:
         for point, yaw in zip(points, np.degrees(yaws), strict=True):
             axes[0].annotate(
                 degrees(yaw), point, xytext=(4, 4), textcoords="offset points", fontsize=8,
-                color=_INK,
+                color=INK,
             )  # fmt: skip
         axes[0].set_aspect("equal", adjustable="datalim")
         axes[0].set_xlabel("first direction, units of w")
         axes[0].set_ylabel("second direction")
 
-    return _svg(draw, panels=1, name="path")
+    return svg(draw, panels=1, name="path")
 
 
 def _yaw_curve(axis: Axes, comparison: Comparison, method: MethodResult, metric: str) -> None:
@@ -163,19 +163,26 @@ def _yaw_curve(axis: Axes, comparison: Comparison, method: MethodResult, metric:
     axis.plot(comparison.yaw_degrees[fitted], values[fitted], "o", color=style["color"], ms=4)
 
 
-def _svg(draw: Callable[[Sequence[Axes]], None], *, panels: int, name: str) -> str:
+def svg(draw: Callable[[Sequence[Axes]], None], *, panels: int, name: str) -> str:
+    """Draw panels, two in a row, as SVG in the page's own text colour, which is `INK` here.
+
+    Args:
+      draw: given the axes, one a panel.
+      panels: how many.
+      name: keeps the identifiers of several drawings on one page apart.
+    """
     columns = min(panels, 2)
     rows = -(-panels // columns)
     figure = Figure(figsize=(4.8 * columns, 3.1 * rows), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:
         axis.set_facecolor("none")
-        axis.grid(color=_INK, alpha=0.12)
-        axis.tick_params(colors=_INK, which="both", labelsize=9)
-        axis.xaxis.label.set_color(_INK)
-        axis.yaxis.label.set_color(_INK)
+        axis.grid(color=INK, alpha=0.12)
+        axis.tick_params(colors=INK, which="both", labelsize=9)
+        axis.xaxis.label.set_color(INK)
+        axis.yaxis.label.set_color(INK)
         for side, spine in axis.spines.items():
-            spine.set_color(_INK)
+            spine.set_color(INK)
             spine.set_visible(side in ("left", "bottom"))
     draw(axes[:panels])
     for axis in axes[panels:]:
@@ -190,4 +197,4 @@ def _svg(draw: Callable[[Sequence[Axes]], None], *, panels: int, name: str) -> s
     text = re.sub(r'<svg ([^>]*?)height="[^"]*"([^>]*?)width="[^"]*"', r"<svg \1\2", text)
     text = re.sub(r'id="([^"]*)"', rf'id="{name}-\1"', text)
     text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
-    return text.replace(_INK, "currentColor")
+    return text.replace(INK, "currentColor")

@@ -129,20 +129,25 @@ def render(report: Report, *, folder: Path) -> str:
         f"<h1>{title}</h1>",
         f"<p>{html.escape(report.intro)}</p>",
         f'<p class="summary">{html.escape(summary)}</p>',
-        _section("Numbers", _table(report.comparison) + _table_notes(report.comparison)),
-        _section("Quality over yaw", _figure(yaw_curves(report.comparison), _YAW_CAPTION)),
-        _section("Pictures", _pictures(report)),
-        _section("Between the latents", _latents(report.latents)),
-        _section("Turntable", _video(report, folder)),
-        _section("Losses", _figure(loss_curves(report.comparison.methods), _LOSS_CAPTION)),
-        _section("Remarks", "".join(f"<p>{html.escape(note)}</p>" for note in report.notes)),
-        _section("Time", _time(report)),
-        _section("Settings and versions", _details(report)),
+        section("Numbers", _table(report.comparison) + _table_notes(report.comparison)),
+        section("Quality over yaw", figure(yaw_curves(report.comparison), _YAW_CAPTION)),
+        section("Pictures", _pictures(report)),
+        section("Between the latents", _latents(report.latents)),
+        section("Turntable", _video(report, folder)),
+        section("Losses", figure(loss_curves(report.comparison.methods), _LOSS_CAPTION)),
+        section("Remarks", "".join(f"<p>{html.escape(note)}</p>" for note in report.notes)),
+        section("Time", _time(report)),
+        section("Settings and versions", _details(report)),
     ]
+    return document(report.title, parts)
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+    """Format a whole page in the style of all reports: a title, and HTML of its parts."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in parts if part)
         + "\n</main>\n</body>\n</html>\n"
     )
@@ -156,11 +161,13 @@ _YAW_CAPTION = (
 _LOSS_CAPTION = "Unweighted loss terms of each step, logarithmic."
 
 
-def _section(heading: str, content: str) -> str:
+def section(heading: str, content: str) -> str:
+    """Format a part of a page; nothing without content."""
     return f"<section>\n<h2>{heading}</h2>\n{content}\n</section>" if content else ""
 
 
-def _figure(shown: str, caption: str) -> str:
+def figure(shown: str, caption: str) -> str:
+    """Format a drawing or picture, HTML, with its caption; nothing without one."""
     return f"<figure>{shown}<figcaption>{caption}</figcaption></figure>" if shown else ""
 
 
@@ -228,7 +235,7 @@ def _pictures(report: Report) -> str:
     head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in report.columns)
     body = "".join(
         f'<tr><th scope="row">{html.escape(row.label)}</th>'
-        + "".join(f"<td>{_image(p, row.label)}</td>" for p in row.pictures)
+        + "".join(f"<td>{image(p, row.label)}</td>" for p in row.pictures)
         + "</tr>"
         for row in report.rows
     )
@@ -241,12 +248,13 @@ def _pictures(report: Report) -> str:
 def _latents(shown: LatentPictures | None) -> str:
     if shown is None:
         return ""
-    strip = _figure(_image(shown.strip, "strip"), STRIP_CAPTION)
-    maps = _figure(_image(shown.maps, "maps"), MAPS_CAPTION)
-    return strip + maps + _figure(shown.path, PATH_CAPTION)
+    strip = figure(image(shown.strip, "strip"), STRIP_CAPTION)
+    maps = figure(image(shown.maps, "maps"), MAPS_CAPTION)
+    return strip + maps + figure(shown.path, PATH_CAPTION)
 
 
-def _image(picture: np.ndarray, text: str) -> str:
+def image(picture: np.ndarray, text: str) -> str:
+    """Embed a picture, uint8 [h, w, 3], with the text that stands for it."""
     small = max(picture.shape[:2]) <= _PNG_SIDE
     kind, data = ("png", encode_png(picture)) if small else ("jpeg", encode_jpeg(picture))
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
@@ -271,7 +279,7 @@ def _time(report: Report) -> str:
     if not report.seconds:
         return ""
     seconds = {**report.seconds, "all together": sum(report.seconds.values())}
-    return _pairs({name: clock(value) for name, value in seconds.items()}) + (
+    return pairs({name: clock(value) for name, value in seconds.items()}) + (
         '<p class="note">Minutes and seconds of wall time, compilation included.</p>'
     )
 
@@ -279,13 +287,14 @@ def _time(report: Report) -> str:
 def _details(report: Report) -> str:
     parts = [("Settings", flatten_names(to_json(report.settings))), ("Versions", report.versions)]
     return "".join(
-        f"<details><summary>{name}</summary>{_pairs(values)}</details>"
+        f"<details><summary>{name}</summary>{pairs(values)}</details>"
         for name, values in parts
         if values
     )
 
 
-def _pairs(values: Mapping[str, Any]) -> str:
+def pairs(values: Mapping[str, Any]) -> str:
+    """Format a table of names and values."""
     rows = "".join(
         f'<tr><th scope="row">{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>'
         for k, v in values.items()

@@ -30,6 +30,13 @@ from inversion.frames.mirror_images import unnamed_mirrors, without_mirrored
 from inversion.views import select_evenly
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+# Folder of masks beside the frames, and the grey level from which a pixel is inside.
+MASKS, HALF = "mask", 127.5
+
+
+def mask_name(name: str) -> str:
+    """Path of a frame's mask from the folder of frames: a png of the frame's name, in mask/."""
+    return (PurePosixPath(MASKS) / name).with_suffix(".png").as_posix()
 
 
 def picture_files(
@@ -54,6 +61,8 @@ def picture_files(
     """
     _check_inside(folder, labelled)
     found = _pictures(folder, nested=any("/" in name for name in [*labelled, *copies]))
+    masks = [name for name in found if name.startswith(f"{MASKS}/") and name not in labelled]
+    found = {name: path for name, path in found.items() if name not in masks}
     if not found.keys() & set(labelled):
         found = _from_below(folder, labelled) or found
     found = {name: path for name, path in found.items() if name not in copies}
@@ -144,7 +153,9 @@ def _by_stem(names: Iterable[str]) -> dict[str, str]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return sorted(
+        p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name != MASKS
+    )
 
 
 def read_truth(folder: Path, key: str, num_frames: int) -> np.ndarray | None:
@@ -176,7 +187,7 @@ def read_truth(folder: Path, key: str, num_frames: int) -> np.ndarray | None:
     if key == "depth":
         return values.astype(np.float32)
     # The outline is at half opacity, of floats and of eight bits.
-    return values >= (127.5 if values.max(initial=0) > 1 else 0.5)
+    return values >= (HALF if values.max(initial=0) > 1 else 0.5)
 
 
 def _array(path: Path, key: str) -> np.ndarray:
@@ -206,7 +217,7 @@ class Frames:
       image_side: side to which images are resized when read, pixels.
       crop: whether images are cropped to the central square when read.
       depth: [T, S, S] true distance from the camera, world units, 0 where empty; or None.
-      mask: [T, S, S] true where the head is; or None.
+      mask: [T, S, S] true where the head is, or head and body; or None.
     """
 
     folder: Path
@@ -288,7 +299,8 @@ def read_frames(
       folder: images (png, jpg, webp; any size) and `dataset.json`. Images in subfolders count if
         the labels name any such, or if one of them holds all that are labelled; mirror images do
         not. Optional, [T, S, S] in natural order: `depth.npz` (key depth) and `mask.npz` (key mask,
-        to 1 or 255, inside from half of that).
+        to 1 or 255, inside from half of that); or masks as pictures, `mask/NAME.png` for every
+        frame NAME, inside where light.
       image_side: side of the images to return, pixels: the generator's.
       crop: take the central square of images that are not square. The labels must be of that
         square: they are not changed.
@@ -326,7 +338,43 @@ def read_frames(
         )
     check_images(frames, range(len(frames)), decode=decode_all)
     truth = {key: read_truth(folder, key, len(frames)) for key in ("depth", "mask")}
+    if truth["mask"] is None:
+        truth["mask"] = _read_masks(frames)
     return replace(frames, **truth)
+
+
+def _read_masks(frames: Frames) -> np.ndarray | None:
+    """Read the pictures in mask/ at the size of the frames; None if no frame has one.
+
+    Raises:
+      InputError: if a mask is missing, damaged or not square.
+    """
+    paths = tuple(frames.folder / mask_name(name) for name in frames.names)
+    missing = [path for path in paths if not path.is_file()]
+    if len(missing) == len(paths):
+        return None
+    if missing:
+        raise InputError(
+            f"{missing[0]} is missing, but {len(paths) - len(missing)} of {len(paths)} frames have "
+            f"a mask; put it there, or remove the folder {MASKS}"
+        )
+    masks = replace(frames, paths=paths)
+    with ThreadPoolExecutor() as pool:
+        return np.stack(list(pool.map(lambda i: _read_mask(masks, i), range(len(paths)))))
+
+
+def _read_mask(masks: Frames, index: int) -> np.ndarray:
+    with _opened(masks, index) as file:
+        image = _rgb(file).convert("L")
+    return np.asarray(_square(image, masks.image_side, Image.Resampling.BILINEAR)) >= HALF
+
+
+def resized_masks(masks: np.ndarray, side: int) -> np.ndarray:
+    """Bring masks bool [n, S, S] to another side, inside where half of a pixel is."""
+    if masks.shape[-1] == side:
+        return masks
+    grey = (Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0))) for mask in masks)
+    return np.stack([np.asarray(_square(g, side, Image.Resampling.BILINEAR)) >= HALF for g in grey])
 
 
 def check_images(frames: Frames, indices: Iterable[int], *, decode: bool = True) -> None:
@@ -356,12 +404,17 @@ def read_image(frames: Frames, index: int) -> np.ndarray:
     """
     with _opened(frames, index) as file:
         image = ImageOps.exif_transpose(_rgb(file))
-    left, top = ((side - min(image.size)) // 2 for side in image.size)
-    box = (left, top, left + min(image.size), top + min(image.size))
-    side = (frames.image_side, frames.image_side)
-    if image.size != side:
-        image = image.crop(box).resize(side, Image.Resampling.LANCZOS)
+    image = _square(image, frames.image_side, Image.Resampling.LANCZOS)
     return np.asarray(image, np.float32) / np.float32(255) * np.float32(2) - np.float32(1)
+
+
+def _square(image: Image.Image, side: int, filter_: Image.Resampling) -> Image.Image:
+    """Resize the central square of an image."""
+    if image.size == (side, side):
+        return image
+    left, top = ((length - min(image.size)) // 2 for length in image.size)
+    box = (left, top, left + min(image.size), top + min(image.size))
+    return image.crop(box).resize((side, side), filter_)
 
 
 def read_images(frames: Frames, indices: Iterable[int]) -> np.ndarray:

@@ -143,3 +143,57 @@ def test_images_in_subfolders_count_if_labels_name_them(frames_folder, labels, w
 def test_yaw_is_zero_in_front_and_grows_towards_plus_x(frames_folder):
     frames = read_frames(frames_folder, image_side=16)
     np.testing.assert_allclose(frames.yaw_degrees, np.linspace(-60, 60, 12), atol=1e-3)
+
+
+def save_masks(folder, names, size=(16, 16)):
+    """Masks whose left half is white, a column more each."""
+    for i, name in enumerate(names):
+        path = folder / "mask" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mask = np.zeros(size[::-1], np.uint8)
+        mask[:, : size[0] // 2 + i] = 255
+        Image.fromarray(mask).save(path)
+
+
+def test_masks_beside_the_frames_are_read_at_their_size(frames_folder, labels):
+    save_masks(frames_folder, labels)
+    masks = {side: read_frames(frames_folder, image_side=side).mask for side in (16, 8)}
+    # In natural order; half a pixel counts.
+    assert masks[16][:, 0].sum(-1).tolist() == [min(8 + i, 16) for i in range(12)]
+    assert masks[8][:5, 0].sum(-1).tolist() == [4, 5, 5, 6, 6]
+    np.savez(frames_folder / "mask.npz", mask=np.ones((12, 4, 4)))
+    assert read_frames(frames_folder, image_side=16).mask.shape == (12, 4, 4)
+
+
+def test_masks_of_frames_that_are_no_square_are_cropped_with_them(frames_folder, labels):
+    save_masks(frames_folder, labels, size=(24, 16))
+    mask = read_frames(frames_folder, image_side=16, crop=True).mask
+    assert mask[:3, 0].sum(-1).tolist() == [8, 9, 10]
+
+
+def test_masks_are_no_frames(frames_folder, labels):
+    """Neither where labels name folders, nor where a picture is missing."""
+    (frames_folder / "a").mkdir()
+    (frames_folder / "frame1.png").rename(frames_folder / "a" / "frame1.png")
+    named = {("a/frame1.png" if n == "frame1.png" else n): label for n, label in labels.items()}
+    (frames_folder / "dataset.json").write_text(json.dumps({"labels": named}))
+    save_masks(frames_folder, [*named, "of_a_frame_removed.png"])
+    assert len(read_frames(frames_folder, image_side=16).mask) == 12
+    for name in named:
+        (frames_folder / name).unlink()
+    with pytest.raises(InputError, match="holds no frames"):
+        read_frames(frames_folder, image_side=16)
+
+
+def test_a_mask_that_is_missing_or_damaged_is_named(frames_folder, labels):
+    save_masks(frames_folder, [name for name in labels if name != "frame3.png"])
+    with pytest.raises(InputError, match=r"mask/frame3.png is missing, but 11 of 12 frames"):
+        read_frames(frames_folder, image_side=16)
+    (frames_folder / "mask" / "frame3.png").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"mask/frame3.png is no image"):
+        read_frames(frames_folder, image_side=16)
+
+
+def test_a_folder_of_masks_for_other_pictures_is_left_alone(frames_folder):
+    save_masks(frames_folder, ["other.png"])
+    assert read_frames(frames_folder, image_side=16).mask is None

@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import pkgutil
+import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -143,6 +144,9 @@ COMMANDS = [
             call=lambda at, out: ["--frames", at / "frames", "--generator", at / "generator",
                                   "--views", 3, "--preset", "quick", "--run", out],
             earlier=run_folder),
+    Command(module="experiments.prepare.main", work=("prepare_footage",),
+            call=lambda at, out: [at / "photos", "--output", out],
+            earlier=files("footage.json", "frame00000.png", "dataset.json", "report.html")),
     Command(module="experiments.crosscheck.main", work=("make_inputs",), outputs=("run",),
             call=lambda at, out: ["--pickle", at / "tiny.pkl", "--eg3d", at / "eg3d",
                                   "--execute-pickle", "--python", at / "python", "--run", out],
@@ -178,6 +182,9 @@ COMMANDS = [
     Command(module="experiments.heads.sequences", work=("HeadMaker.load",), outputs=("folder",),
             call=lambda at, out: ["--folder", out], earlier=files("demo_a/frame0000.png"),
             overwrite=False),
+    Command(module="experiments.heads.filming", work=("film_raw",), outputs=("folder",),
+            call=lambda at, out: ["--folder", out, "--heads", 7], earlier=files("seed7.mp4"),
+            overwrite=False),
     Command(module="convert_weights.main", work=("check",),
             call=lambda at, out: [at / "tiny.pkl", out], earlier=checkpoint_folder,
             ignored=("seed",)),
@@ -197,6 +204,8 @@ def at(visible_inputs, writer):
     (folder / "eg3d" / "legacy.py").touch()
     (folder / "python").write_text("#!/bin/sh\n")
     (folder / "python").chmod(0o755)
+    (folder / "photos").mkdir()
+    shutil.copy(folder / "frames" / "0.png", folder / "photos")
     case = {"seconds": [1.0], "compile_seconds": 1.0}
     kinds = [f"{stage} step, {views}" for stage in ("latent", "tuning")
              for views in ("1 view", "9 views")]  # fmt: skip

@@ -1,0 +1,1 @@
+"""`python -m experiments.prepare`: raw video or photos to frames with cameras."""

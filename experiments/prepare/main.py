@@ -1,0 +1,155 @@
+"""Prepare raw video or photos of a head for an inversion: square crops with EG3D's cameras.
+
+`python -m experiments.prepare head.mp4 --output video` finds the face in every picture and the
+cameras that see it, keeps the frames that are worth fitting, and leaves them in `video` as
+`experiments.invert` takes them, with `report.html` to judge them by. Photos of one person in a
+folder are prepared alike. Several videos or folders are several people's: a folder each.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import tyro
+
+from eg3d_jax.errors import InputError
+from experiments import command
+from experiments.command import check_limits
+from experiments.prepare.folder import PreparedFolder
+from experiments.progress import CommandMonitor, Progress
+from inversion.footage.pictures import Source, about, find_people
+from inversion.footage.prepare import FootageSettings, NoFace, prepare_footage
+from inversion.frames.camera_files import read_labels
+from inversion.frames.labels import LABELS_FILE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Prepare raw video or photos of a head.
+
+    Attributes:
+      footage: a video, photos of one person or a folder of them; several videos or folders, or a
+        pattern in quotes, are several people's
+      output: new folder for the frames; of several people's, for a folder each
+      start: seconds of a video before which nothing is taken
+      end: seconds after which nothing is taken
+      fps: frames a second of a video that are kept, of each the best; instead of --frames
+      frames: how many are kept, spread by yaw; 60 of a video and all photos if not given
+      size: side of the frames, pixels
+      person: x and y of a pixel near the face that is meant, where there are several
+      max_yaw: degrees to both sides; frames that are turned further are left out
+      track: track points in a video where the head is turned too far for landmarks
+      keep_all: keep every frame in which the head was found, blurred and hidden ones too
+      mask: find head and body in each frame, too, and leave masks in OUTPUT/mask
+      overwrite: replace an earlier call's folder
+    """
+
+    footage: tyro.conf.Positional[tuple[Path, ...]]
+    output: Path = Path("runs/prepared")
+    start: float | None = None
+    end: float | None = None
+    fps: float | None = None
+    frames: int | None = None
+    size: int = 512
+    person: tuple[float, float] | None = None
+    max_yaw: float = 100.0
+    track: bool = True
+    keep_all: bool = False
+    mask: bool = False
+    overwrite: bool = False
+
+    @property
+    def settings(self) -> FootageSettings:
+        """What is taken of the footage."""
+        return FootageSettings(
+            start=self.start, end=self.end, fps=self.fps, frames=self.frames, size=self.size,
+            person=self.person, max_yaw=self.max_yaw, track=self.track, keep_all=self.keep_all,
+            mask=self.mask,
+        )  # fmt: skip
+
+
+# What `eg3d-jax invert` fits unless told otherwise.
+_USUAL_VIEWS = 7
+_LIMITS = {
+    "start": (0, 1e6), "end": (0, 1e6), "fps": (0.01, 30), "frames": (1, 100_000),
+    "size": (16, 4096), "max_yaw": (1, 180),
+}  # fmt: skip
+
+
+def main(args: Args) -> int:
+    """Run the command; errors that a user can act on are `InputError`s.
+
+    Returns:
+      0, or 1 if there is someone of whom no frame can be used.
+    """
+    check_limits(args, _LIMITS)
+    settings, people = args.settings, find_people(args.footage)
+    for person in people:
+        about(person)  # which refuses what is no video, before any work
+    alone = len(people) == 1
+    folders = [args.output if alone else args.output / person.name for person in people]
+    outputs = [PreparedFolder(folder, overwrite=args.overwrite) for folder in folders]
+    monitor, bad = CommandMonitor(Progress()), 0
+    for person, output in zip(people, outputs, strict=True):
+        if not alone:
+            monitor.say(f"{person.name}:")
+        bad += not _prepared(person, settings, output, monitor, alone=alone)
+    done = {folder: count for folder in folders if (count := frames_in(folder))}
+    if len(done) > 1:
+        monitor.say(f"\nNext: {invert_command(done, args.output)}")
+    return 1 if bad else 0
+
+
+def _prepared(
+    person: Source,
+    settings: FootageSettings,
+    output: PreparedFolder,
+    monitor: CommandMonitor,
+    *,
+    alone: bool,
+) -> bool:
+    """Prepare the footage of one person; whether any frame is left."""
+    try:
+        footage = prepare_footage(person, settings, monitor=monitor)
+    except NoFace as error:
+        print(f"error: {error}", file=sys.stderr)
+        return False
+    except InputError as error:
+        if alone:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return False
+    next_command = invert_command({output.path: len(footage.kept)}, output.path)
+    output.write(footage, next_command=next_command, monitor=monitor)
+    monitor.say(f"{output.path / 'report.html'}: open it in a browser")
+    if alone:
+        monitor.say(f"\nNext: {next_command}")
+    return True
+
+
+def invert_command(folders: Mapping[Path, int], home: Path) -> str:
+    """What to type to invert prepared folders with so many frames each."""
+    named = " ".join(shlex.quote(str(folder)) for folder in folders)
+    run = shlex.quote(str(Path("runs") / f"{home.resolve().name}_head"))
+    fewest = min(folders.values())
+    views = f" --views {fewest}" if fewest < _USUAL_VIEWS and len(folders) == 1 else ""
+    return f"eg3d-jax invert --frames {named} --run {run}{views}"
+
+
+def frames_in(folder: Path) -> int:
+    """How many frames a prepared folder holds; 0 of one that is not finished."""
+    return len(read_labels(folder)) if (folder / LABELS_FILE).is_file() else 0
+
+
+def start(prog: str | None = None) -> NoReturn:
+    """Run the command; see `command.start`."""
+    command.start(main, Args, name="experiments.prepare", prog=prog)
+
+
+if __name__ == "__main__":
+    start()

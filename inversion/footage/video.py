@@ -1,0 +1,364 @@
+"""Poses of a video: tracked points, landmarks and the lens brought together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from eg3d_jax.cameras import FFHQ_FOCAL
+from inversion.footage.adjustment import Anchors, Sightings, Zoom, adjust
+from inversion.footage.face_model import FaceModel
+from inversion.footage.joint import (
+    REACH,
+    Faces,
+    expressions_at,
+    faces,
+    fit_shape,
+    landmark_weights,
+    onto_mean_face,
+)
+from inversion.footage.lenses import Lens
+from inversion.footage.poses import PIXELS, Observed, Poses, fit_poses, move_poses
+from inversion.footage.tracking import MOST_TURN, Tracks, angle_between, carry_on, triangulate
+from inversion.footage.windows import Window, smooth
+
+# Landmarks are believed up to the first yaw, and lose all their weight up to the second, where
+# tracked points hold a frame.
+BELIEVED_YAW, _DOUBTED_YAW = 30.0, 50.0
+# Deviation of a tracked point, and where it loses its hold; pixels of a window of 512.
+_SIGMA, _REACH = 0.7, 2.0
+_WIDER = 4.0  # the reach in the first adjustment, in parts of that
+_MOST_KEYFRAMES = 100
+_FEWEST_POINTS = 12  # that tie the frames together; with fewer, landmarks alone are used
+_THINNING = 4
+_STRENGTHS = (256.0, 64.0, 16.0, 4.0, 1.0, 0.25)  # of smoothing
+_STEPS = 6  # of an adjustment; another follows
+_MOST_POINTS = 256  # of a frame, in its last fit
+# Deviation of a focal length's logarithm from that of EG3D's cameras.
+_FOCAL_DEVIATION = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frames:
+    """What is known of the n frames of a video.
+
+    Attributes:
+      landmarks: [n, 468, 3] pixels; zero where a frame has none.
+      has_landmarks: [n] bool.
+      sizes: [n, 2] width and height, pixels.
+      windows: n crops about the head.
+      tracks: points followed through the frames.
+    """
+
+    landmarks: np.ndarray
+    has_landmarks: np.ndarray
+    sizes: np.ndarray
+    windows: list[Window]
+    tracks: Tracks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filmed:
+    """Poses of n frames, in cameras of the lens.
+
+    Attributes:
+      lens: with cameras that look into the frames' windows.
+      faces: poses of all frames, and the face; of frames not reached they mean nothing unless the
+        frame has landmarks.
+      reached: [n] bool, which of them tracked points hold.
+      residual: [n] median distance of tracked points from where they should be, pixels of a window
+        of 512; NaN of frames not reached.
+    """
+
+    lens: Lens
+    faces: Faces
+    reached: np.ndarray
+    residual: np.ndarray
+
+
+def solve_video(
+    model: FaceModel,
+    frames: Frames,
+    start: Faces,
+    report: Callable[[float], None],
+    *,
+    num_rounds: int = 4,
+) -> Filmed:
+    """Carry poses on by tracked points, and adjust all of them together.
+
+    Args:
+      model: the face.
+      frames: what is known.
+      start: poses of all frames in EG3D's cameras of the windows, and the face. Of frames without
+        landmarks they are not used.
+      report: called with the part done.
+      num_rounds: of the adjustment; in between it is found anew which points agree.
+    """
+    lens = Lens(
+        focal=_usual_focal(frames),
+        middle=frames.sizes / 2,
+        centers=np.stack([window.center for window in frames.windows]),
+        sides=np.array([window.side for window in frames.windows]),
+    )
+    poses, shape = start.poses, start.shape
+    # EG3D's cameras stand at one distance from the head; those of one lens do not.
+    translation = np.array(poses.translation)
+    translation[:, 2] *= lens.pixels / PIXELS
+    poses = replace(poses, translation=translation)
+    reached = frames.has_landmarks & (np.abs(poses.yaw) < BELIEVED_YAW)
+    tracks = frames.tracks
+    seen = lens.tangents(tracks.pixels, tracks.frame)
+    poses, reached = carry_on(tracks, seen, poses, reached)
+    report(0.2)
+    if triangulate(tracks, seen, poses, reached)[1].sum() < _FEWEST_POINTS:
+        reached = np.zeros_like(reached)
+        nothing = np.zeros((tracks.count, 3)), np.zeros(tracks.count, bool), seen
+        poses = _fit_frames(model, frames, lens, shape, poses, reached, nothing)
+        return Filmed(
+            lens=lens,
+            faces=Faces(poses=poses, shape=shape),
+            reached=reached,
+            residual=np.full(len(reached), np.nan),
+        )
+    for round_ in range(num_rounds):
+        keyframes = _keyframes(reached)
+        # Where chains from two sides meet they may be degrees apart: at first far points pull, too.
+        reach = _REACH * max(1.0, _WIDER * 0.5**round_)
+        poses, lens, points, known = _adjust(model, frames, lens, shape, poses, (keyframes, reach))
+        believed = keyframes[frames.has_landmarks[keyframes] & (_belief(poses[keyframes]) > 0)]
+        if len(believed):
+            poses, shape, points = _update_face(model, frames, lens, shape, poses, believed, points)
+        report(0.2 + 0.8 * (round_ + 1) / num_rounds)
+        if reached.all() and 0 < round_ < num_rounds - 1:
+            continue  # keyframes are all that the next adjustment asks for
+        seen = lens.tangents(tracks.pixels, tracks.frame)
+        poses = _fit_frames(model, frames, lens, shape, poses, reached, (points, known, seen))
+        reached = _without_jumps(frames, poses, reached)
+        if not reached.all():
+            poses, reached = carry_on(tracks, seen, poses, reached)
+    sighted = (*triangulate(tracks, seen, poses, reached), seen)
+    poses = _smooth(lens, tracks, sighted, poses, reached)
+    residual = _residual(lens, tracks, sighted, poses, reached)
+    return Filmed(
+        lens=lens, faces=Faces(poses=poses, shape=shape), reached=reached, residual=residual
+    )
+
+
+def _usual_focal(frames: Frames) -> float:
+    """Focal length of EG3D's cameras of the windows, pixels."""
+    return FFHQ_FOCAL * float(np.median([window.side for window in frames.windows]))
+
+
+def _without_jumps(frames: Frames, poses: Poses, reached: np.ndarray) -> np.ndarray:
+    """Which frames are reached without a turn that nothing could be tracked through.
+
+    A chain of frames that a jump cuts off from all believed landmarks has lost the head.
+    """
+    known = np.flatnonzero(reached)
+    if not len(known):
+        return reached
+    rotation = np.asarray(poses.rotation)[known]
+    cut = (angle_between(rotation[1:], rotation[:-1]) > MOST_TURN) & (np.diff(known) == 1)
+    chain = np.concatenate([[0], np.cumsum(cut)])
+    believed = frames.has_landmarks[known] & (np.abs(poses[known].yaw) < BELIEVED_YAW)
+    held = np.bincount(chain, believed) > 0
+    result = reached.copy()
+    result[known[~held[chain]]] = False
+    return result
+
+
+def _keyframes(reached: np.ndarray) -> np.ndarray:
+    """Indices of the frames that are adjusted together, spread over those that are reached."""
+    known = np.flatnonzero(reached)
+    chosen = np.linspace(0, len(known) - 1, min(len(known), _MOST_KEYFRAMES))
+    return known[np.unique(np.rint(chosen).astype(int))]
+
+
+def _adjust(
+    model: FaceModel,
+    frames: Frames,
+    lens: Lens,
+    shape: np.ndarray,
+    poses: Poses,
+    adjusted_with: tuple[np.ndarray, float],
+) -> tuple[Poses, Lens, np.ndarray, np.ndarray]:
+    """Adjust keyframes by points of some reach: poses, lens, points [M, 3], which are known."""
+    keyframes, reach = adjusted_with
+    tracks, count = frames.tracks, len(frames.sizes)
+    position = np.full(count, -1)
+    position[keyframes] = np.arange(len(keyframes))
+    seen = lens.tangents(tracks.pixels, tracks.frame)
+    points, known = triangulate(tracks, seen, poses, position >= 0, reach=reach)
+    chosen = known[tracks.point] & (position[tracks.frame] >= 0)
+    names, point = np.unique(tracks.point[chosen], return_inverse=True)
+    number = int(chosen.sum())
+    sightings = Sightings(
+        frame=position[tracks.frame[chosen]],
+        point=point,
+        tangents=seen[chosen],
+        weights=np.full(number, 1 / _SIGMA**2),
+        reach=np.full(number, reach),
+    )
+    inside = poses[keyframes]
+    weights = landmark_weights(model, shape, inside)
+    weights = weights * (frames.has_landmarks[keyframes] * _belief(inside))[:, None]
+    # Neighbouring landmarks err together: some of them, with the weight of all, tell as much.
+    thinned = np.zeros(weights.shape[1])
+    thinned[::_THINNING] = _THINNING
+    weights = weights * thinned
+    used = weights > 1e-3 * weights.max(initial=0.0)
+    frame, place = np.nonzero(used)
+    anchors = Anchors(
+        frame=frame,
+        points=faces(model, shape, inside)[used],
+        tangents=lens.tangents(frames.landmarks[keyframes[frame], place, :2], keyframes[frame]),
+        weights=weights[used],
+        reach=np.full(len(frame), REACH),
+    )
+    zoom = Zoom(
+        pixels=lens.pixels[keyframes],
+        expected=np.log(_usual_focal(frames) / lens.focal),
+        weight=1 / _FOCAL_DEVIATION**2,
+    )
+    adjusted, points[names], factor = adjust(
+        inside, points[names], sightings, anchors, zoom, num_steps=6
+    )
+    rotation, translation = np.array(poses.rotation), np.array(poses.translation)
+    rotation[keyframes], translation[keyframes] = adjusted.rotation, adjusted.translation
+    others = np.setdiff1d(np.arange(count), keyframes)
+    translation[others, 2] *= factor
+    # The adjustment scales tangents by the factor; the lens does so itself from now on.
+    lens = replace(lens, focal=lens.focal * factor)
+    return replace(poses, rotation=rotation, translation=translation), lens, points, known
+
+
+def _update_face(
+    model: FaceModel,
+    frames: Frames,
+    lens: Lens,
+    shape: np.ndarray,
+    poses: Poses,
+    believed: np.ndarray,
+    points: np.ndarray,
+) -> tuple[Poses, np.ndarray, np.ndarray]:
+    """Fit expressions and the shape to the landmarks, and bring the face onto the mean one."""
+    seen, unit = _landmark_tangents(frames, lens, believed), lens.pixels[believed]
+    inside = poses[believed]
+    coefficients = np.array(poses.coefficients, np.float64)
+    coefficients[believed] = expressions_at(model, shape, seen, inside, unit)
+    poses = replace(poses, coefficients=coefficients)
+    shape = fit_shape(model, shape, seen, poses[believed], (_belief(inside), unit))
+    scale, rotation, shift = onto_mean_face(model, shape)
+    shape, points = (scale * p @ rotation.T + shift for p in (shape, points))
+    return move_poses(poses, scale, rotation, shift), shape, points
+
+
+def _fit_frames(
+    model: FaceModel,
+    frames: Frames,
+    lens: Lens,
+    shape: np.ndarray,
+    poses: Poses,
+    reached: np.ndarray,
+    sighted: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> Poses:
+    """Fit each frame to its landmarks and tracked points, which stay where they are."""
+    points, known, seen = sighted
+    count, size = len(frames.sizes), len(shape)
+    # Frames that tracked points do not hold have nothing but their landmarks.
+    belief = np.where(reached, _belief(poses), 1.0) * frames.has_landmarks
+    unit = (lens.pixels / PIXELS)[:, None]
+    place = np.tile(shape, (count, 1, 1))
+    rest = np.zeros((count, _MOST_POINTS, 3)) + model.points[0]
+    tangents = np.zeros((count, _MOST_POINTS, 2))
+    weights = np.zeros((count, _MOST_POINTS))
+    tracks = frames.tracks
+    rows = np.searchsorted(tracks.frame, np.arange(count + 1))
+    for i in np.flatnonzero(reached):
+        here = np.arange(rows[i], rows[i + 1])
+        here = here[known[tracks.point[here]]][:_MOST_POINTS]
+        rest[i, : len(here)] = points[tracks.point[here]]
+        tangents[i, : len(here)] = seen[here]
+        weights[i, : len(here)] = 1 / _SIGMA**2
+    of_landmarks = landmark_weights(model, shape, poses) * belief[:, None]
+    observed = Observed(
+        points=np.concatenate([place, rest], 1),
+        tangents=np.concatenate([_landmark_tangents(frames, lens, np.arange(count)), tangents], 1),
+        weights=np.concatenate([of_landmarks, weights], 1) * unit**2,
+        reach=np.repeat([REACH, _REACH], [size, _MOST_POINTS]) / unit,
+    )
+    basis = np.pad(model.expressions, [(0, 0), (0, _MOST_POINTS), (0, 0)])
+    return fit_poses(poses, observed, basis, num_steps=5)
+
+
+def _smooth(
+    lens: Lens,
+    tracks: Tracks,
+    sighted: tuple[np.ndarray, np.ndarray, np.ndarray],
+    poses: Poses,
+    reached: np.ndarray,
+) -> Poses:
+    """Smooth poses by their second differences as far as the tracked points allow.
+
+    A fixed strength would round off what a shaken head does. Here the strongest is taken at which
+    neither the median of the frames' residuals nor the largest of nine tenths rises by 5 %.
+    """
+    if reached.sum() < 3:
+        return poses
+    quaternions = Rotation.from_matrix(np.asarray(poses.rotation)).as_quat()
+    flips = np.sign((quaternions[1:] * quaternions[:-1]).sum(-1))
+    quaternions[1:] *= np.cumprod(np.where(flips < 0, -1, 1))[:, None]
+    rows = np.concatenate([quaternions, np.asarray(poses.translation)], -1)
+
+    def measured(candidate: Poses) -> np.ndarray:
+        residual = _residual(lens, tracks, sighted, candidate, reached)
+        return np.nanpercentile(residual, [50, 90])
+
+    allowed = 1.05 * measured(poses)
+    for strength in _STRENGTHS:
+        smoothed = smooth(rows, strength=strength, reach=np.inf, known=reached)
+        rotation = Rotation.from_quat(smoothed[:, :4]).as_matrix()
+        candidate = replace(
+            poses,
+            rotation=np.where(reached[:, None, None], rotation, poses.rotation),
+            translation=np.where(reached[:, None], smoothed[:, 4:], poses.translation),
+        )
+        if (measured(candidate) <= allowed).all():
+            return candidate
+    return poses
+
+
+def _residual(
+    lens: Lens,
+    tracks: Tracks,
+    sighted: tuple[np.ndarray, np.ndarray, np.ndarray],
+    poses: Poses,
+    reached: np.ndarray,
+) -> np.ndarray:
+    points, known, seen = sighted
+    result = np.full(len(reached), np.nan)
+    chosen = np.flatnonzero(known[tracks.point] & reached[tracks.frame])
+    frame = tracks.frame[chosen]
+    camera = np.asarray(poses.rotation)[frame] @ points[tracks.point[chosen], :, None]
+    camera = camera[..., 0] + np.asarray(poses.translation)[frame]
+    off = np.linalg.norm(camera[:, :2] / camera[:, 2:] - seen[chosen], axis=-1)
+    off *= lens.pixels[frame]
+    rows = np.searchsorted(frame, np.arange(len(reached) + 1))
+    for i in np.flatnonzero(np.diff(rows)):
+        result[i] = np.median(off[rows[i] : rows[i + 1]])
+    return result
+
+
+def _landmark_tangents(frames: Frames, lens: Lens, chosen: np.ndarray) -> np.ndarray:
+    """Tangents [m, 468, 2] of the landmarks of frames [m]."""
+    pixels = frames.landmarks[chosen, :, :2]
+    frame = np.repeat(chosen, pixels.shape[1])
+    return lens.tangents(pixels.reshape(-1, 2), frame).reshape(pixels.shape)
+
+
+def _belief(poses: Poses) -> np.ndarray:
+    """Weight [n] of landmarks by the yaw, 0 to 1."""
+    return np.clip((_DOUBTED_YAW - np.abs(poses.yaw)) / (_DOUBTED_YAW - BELIEVED_YAW), 0, 1)

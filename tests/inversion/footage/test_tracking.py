@@ -1,0 +1,128 @@
+"""Points tracked through pictures, windows that follow a head, and a video solved by them."""
+
+import builtins
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic_faces import MODEL, cameras, observations, shown, turned_by
+
+from eg3d_jax.errors import InputError
+from inversion.footage.solve import solve
+from inversion.footage.tracking import follow, track_points
+from inversion.footage.windows import Window
+
+cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'eg3d-jax[footage]'")
+
+
+def texture(rng, size: int) -> np.ndarray:
+    noise = rng.uniform(0, 255, (size // 4, size // 4)).astype(np.float32)
+    return cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC).clip(0, 255)
+
+
+def moving_pictures(shifts: np.ndarray, size: int = 400) -> list[np.ndarray]:
+    """Pictures of a texture whose contents move by shifts [n, 2], pixels."""
+    picture = texture(np.random.default_rng(0), size)
+    moved = []
+    for x, y in shifts:
+        matrix = np.array([[1, 0, x], [0, 1, y]], float)
+        moved.append(cv2.warpAffine(picture, matrix, (size, size), borderMode=cv2.BORDER_REFLECT))
+    return [np.rint(p).astype(np.uint8) for p in moved]
+
+
+def ring(center: np.ndarray) -> np.ndarray:
+    angles = np.linspace(0, 2 * np.pi, 12)
+    return center + 60 * np.stack([np.cos(angles), np.sin(angles)], -1)
+
+
+def test_tracked_points_move_with_the_picture():
+    shifts = np.cumsum(np.full((6, 2), [2.3, -1.2]), 0)
+    middle = np.array([200.0, 200.0])
+    windows = [Window(middle + shift, 220.0) for shift in shifts]
+    outlines = [ring(middle + shift) for shift in shifts]
+    sizes = np.full((6, 2), 400.0)
+    tracks = track_points(moving_pictures(shifts), sizes, windows, outlines)
+    assert (np.bincount(tracks.frame) > 50).all()
+    start = np.full((tracks.count, 2), np.nan)
+    start[tracks.point[::-1]] = (tracks.pixels - shifts[tracks.frame])[::-1]
+    drift = np.linalg.norm(tracks.pixels - shifts[tracks.frame] - start[tracks.point], axis=-1)
+    # Windows move along, so only the rounding of the crops' grey values is left.
+    assert np.median(drift) < 0.05
+    assert np.percentile(drift, 95) < 0.3
+    # Smaller pictures of the same give the same pixels, to the part of a pixel that is lost.
+    half = [
+        cv2.resize(g, (200, 200), interpolation=cv2.INTER_AREA) for g in moving_pictures(shifts)
+    ]
+    reduced = track_points(half, sizes, windows, outlines)
+    inside = np.linalg.norm(reduced.pixels - middle - shifts[reduced.frame], axis=-1)
+    assert inside.max() < 70
+
+
+def test_windows_follow_a_face_through_a_gap_from_both_ends():
+    shifts = np.stack([20 * np.sin(np.arange(12) / 3), 1.5 * np.arange(12)], -1)
+    middle = np.array([200.0, 180.0])
+    true = [Window(middle + shift, 200.0) for shift in shifts]
+    gap = range(3, 9)
+    given = [true[2] if i in gap else true[i] for i in range(12)]
+    outlines = [None if i in gap else ring(window.center) for i, window in enumerate(true)]
+    sizes = np.full((12, 2), 400.0)
+    found = follow(moving_pictures(shifts), sizes, given, outlines)
+    off = [np.linalg.norm(a.center - b.center) for a, b in zip(found, true, strict=True)]
+    assert max(off) < 1.0
+    np.testing.assert_allclose([window.side for window in found], 200, rtol=0.02)
+
+
+def head_video(yaw: np.ndarray, size: int = 400):
+    """Grey pictures of a ball in the head's place, textured by random blobs, and its cameras."""
+    rng = np.random.default_rng(1)
+    truth = cameras(yaw, np.zeros_like(yaw))
+    windows = [Window(np.array([200.0, 200.0]), 360.0)] * len(yaw)
+    blobs = rng.standard_normal((500, 3))
+    blobs /= np.linalg.norm(blobs, axis=-1, keepdims=True)
+    shade = rng.uniform(60, 255, 500)
+    ball = np.array([0, 0.05, 0.05]) + blobs * [0.22, 0.3, 0.24]
+    pixels = shown(ball, truth, windows)
+    away = truth[:, None, :3, 3] - ball
+    seen = (away * blobs / [0.22, 0.3, 0.24]).sum(-1) > 0
+    grays = []
+    for i in range(len(yaw)):
+        picture = np.full((size, size), 30, np.uint8)
+        for k in np.flatnonzero(seen[i]):
+            x, y = np.rint(16 * (pixels[i, k, :2] - 0.5)).astype(int)
+            cv2.circle(picture, (int(x), int(y)), 16 * 4, float(shade[k]), -1, cv2.LINE_AA, 4)
+        grays.append(cv2.GaussianBlur(picture, (0, 0), 1.0))
+    return grays, truth, windows
+
+
+def test_a_head_that_turns_to_the_profile_is_followed_where_landmarks_stop():
+    yaw = np.linspace(-30, 78, 28)
+    grays, truth, windows = head_video(yaw)
+    # Like the net, these landmarks read 50 degrees for all that is more; beyond 70 there are none.
+    believed = cameras(np.minimum(yaw, 50), np.zeros_like(yaw))
+    seen = observations(shown(MODEL.points, believed, windows), 400)
+    seen = [replace(one, gray=gray) for one, gray in zip(seen, grays, strict=True)]
+    for i in np.flatnonzero(yaw > 70):
+        seen[i] = replace(seen[i], landmarks=None)
+    solved = solve(seen, video=True)
+    assert "none" not in solved.source
+    assert solved.source[-1] == "tracked"
+    off = turned_by(solved.cam2world, truth)
+    # Landmarks alone would be 28 degrees off at the end. Blobs at the edge are cut by it, which
+    # moves their middles by a pixel or so.
+    assert np.median(off) < 1.0
+    assert off.max() < 4.0
+    radius = np.linalg.norm(solved.cam2world[:, :3, 3], axis=-1)
+    np.testing.assert_allclose(radius, 2.7, rtol=0.015)
+
+
+def test_without_opencv_the_error_names_the_extra(monkeypatch):
+    load = builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        if name == "cv2":
+            raise ImportError(name)
+        return load(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(InputError, match=r"eg3d-jax\[footage\]"):
+        track_points([], np.zeros((0, 2)), [], [])
