@@ -155,14 +155,14 @@ def fit_poses(
     if not count:
         return start
     fitted = []
-    basis = jnp.asarray(basis, jnp.float32)
+    moves = jnp.asarray(basis, jnp.float32)
     for first in range(0, count, _CHUNK):
         index = np.minimum(np.arange(first, first + _CHUNK), count - 1)
         poses, seen = (
             jax.tree.map(lambda x, index=index: np.asarray(x[index], np.float32), given)
             for given in (start, observed)
         )
-        fitted.append(_fit_chunk(poses, seen, basis, jnp.float32(prior), num_steps=num_steps))
+        fitted.append(_fit_chunk(poses, seen, moves, jnp.float32(prior), num_steps=num_steps))
     joined = jax.tree.map(
         lambda *parts: np.concatenate([np.asarray(p, np.float64) for p in parts])[:count], *fitted
     )
