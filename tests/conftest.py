@@ -58,16 +58,8 @@ def pytest_unconfigure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Tests of the whole come first: one is the longest, and no worker should end with it.
-
-    What is compiled in full comes last, as nothing that was compiled otherwise serves it.
-    """
-    items.sort(
-        key=lambda item: (
-            item.path.parent != Path(__file__).parent,
-            item.get_closest_marker("compiled_in_full") is not None,
-        )
-    )
+    """What is compiled in full comes last, as nothing that was compiled otherwise serves it."""
+    items.sort(key=lambda item: item.get_closest_marker("compiled_in_full") is not None)
 
 
 @pytest.hookimpl(tryfirst=True)

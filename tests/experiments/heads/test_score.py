@@ -23,7 +23,9 @@ YAWS = np.linspace(-0.6, 0.6, 3)
 def scored(tmp_path_factory):
     """Of three heads the first two are what the generator shows, the third the negative of that."""
     folder = tmp_path_factory.mktemp("score")
-    config = dataclasses.replace(embedded_config(Z_DIM), plane_side=8, channel_base=64, w_dim=16)
+    usual = embedded_config(Z_DIM)
+    render = dataclasses.replace(usual.render, coarse_samples=4, fine_samples=4)
+    config = dataclasses.replace(usual, plane_side=8, channel_base=64, w_dim=16, render=render)
     generator = drawn_generator(config)
     checkpoint.save(folder / "generator", generator)
     cameras = yaw_pitch_camera(YAWS, 0 * YAWS)

@@ -59,7 +59,9 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
     """A generator of the embedded one's pictures with the fewest layers, to train on."""
-    config = dataclasses.replace(embedded_config(Z_DIM), plane_side=8, channel_base=64, w_dim=16)
+    usual = embedded_config(Z_DIM)
+    render = dataclasses.replace(usual.render, coarse_samples=4, fine_samples=4)
+    config = dataclasses.replace(usual, plane_side=8, channel_base=64, w_dim=16, render=render)
     folder = tmp_path_factory.mktemp("start")
     checkpoint.save(folder, drawn_generator(config), overwrite=True)
     return folder
