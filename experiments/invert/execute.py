@@ -257,10 +257,10 @@ def advise_resume(options: RunOptions) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not is_disk_full(error):
+        known = isinstance(error, DiskFullError)
+        if not (known or is_disk_full(error)):
             raise
         where = f" while writing {error.filename}" if error.filename else ""
-        known = isinstance(error, DiskFullError)
         said = str(error) if known else f"the disk is full{where}; free some space"
         raise DiskFullError(f"{said}, and continue with {options.again}") from error
     except Stopped:

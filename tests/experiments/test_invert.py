@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import errno
 import io
 import json
 import re
@@ -15,11 +16,14 @@ from short_runs import STEPS, VIEWS, arguments
 
 import inversion
 from eg3d_jax import checkpoint
-from eg3d_jax.errors import InputError
+from eg3d_jax.errors import DiskFullError, InputError
 from experiments.invert.args import Args, choose_config
+from experiments.invert.execute import advise_resume
 from experiments.invert.main import main
+from experiments.invert.plan import RunOptions
 from experiments.subjects import EMBEDDED
 from inversion.config import quick
+from inversion.monitor import Stopped
 
 NUM_FRAMES = 4
 REGULARIZERS = ("distance", "interpolation", "depth")
@@ -179,3 +183,20 @@ def test_an_option_changes_the_one_setting_it_names(option, value, field):
 def test_without_options_the_presets_hold():
     assert choose_config(Args(), EMBEDDED) == quick()
     assert choose_config(Args(preset="paper"), EMBEDDED).weights.pixel == 0.1  # spec inversion 10
+
+
+@pytest.mark.parametrize("again", ["--resume", "the same command"])
+def test_a_full_disk_and_ctrl_c_say_how_the_run_goes_on(tmp_path, again):
+    options = RunOptions(run=tmp_path, config=quick(), views=1, again=again)
+    for raised, said in (
+        (OSError(errno.ENOSPC, "No space", "a.png"), "while writing a.png; free some space"),
+        (DiskFullError("the disk is full: step 4 is there"), "step 4 is there"),
+    ):
+        with (
+            pytest.raises(DiskFullError, match=f"{said}, and continue with {again}"),
+            advise_resume(options),
+        ):
+            raise raised
+    for raised in (Stopped("as asked"), KeyboardInterrupt()):
+        with pytest.raises(KeyboardInterrupt, match=again), advise_resume(options):
+            raise raised

@@ -69,7 +69,7 @@ def test_pictures_say_which_frames_the_last_method_was_fitted_to(frames_folder, 
 
 def test_dots_of_a_curve_are_at_the_fitted_frames(monkeypatch):
     axes = Figure().subplots(1, 2)
-    monkeypatch.setattr(figures, "_svg", lambda draw, **_: draw(axes))
+    monkeypatch.setattr(figures, "svg", lambda draw, **_: draw(axes))
     method = MethodResult(
         name="m", fitted=frozenset({0, 3}), tuned=True, psnr=np.arange(4.0), lpips=np.arange(4.0)
     )

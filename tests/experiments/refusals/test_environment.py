@@ -173,7 +173,7 @@ def test_a_full_disk_at_the_last_save_ends_the_run_and_leaves_what_was_saved(tmp
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(states, "check_room", room)
-    with pytest.raises(DiskFullError, match=rf"step {STEPS - SAVE_STEPS} is there.*--resume"):
+    with pytest.raises(DiskFullError, match=rf"step {STEPS - SAVE_STEPS} is there"):
         invert(tmp_path, "1")
     monkeypatch.undo()
     assert np.isfinite(float(invert(tmp_path, "1")["1"].latents.w_plus.sum()))
