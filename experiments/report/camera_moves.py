@@ -50,7 +50,7 @@ def moves_table(moves: CameraMoves) -> str:
     head = "".join(f'<th scope="col">{heading}</th>' for heading in _HEADINGS)
     most = np.argsort(-moves.turn_degrees, kind="stable")[:_MOST].tolist()
     named = "; ".join(
-        f"{html.escape(moves.names[i])} at {degrees(float(moves.yaw_degrees[i]))} by "
+        f"{html.escape(str(moves.names[i]))} at {degrees(float(moves.yaw_degrees[i]))} by "
         f"{decimals(float(moves.turn_degrees[i]), 1)}°"
         for i in most
     )
