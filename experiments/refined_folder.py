@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import json
 import math
 import shutil
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from eg3d_jax.folders import check_file_writable
 from eg3d_jax.generator import TriPlaneGenerator
 from experiments.command import check_limits, check_seed
 from experiments.media.pictures import grid, save_png, to_uint8
+from experiments.report.camera_moves import CameraMoves
 from experiments.runs.output_folder import OutputFolder
 from experiments.subjects import DEMO, EMBEDDED
 from inversion.camera_refinement.joint import RefinementConfig
@@ -248,6 +250,23 @@ def motion_numbers(refined: Refined, prior: CameraPrior) -> dict[str, Any]:
         "turn_degrees": np.degrees(prior.rotation) * length[:, 1],
         "focal_factor": float(np.exp(prior.focal * float(refined.motion.focal))),
     }
+
+
+def read_moves(frames: Frames) -> CameraMoves | None:
+    """Read how far the refinement moved the cameras of a folder; None of one it did not write."""
+    try:
+        made = json.loads((frames.folder / MARK).read_text())
+        place = {name: i for i, name in enumerate(made["frames"])}
+        chosen = np.array([place[name] for name in frames.names])
+        return CameraMoves(
+            names=frames.names,
+            yaw_degrees=frames.yaw_degrees,
+            turn_degrees=np.asarray(made["turn_degrees"], float)[chosen],
+            shift_percent=np.asarray(made["shift_percent"], float)[chosen],
+            focal_factor=float(made["focal_factor"]),
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def error_numbers(cameras: Cameras, truth: Cameras) -> dict[str, np.ndarray]:

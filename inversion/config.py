@@ -88,6 +88,8 @@ class InversionConfig:
         interpolation term takes part, half of them are of those between the latents, but at least
         one of either kind.
       latent_space: where latents are sought.
+      mask_background: look at the person alone: outside the views' masks neither the views nor
+        their renderings count in the losses, so that nothing is learned there.
       fit_noise_maps: fit the backbone's noise maps with the latent of all views; they stay as found
         in the stages after.
       target_lpips: a stage ends early once the perceptual term, a mean over its last steps, is no
@@ -124,6 +126,7 @@ class InversionConfig:
     random_rays: bool = True
     views_per_step: int | None = None
     latent_space: LatentSpace = "w+"
+    mask_background: bool = False
     fit_noise_maps: bool = False
     target_lpips: float | None = None
     regularizers: tuple[Regularizer, ...] = ("distance", "interpolation", "depth")

@@ -31,6 +31,29 @@ def pixel(image: Array, target: Array) -> Array:
     return _mean_square(image, target, "image", "target")
 
 
+def person_alone(image: Array, mask: Array) -> Array:
+    """Lay an image on grey where no one is.
+
+    Both images of a comparison are laid on the same grey. So they are equal there for every loss,
+    also those that look at a pixel's surroundings, as LPIPS does: a weight on its features would
+    still let the background reach those of the head near it. And the gradient with respect to the
+    image is exactly zero outside the mask.
+
+    Args:
+      image: [H, W, 3] about [-1, 1].
+      mask: bool [H, W], where the person is.
+
+    Returns:
+      [H, W, 3], 0 outside the mask.
+
+    Raises:
+      ValueError: if the sides differ.
+    """
+    if image.shape[:2] != mask.shape:
+        raise ValueError(f"image {image.shape} and mask {mask.shape} must be of one size")
+    return jnp.where(mask[..., None], image, 0.0)
+
+
 def perceptual(features: Array, target: Array) -> Array:
     """LPIPS distance from feature vectors (spec inversion 2.1).
 

@@ -47,24 +47,29 @@ class Targets:
       cameras: [V].
       features: [V, F] for the perceptual term.
       embeddings: [V, E] for the identity term, or None.
+      mask: bool [V, H, W], outside of which nothing counts, and images are grey; or None.
     """
 
     images: Array
     cameras: Cameras
     features: Array
     embeddings: Array | None
+    mask: Array | None = None
 
 
 def prepare_targets(networks: FeatureNetworks, views: Views) -> Targets:
-    """Compute the target features of all views, once."""
-    embeddings = None
+    """Compute the target features of all views, once; of the person alone where they have masks."""
+    images, embeddings = views.images, None
+    if views.mask is not None:
+        images = jax.vmap(losses.person_alone)(images, views.mask)
     if networks.identity is not None:
-        embeddings = _embed(networks.identity, views.images)
+        embeddings = _embed(networks.identity, images)
     return Targets(
-        images=views.images,
+        images=images,
         cameras=views.cameras,
-        features=_describe(networks.lpips, views.images),
+        features=_describe(networks.lpips, images),
         embeddings=embeddings,
+        mask=views.mask,
     )
 
 
@@ -74,6 +79,8 @@ _describe = jax.jit(lambda network, images: jax.lax.map(network.features, images
 
 def view_terms(networks: FeatureNetworks, image: Array, target: Targets) -> Terms:
     """Unweighted loss terms of one rendered view [H, W, 3] and its target."""
+    if target.mask is not None:
+        image = losses.person_alone(image, target.mask)
     terms = {
         "pixel": losses.pixel(image, target.images),
         "perceptual": losses.perceptual(networks.lpips.features(image), target.features),

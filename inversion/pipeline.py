@@ -37,7 +37,7 @@ from inversion.fitting.stages import (
 )
 from inversion.fitting.states import Store
 from inversion.fitting.steps import tuned_generator
-from inversion.frames.folder import Frames, read_images
+from inversion.frames.folder import Frames, read_images, resized_masks
 from inversion.latents import WStatistics, mean_latent, repeat_latents
 from inversion.methods import Method, choose_methods, place_knots
 from inversion.monitor import Monitor
@@ -171,12 +171,16 @@ class Video:
         """Cameras [V] of the frames that a method fits."""
         return self.frames.cameras[method.frames]
 
-    def views(self, method: Method) -> Views:
-        """Read the frames that a method fits."""
+    def views(self, method: Method, *, masked: bool = False) -> Views:
+        """Read the frames that a method fits, with their masks if asked for."""
         if isinstance(self.frames, Views):
-            return self.frames[method.frames]
-        images = jnp.asarray(read_images(self.frames, method.frames))
-        return Views(images=images, cameras=self.cameras(method))
+            found = self.frames[method.frames]
+            return found if masked else dataclasses.replace(found, mask=None)
+        images, mask = jnp.asarray(read_images(self.frames, method.frames)), None
+        if masked and self.frames.mask is not None:
+            masks = self.frames.mask[method.frames]
+            mask = jnp.asarray(resized_masks(masks, self.frames.image_side))
+        return Views(images=images, cameras=self.cameras(method), mask=mask)
 
     def names(self, method: Method) -> tuple[str, ...]:
         """Names of the frames that a method fits; 'view 0', ... for pictures without a name."""
@@ -233,7 +237,11 @@ class Fitter:
         key_latents, key_tuning = jax.random.split(self.key)
         firsts = [
             self.first_stage(
-                job.video, job.method, job.video.views(job.method), job.start, key_latents
+                job.video,
+                job.method,
+                job.video.views(job.method, masked=self.config.mask_background),
+                job.start,
+                key_latents,
             )
             for job in jobs
         ]
@@ -445,17 +453,37 @@ def plan_methods(
       baseline: whether the single most frontal frame is fitted as well, to compare.
 
     Raises:
-      InputError: if there cannot be so many views or latents.
+      InputError: if there cannot be so many views or latents, or masks are wanted and missing.
     """
     angles = np.asarray(azimuth(frames.cameras))
     count = len(frames) if views is None else min(views, len(frames))
     latents = config.num_latents if count == views else min(config.num_latents, count)
     methods = choose_methods(angles, views=count, latents=latents, baseline=baseline)
+    if config.mask_background:
+        _check_masks(frames, np.unique(np.concatenate([method.frames for method in methods])))
     if config.knots == "change" and latents > 1:
         last = methods[-1]
         video = Video(name="", frames=frames, methods=methods)
-        methods[-1] = place_knots(last, networks, video.views(last))
+        methods[-1] = place_knots(last, networks, video.views(last, masked=config.mask_background))
     return methods
+
+
+def _check_masks(frames: Frames | Views, chosen: np.ndarray) -> None:
+    """Refuse frames without masks, or with empty ones among those chosen."""
+    named = isinstance(frames, Frames)
+    if frames.mask is None:
+        where = f"{frames.folder} has" if named else "the views have"
+        raise InputError(
+            f"{where} no masks, which mask_background needs; `eg3d-jax prepare --mask` finds them "
+            "in footage, and of other frames they may lie beside as mask/NAME.png"
+        )
+    empty = [i for i in chosen if not np.asarray(frames.mask[i]).any()]
+    if empty:
+        name = f"{frames.folder}: {frames.names[empty[0]]}" if named else f"view {empty[0]}"
+        raise InputError(
+            f"{name} has an empty mask, so that mask_background leaves nothing of it; mend the "
+            "mask or remove the frame"
+        )
 
 
 def batches(videos: Sequence[Video], size: int) -> list[list[Video]]:
@@ -579,16 +607,19 @@ def planned_stages(fitter: Fitter, video: Video) -> list[tuple[str, Stage]]:
     )
     for method in video.methods:
         cameras = video.cameras(method)
-        images = jax.ShapeDtypeStruct((len(method.frames), side, side, 3), jnp.float32)
+        shape = (len(method.frames), side, side)
+        images, mask = jax.ShapeDtypeStruct((*shape, 3), jnp.float32), None
+        if fitter.config.mask_background:
+            mask = jax.ShapeDtypeStruct(shape, bool)
 
-        def first(images, method=method, cameras=cameras) -> FirstStage:
-            views = Views(images=images, cameras=cameras)
+        def first(images, mask, method=method, cameras=cameras) -> FirstStage:
+            views = Views(images=images, cameras=cameras, mask=mask)
             return fitter.first_stage(video, method, views, start, key)
 
         def second(stage: FirstStage) -> Stage:
             return tuning_stage(stage, fitter.generator, fitter.config, stage.state, key)
 
-        stage = jax.eval_shape(first, images)
+        stage = jax.eval_shape(first, images, mask)
         found.append((method.latent_stage, stage))
         found.append((method.tuning_stage, jax.eval_shape(second, stage)))
     return [(name, stage) for name, stage in found if stage.schedule.num_steps]

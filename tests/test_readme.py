@@ -6,12 +6,14 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tyro
 from PIL import Image
 
 import eg3d_jax
@@ -20,6 +22,7 @@ from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.config import SuperResolutionConfig, tiny
 from experiments import __main__ as door
 from experiments.heads import filming
+from experiments.view import main as viewer
 from inversion.config import changed, quick
 from inversion.frames.folder import read_frames
 
@@ -99,6 +102,17 @@ def prepare_here(options, folder, monkeypatch, capsys):
     (folder / "given").rename(folder / "video")
 
 
+def view_here(options, folder, monkeypatch):
+    """Open the viewer, and close it at once."""
+    pytest.importorskip("viser", reason="heads are shown by viser, of the extra view")
+    monkeypatch.chdir(folder)
+    args = tyro.cli(viewer.Args, args=options)
+    with socket.socket() as free:
+        free.bind((args.host, 0))
+        port = free.getsockname()[1]
+    viewer.open_viewer(dataclasses.replace(args, port=port)).stop()
+
+
 @pytest.mark.slow
 def test_its_commands_run_one_after_another(folder, monkeypatch, capsys):
     assert [command[1] for command in COMMANDS] == [
@@ -106,6 +120,8 @@ def test_its_commands_run_one_after_another(folder, monkeypatch, capsys):
         "invert",
         "invert",
         "prepare",
+        "invert",
+        "view",
         "render",
         "render",
         "mesh",
@@ -116,6 +132,8 @@ def test_its_commands_run_one_after_another(folder, monkeypatch, capsys):
     for _, name, *options in COMMANDS:
         if name == "prepare":
             prepare_here(options, folder, monkeypatch, capsys)
+        elif name == "view":
+            view_here(options, folder, monkeypatch)
         else:
             run_here([name, *options, *SHORT[name]], folder, monkeypatch, capsys)
     assert (folder / "weights" / "ffhq512-128" / "checkpoint.json").is_file()

@@ -75,6 +75,8 @@ class Args(Schedule):
       fit_noise_maps: fit the backbone's noise maps with the first latent; for generators trained
         with random noise, as the official ones. The embedded one knows only its own maps, and loses
       target_lpips: end a stage once the LPIPS of its last 20 steps is no larger
+      mask_background: look at the person alone: pixels outside the frames' masks take no part in
+        the losses. Footage gets masks by itself; prepared frames have them after `prepare --mask`
       baseline: also invert the single most frontal view, to compare; by default with quick only
       videos_at_once: videos fitted together on a device; 1 on a CPU and up to 8 elsewhere, if not
         given. In tuning each device takes one at a time
@@ -110,6 +112,7 @@ class Args(Schedule):
     latent_space: LatentSpace = sets("latent_space", "w+")
     fit_noise_maps: bool = sets("fit_noise_maps", False)
     target_lpips: float | None = sets("target_lpips")
+    mask_background: bool = sets("mask_background", False)
     baseline: bool | None = None
     videos_at_once: int | None = None
     memory_budget: float | None = None

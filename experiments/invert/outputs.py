@@ -10,6 +10,7 @@ import numpy as np
 from eg3d_jax.generator import Renders
 from experiments.media.pictures import colour_depth, grid, resized, save_png, to_uint8
 from experiments.media.video import turntable, write_mp4
+from experiments.refined_folder import read_moves
 from experiments.report.latent_pictures import latent_pictures
 from experiments.report.page import PictureRow, Report, write_report
 from experiments.report.summary import Comparison, MethodResult
@@ -222,6 +223,7 @@ def write_page(
         comparison=compared,
         columns=columns(finished),
         rows=rows,
+        moves=read_moves(frames),
         latents=latent_pictures(finished[-1].found) if many.knots is not None else None,
         video=run.video,
         video_caption=f"The tuned result of {many.name}: colour and depth.",

@@ -105,7 +105,7 @@ def prepare_first(preparation: Preparation, monitor: CommandMonitor) -> None:
     """
     # A monitor of its own on the same screen: the inversion's seconds and logs leave it out.
     shown = CommandMonitor(Progress(console=monitor.progress.console))
-    settings = FootageSettings()
+    settings = FootageSettings(mask=preparation.args.mask_background)
     for folder, person in preparation.people.items():
         output = PreparedFolder(folder, overwrite=True)
         if output.holds(person, settings):

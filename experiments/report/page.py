@@ -14,6 +14,7 @@ import numpy as np
 
 from experiments.media.pictures import encode_jpeg, encode_png
 from experiments.progress import clock
+from experiments.report.camera_moves import CameraMoves, moves_table
 from experiments.report.figures import loss_curves, yaw_curves
 from experiments.report.latent_pictures import (
     MAPS_CAPTION,
@@ -88,6 +89,7 @@ class Report:
       comparison: the methods and their numbers; the summary and the curves follow from it.
       columns: headings of the pictures, e.g. target, inversion, depth.
       rows: pictures of some frames.
+      moves: of the frames' cameras by a refinement, or None.
       latents: of several latents, what is shown of them, or None.
       video: the turntable on disk, or None.
       video_caption: what it shows.
@@ -102,6 +104,7 @@ class Report:
     comparison: Comparison
     columns: Sequence[str] = ()
     rows: Sequence[PictureRow] = ()
+    moves: CameraMoves | None = None
     latents: LatentPictures | None = None
     video: Path | None = None
     video_caption: str = ""
@@ -132,6 +135,7 @@ def render(report: Report, *, folder: Path) -> str:
         section("Numbers", _table(report.comparison) + _table_notes(report.comparison)),
         section("Quality over yaw", figure(yaw_curves(report.comparison), _YAW_CAPTION)),
         section("Pictures", _pictures(report)),
+        section("Refined cameras", moves_table(report.moves) if report.moves else ""),
         section("Between the latents", _latents(report.latents)),
         section("Turntable", _video(report, folder)),
         section("Losses", figure(loss_curves(report.comparison.methods), _LOSS_CAPTION)),

@@ -35,6 +35,8 @@ _OF_FRAMES = frozenset({"frames", "frame_labels", "frame_pictures", "frame_truth
 _ONCE_UNKNOWN = frozenset({
     "frame_pictures", "frame_truth", "inversion.num_latents", "inversion.knots",
 })  # fmt: skip
+# What older runs did that did not note a setting.
+_ONCE_FIXED = {"inversion.mask_background": False}
 # Batch sizes change rounding only, and smaller ones are the advice where memory runs out.
 _FREE = frozenset({"inversion.views_at_once", "inversion.rays_at_once"})
 
@@ -64,6 +66,7 @@ def check_same(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) ->
       OtherSettings: saying how those that matter were and are.
     """
     old, new, missing = flatten_names(to_json(then)), flatten_names(to_json(now)), "(none)"
+    old = {name: value for name, value in _ONCE_FIXED.items() if name in new} | old
     differ = [
         name
         for name in sorted({*old, *new} - _FREE - (_ONCE_UNKNOWN - old.keys()))

@@ -14,7 +14,10 @@ from inversion.footage.poses import Poses
 from inversion.footage.tracking import pose_slopes, sum_by, turn
 
 _DAMPING, _LESS, _MORE = 1e-4, 0.2, 8.0
-_POINTS_AT_ONCE = 64
+_POINTS_AT_ONCE = 20
+# OpenBLAS, which NumPy calls, shares a product of matrices out to threads from 2^18 multiplications
+# on. The threads wait for one another, several times as long as the whole takes without them.
+_SMALL, _BLOCK = 2**18, 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +111,11 @@ def adjust(
     )
     damping, now = _DAMPING, _loss(state, sightings, anchors, zoom)
     for _ in range(num_steps):
-        new = _step(state, sightings, anchors, zoom, damping)
+        try:
+            new = _step(state, sightings, anchors, zoom, damping)
+        except np.linalg.LinAlgError:  # by rounding: more damping makes it definite
+            damping *= _MORE
+            continue
         there = _loss(new, sightings, anchors, zoom)
         if there < now:
             small = now - there < 1e-4 * now
@@ -154,64 +161,42 @@ def _step(
     # Unknowns of all cameras, six each, then the one focal length; the points are eliminated.
     matrix = np.zeros((6 * count + 1, 6 * count + 1))
     side = np.zeros(6 * count + 1)
-
-    def add(part, where):
-        error, turned, camera = _errors(state, part, where, zoom.pixels)
-        factor = np.exp(state.log_zoom) * zoom.pixels[part.frame]
-        slopes = pose_slopes(turned, camera) * factor[:, None, None]
-        of_zoom = factor[:, None] * camera[:, :2] / camera[:, 2:]
-        hold = part.weights / (1 + (error**2).sum(-1) / part.reach**2)
-        weighted = hold[:, None, None] * slopes
-        turned_back = weighted.swapaxes(-1, -2)
-        normal = sum_by(part.frame, turned_back @ slopes, count)
-        for i in range(count):
-            matrix[6 * i : 6 * i + 6, 6 * i : 6 * i + 6] += normal[i]
-        border = sum_by(part.frame, (turned_back @ of_zoom[..., None])[..., 0], count).ravel()
-        matrix[-1, :-1] += border
-        matrix[:-1, -1] += border
-        matrix[-1, -1] += (hold * (of_zoom**2).sum(-1)).sum()
-        side[:-1] += sum_by(part.frame, (turned_back @ error[..., None])[..., 0], count).ravel()
-        side[-1] += (hold * (of_zoom * error).sum(-1)).sum()
-        return slopes, hold, error, of_zoom
-
-    add(anchors, anchors.points)
-    slopes, hold, error, of_zoom = add(sightings, state.points[sightings.point])
+    cameras = np.arange(6 * count).reshape(count, 6)
+    _add_cameras(matrix, side, _slopes(state, anchors, anchors.points, zoom), anchors.frame)
+    seen = _slopes(state, sightings, state.points[sightings.point], zoom)
+    _add_cameras(matrix, side, seen, sightings.frame)
     # The slopes with the point are those with the shift, turned to the world's axes.
-    of_point = slopes[:, :, 3:] @ state.rotation[sightings.frame]
-    held = (hold[:, None, None] * of_point).swapaxes(-1, -2)  # [K, 3, 2]
-    block = sum_by(sightings.point, held @ of_point, size)
-    pull = sum_by(sightings.point, (held @ error[..., None])[..., 0], size)
+    turns = np.ascontiguousarray(state.rotation.transpose(1, 2, 0)[:, :, sightings.frame])
+    of_point = _products(seen.camera[3:], turns, "irk,ijk->jrk")
+    normal = _products(of_point, of_point, "irk,jrk->ijk").reshape(9, -1)
+    block = sum_by(sightings.point, normal.T, size).reshape(size, 3, 3)
+    pull = sum_by(sightings.point, _products(of_point, seen.error, "irk,rk->ik").T, size)
+    with_zoom = sum_by(sightings.point, _products(of_point, seen.zoom, "irk,rk->ik").T, size)
     diagonal = np.einsum("mii->mi", block)
     diagonal += damping * diagonal + 1e-9
-    inverse = np.linalg.inv(block)
-    mixed = (held @ slopes).swapaxes(-1, -2)  # [K, 6, 3]
-    with_zoom = sum_by(sightings.point, (held @ of_zoom[..., None])[..., 0], size)
-    reduced = mixed @ inverse[sightings.point]
     diagonal = np.einsum("ii->i", matrix)
     diagonal += damping * diagonal + 1e-9
-    _eliminate(matrix, sightings, reduced, mixed)
-    border = sum_by(
-        sightings.frame, (reduced @ with_zoom[sightings.point, :, None])[..., 0], count
-    ).ravel()
-    matrix[-1, :-1] -= border
-    matrix[:-1, -1] -= border
-    back = (inverse @ pull[..., None])[..., 0]
-    matrix[-1, -1] -= (with_zoom * (inverse @ with_zoom[..., None])[..., 0]).sum()
-    side[:-1] -= sum_by(
-        sightings.frame, (reduced @ pull[sightings.point, :, None])[..., 0], count
-    ).ravel()
-    side[-1] -= (with_zoom * back).sum()
+    # With the block's inverse as root^T root, what is eliminated is a square.
+    root = np.linalg.inv(np.linalg.cholesky(block))
+    roots = np.ascontiguousarray(root.transpose(1, 2, 0)[:, :, sightings.point])
+    mixed = _products(seen.camera, _products(roots, of_point, "ijk,jrk->irk"), "ark,irk->aik")
+    pull, with_zoom = ((root @ rows[..., None])[..., 0] for rows in (pull, with_zoom))
+    _eliminate(matrix, sightings, mixed)
+    for rows, target in ((with_zoom, matrix[-1]), (pull, side)):
+        across = _products(mixed, rows.T[:, sightings.point], "aik,ik->ak")
+        target[cameras] -= sum_by(sightings.frame, across.T, count)
+    matrix[-1, -1] -= (with_zoom**2).sum()
+    side[-1] -= (with_zoom * pull).sum()
     if np.isfinite(zoom.weight):
         matrix[-1, -1] += zoom.weight
         side[-1] += zoom.weight * (state.log_zoom - zoom.expected)
     else:
-        matrix[-1], matrix[:, -1], matrix[-1, -1], side[-1] = 0, 0, 1, 0
-    change = -np.linalg.solve(matrix, side)
-    of_camera = change[:-1].reshape(count, 6)
-    pull = pull + change[-1] * with_zoom
-    across = (of_camera[sightings.frame, None] @ mixed)[:, 0]
-    pull = pull + sum_by(sightings.point, across, size)
-    moved = -(inverse @ pull[..., None])[..., 0]
+        matrix[-1], matrix[-1, -1], side[-1] = 0, 1, 0
+    change = -solve_blocks(matrix, side)
+    of_camera = change[cameras]
+    across = _products(mixed, of_camera.T[:, sightings.frame], "aik,ak->ik")
+    pull = pull + change[-1] * with_zoom + sum_by(sightings.point, across.T, size)
+    moved = -(root.swapaxes(-1, -2) @ pull[..., None])[..., 0]
     return _State(
         turn(of_camera[:, :3]) @ state.rotation,
         state.translation + of_camera[:, 3:],
@@ -220,29 +205,117 @@ def _step(
     )
 
 
-def _eliminate(
-    matrix: np.ndarray, sightings: Sightings, reduced: np.ndarray, mixed: np.ndarray
-) -> None:
+@dataclass(frozen=True)
+class _Slopes:
+    """Slopes of K sightings, each already times the root of its hold; K runs last.
+
+    Attributes:
+      camera: [6, 2, K] with turns and shifts.
+      zoom: [2, K].
+      error: [2, K] the residuals.
+    """
+
+    camera: np.ndarray
+    zoom: np.ndarray
+    error: np.ndarray
+
+
+def _slopes(state: _State, part: Sightings | Anchors, where: np.ndarray, zoom: Zoom) -> _Slopes:
+    error, turned, camera = _errors(state, part, where, zoom.pixels)
+    root = np.sqrt(part.weights / (1 + (error**2).sum(-1) / part.reach**2))
+    factor = root * np.exp(state.log_zoom) * zoom.pixels[part.frame]
+    slopes = np.ascontiguousarray(pose_slopes(turned, camera).transpose(2, 1, 0))
+    return _Slopes(
+        camera=slopes * factor,
+        zoom=factor * (camera[:, :2] / camera[:, 2:]).T,
+        error=root * np.ascontiguousarray(error.T),
+    )
+
+
+def _add_cameras(matrix: np.ndarray, side: np.ndarray, slopes: _Slopes, frame: np.ndarray) -> None:
+    """Add what sightings mean for their cameras and the focal length; its border is the last row.
+
+    Only what is on or below the diagonal is of use to `solve_blocks`.
+    """
+    count = len(side) // 6
+    cameras = np.arange(6 * count).reshape(count, 6)
+    normal = _products(slopes.camera, slopes.camera, "ark,brk->abk").reshape(36, -1)
+    matrix[cameras[:, :, None], cameras[:, None]] += sum_by(frame, normal.T, count).reshape(
+        count, 6, 6
+    )
+    for other, target in ((slopes.zoom, matrix[-1]), (slopes.error, side)):
+        sums = sum_by(frame, _products(slopes.camera, other, "ark,rk->ak").T, count)
+        target[cameras] += sums
+        target[-1] += (slopes.zoom * other).sum()
+
+
+def _products(left: np.ndarray, right: np.ndarray, which: str) -> np.ndarray:
+    """Sums of products, for K sightings at once; with K last they run through memory."""
+    return np.einsum(which, left, right)
+
+
+def _eliminate(matrix: np.ndarray, sightings: Sightings, mixed: np.ndarray) -> None:
     """Subtract what the points, once eliminated, mean for the cameras that share them.
 
-    Points seen at about the same time are taken together: they concern few of the cameras.
+    Points seen at about the same time are taken together: they concern few of the cameras. Only
+    what is on or below the diagonal is subtracted.
     """
-    order = np.argsort(sightings.point, kind="stable")
-    frame, point = sightings.frame[order], sightings.point[order]
-    starts = np.append(np.flatnonzero(np.diff(point, prepend=-1)), len(point))
-    which = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    first, last = (part.reduceat(frame, starts[:-1]) for part in (np.minimum, np.maximum))
+    size = int(sightings.point.max(initial=-1)) + 1
+    first, last = np.full(size, len(matrix)), np.full(size, -1)
+    np.minimum.at(first, sightings.point, sightings.frame)
+    np.maximum.at(last, sightings.point, sightings.frame)
     ranks = np.argsort(first + last, kind="stable")
-    for chunk in np.array_split(ranks, max(1, len(ranks) // _POINTS_AT_ONCE)):
+    rank = np.empty(size, int)
+    rank[ranks] = np.arange(size)
+    order = np.argsort(rank[sightings.point], kind="stable")
+    frame, place = sightings.frame[order], rank[sightings.point[order]]
+    values = mixed.transpose(2, 0, 1)[order]  # [K, 6, 3]
+    for begin in range(0, size, _POINTS_AT_ONCE):
+        rows = slice(*np.searchsorted(place, [begin, begin + _POINTS_AT_ONCE]))
+        chunk = ranks[begin : begin + _POINTS_AT_ONCE]
         low, high = int(first[chunk].min()), int(last[chunk].max()) + 1
-        rank = np.full(len(starts) - 1, -1)
-        rank[chunk] = np.arange(len(chunk))
-        rows = np.flatnonzero(rank[which] >= 0)
-        place = rank[which[rows]]
-        left, right = np.zeros((2, high - low, 6, len(chunk), 3))
-        left[frame[rows] - low, :, place] = reduced[order[rows]]
-        right[frame[rows] - low, :, place] = mixed[order[rows]]
-        size = 6 * (high - low)
-        matrix[6 * low : 6 * high, 6 * low : 6 * high] -= (
-            left.reshape(size, -1) @ right.reshape(size, -1).T
-        )
+        dense = np.zeros((high - low, 6, len(chunk), 3))
+        dense[frame[rows] - low, :, place[rows] - begin] = values[rows]
+        dense = dense.reshape(6 * (high - low), -1)
+        target = matrix[6 * low : 6 * high, 6 * low : 6 * high]
+        step = max(1, _SMALL // dense.size)
+        for start in range(0, len(dense), step):
+            end = start + step
+            target[start:end, :end] -= dense[start:end] @ dense[:end].T
+
+
+def solve_blocks(matrix: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """Solve positive definite equations by Cholesky's decomposition in small blocks.
+
+    As one large block they would be shared out to threads, which wait for one another longer than
+    they work where a machine has other things to do.
+
+    Args:
+      matrix: [n, n]; what is above the diagonal is not looked at.
+      side: [n].
+
+    Returns:
+      [n].
+
+    Raises:
+      np.linalg.LinAlgError: if the matrix is not positive definite.
+    """
+    number = -(-len(side) // _BLOCK)
+    padded = np.eye(number * _BLOCK)
+    padded[: len(side), : len(side)] = matrix
+    blocks = padded.reshape(number, _BLOCK, number, _BLOCK).swapaxes(1, 2).copy()
+    values = np.zeros((number, _BLOCK))
+    values.ravel()[: len(side)] = side
+    inverses = np.empty((number, _BLOCK, _BLOCK))
+    for j in range(number):
+        inverses[j] = np.linalg.inv(np.linalg.cholesky(blocks[j, j]))
+        values[j] = inverses[j] @ values[j]
+        below = blocks[j + 1 :, j] @ inverses[j].T
+        blocks[j + 1 :, j] = below
+        values[j + 1 :] -= below @ values[j]
+        for i, block in enumerate(below):
+            blocks[j + 1 + i, j + 1 : j + 2 + i] -= block @ below[: i + 1].swapaxes(1, 2)
+    for j in reversed(range(number)):
+        above = (blocks[j + 1 :, j].swapaxes(1, 2) @ values[j + 1 :, :, None]).sum(0)[:, 0]
+        values[j] = inverses[j].T @ (values[j] - above)
+    return values.ravel()[: len(side)]

@@ -34,6 +34,7 @@ _REACH = 2.0  # pixels of a window of 512 beyond which a point loses its hold
 HEAD_MIDDLE, _HEAD_RADII = np.array([0.0, 0.05, -0.02]), np.array([0.32, 0.48, 0.34])
 # Its inner part, which hides the background whatever the hair: corners are looked for there.
 HEAD_CORE = np.array([0.22, 0.36, 0.25])
+_ROWS, _COLUMNS = np.triu_indices(3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,32 +168,47 @@ def triangulate(
     """
     of_use = used[tracks.frame] if wanted is None else used[tracks.frame] & wanted[tracks.point]
     seen = np.flatnonzero(of_use)
-    frame, point = tracks.frame[seen], tracks.point[seen]
+    # Only points that are seen are worked on: mostly these are few of all.
+    number = np.bincount(tracks.point[seen], minlength=tracks.count)
+    names = np.flatnonzero(number)
+    count, number = len(names), number[names]
+    position = np.zeros(tracks.count, int)
+    position[names] = np.arange(count)
+    frame, point = tracks.frame[seen], position[tracks.point[seen]]
     cam2world = poses.cam2world
     rays = np.concatenate([tangents[seen], np.ones((len(seen), 1))], -1)
     rays = np.einsum("kij,kj->ki", cam2world[frame, :3, :3], rays)
     rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
     origins = cam2world[frame, :3, 3]
-    across = np.eye(3) - rays[:, :, None] * rays[:, None]
+    # Across a ray r, of a vector v, is v - r (r v).
+    squares = rays[:, _ROWS] * rays[:, _COLUMNS]
+    targets = origins - rays * (rays * origins).sum(-1, keepdims=True)
     hold = np.ones(len(seen))
-    points = np.zeros((tracks.count, 3))
+    places = np.zeros((count, 3))
     off = np.zeros(len(seen))
     for _ in range(4):
-        normal = sum_by(point, hold[:, None, None] * across, tracks.count)
-        pull = sum_by(point, hold[:, None] * np.einsum("kij,kj->ki", across, origins), tracks.count)
-        points = np.linalg.solve(normal + 1e-9 * np.eye(3), pull[..., None])[..., 0]
-        gap = np.einsum("kij,kj->ki", across, points[point] - origins)
+        held = sum_by(point, hold, count)
+        normal = np.empty((count, 3, 3))
+        normal[:, _ROWS, _COLUMNS] = -sum_by(point, hold[:, None] * squares, count)
+        normal[:, _COLUMNS, _ROWS] = normal[:, _ROWS, _COLUMNS]
+        normal += (held[:, None, None] + 1e-9) * np.eye(3)
+        pull = sum_by(point, hold[:, None] * targets, count)
+        places = np.linalg.solve(normal, pull[..., None])[..., 0]
+        gap = places[point] - origins
+        gap -= rays * (rays * gap).sum(-1, keepdims=True)
         # Distances across rays are turned to pixels of a window of 512.
         off = PIXELS * np.linalg.norm(gap, axis=-1) / RADIUS
         hold = 1 / (1 + (off / reach) ** 2)
-    number = np.bincount(point, minlength=tracks.count)
-    mean = sum_by(point, rays, tracks.count)
+    mean = sum_by(point, rays, count)
     mean /= np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
-    apart = np.zeros(tracks.count)
+    apart = np.zeros(count)
     np.maximum.at(apart, point, np.arccos(np.clip((rays * mean[point]).sum(-1), -1, 1)))
-    error = sum_by(point, np.minimum(off, 3 * reach), tracks.count) / np.maximum(number, 1)
-    known = (number >= _FEWEST_FRAMES) & (apart > _SPAN / 2) & (error < reach)
-    return points, known & (np.linalg.norm((points - HEAD_MIDDLE) / _HEAD_RADII, axis=-1) < 1)
+    error = sum_by(point, np.minimum(off, 3 * reach), count) / number
+    good = (number >= _FEWEST_FRAMES) & (apart > _SPAN / 2) & (error < reach)
+    good &= np.linalg.norm((places - HEAD_MIDDLE) / _HEAD_RADII, axis=-1) < 1
+    points, known = np.zeros((tracks.count, 3)), np.zeros(tracks.count, bool)
+    points[names], known[names] = places, good
+    return points, known
 
 
 def pose_from_points(

@@ -169,6 +169,7 @@ def test_a_folder_that_is_no_generator_is_named(inputs, tmp_path):
         ("latent_space", "w", "latent_space"),
         ("fit_noise_maps", True, "fit_noise_maps"),
         ("target_lpips", 0.1, "target_lpips"),
+        ("mask_background", True, "mask_background"),
         ("latents", 3, "num_latents"),
         ("knots", "change", "knots"),
     ],

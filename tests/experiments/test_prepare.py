@@ -1,5 +1,6 @@
 """The command that prepares footage: its folder and page, statuses, and what invert makes of it."""
 
+import dataclasses
 import json
 import re
 import shlex
@@ -203,6 +204,16 @@ def test_invert_prepares_a_video_beside_the_run_and_only_once(stubs, head, tmp_p
     write_video(head, turning(9), codec="ffv1", pix_fmt="bgr0")
     first.prepare_first(planned, monitor)
     assert len(read_frames(folder, image_side=64)) == 9
+
+
+def test_invert_finds_masks_first_where_it_needs_them(stubs, tmp_path):
+    folder = photos(tmp_path / "anna", turning(3))
+    given = InvertArgs(frames=(folder,), run=tmp_path / "run", views=3)
+    for masked in (False, True):
+        planned = first.plan_preparation(dataclasses.replace(given, mask_background=masked))
+        first.prepare_first(planned, CommandMonitor(Progress()))
+        frames = read_frames(tmp_path / "run_footage", image_side=64)
+        assert (frames.mask is not None) == masked
 
 
 def test_invert_takes_footage_beside_folders_of_frames(stubs, head, tmp_path):

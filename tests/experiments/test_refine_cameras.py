@@ -22,6 +22,7 @@ from experiments.invert.batch import RunMonitor
 from experiments.invert.plan import options_of, read_plan
 from experiments.invert.refine_first import refine_first
 from experiments.progress import CommandMonitor, Progress
+from experiments.refined_folder import read_moves
 from inversion.camera_refinement import refine
 from inversion.camera_refinement.joint import RefinementConfig
 from inversion.camera_refinement.motion import CameraMotion, CameraPrior, pose_errors, transform
@@ -94,6 +95,22 @@ def test_refined_labels_lie_beside_the_frames(refined, frames, wrong):
         assert min(picture.size) > 3 * 32
     with pytest.raises(InputError, match="--overwrite"):
         refine_cameras.main(args)
+
+
+def test_what_was_moved_is_read_with_the_frames(refined, wrong, tmp_path):
+    args, _ = refined
+    frames = read_frames(args.output, image_side=32)
+    moves, part = read_moves(frames), read_moves(frames[::-2])
+    assert moves is not None
+    assert part is not None
+    turn, shift = pose_errors(frames.cameras, cameras_in(wrong))
+    np.testing.assert_allclose(moves.turn_degrees, turn, atol=0.05)
+    np.testing.assert_array_equal(moves.turn_degrees[::-2], part.turn_degrees)
+    assert part.names == frames.names[::-2]
+    assert moves.shift_percent.shape == shift.shape
+    assert read_moves(read_frames(wrong, image_side=32)) is None
+    other = dataclasses.replace(frames, names=("other.png", *frames.names[1:]))
+    assert read_moves(other) is None
 
 
 def test_the_library_finds_the_commands_labels_and_prints_nothing(refined, wrong, capsys):

@@ -1,11 +1,13 @@
 """The report stands alone, and its sentences follow from its numbers, also where these are bad."""
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
+from experiments.report.camera_moves import CameraMoves
 from experiments.report.figures import path_of_latents
 from experiments.report.page import PictureRow, Report, render, write_report
 from experiments.report.summary import Comparison, MethodResult
@@ -186,8 +188,36 @@ def test_a_large_video_is_linked_beside_the_page(report, tmp_path):
     assert len(page) < 2**20
 
 
+def test_what_a_refinement_moved_is_told_by_yaw_and_by_name(report, tmp_path):
+    moves = CameraMoves(
+        names=[f"frame<{i}>.png" for i in range(6)],
+        yaw_degrees=np.array([-70.0, -20.0, -15.0, 0.0, 14.9, 39.0]),
+        turn_degrees=np.array([4.04, 0.5, 1.5, 0.1, 0.3, 2.5]),
+        shift_percent=np.array([1.0, 0.1, 0.2, 0.3, 0.5, 0.9]),
+        focal_factor=1.0123,
+    )
+    page = render(dataclasses.replace(report, moves=moves), folder=tmp_path)
+    part = re.findall(r"<h2>Refined cameras</h2>(.*?)</section>", page, re.DOTALL)[0]
+    cells = re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', part)
+    assert {name: re.findall("<td>(.*?)</td>", row) for name, row in cells} == {
+        "0° to 15°": ["2", "0.20°", "0.30°", "0.40 %", "0.50 %"],
+        "15° to 40°": ["3", "1.50°", "2.50°", "0.20 %", "0.90 %"],
+        "beyond 60°": ["1", "4.04°", "4.04°", "1.00 %", "1.00 %"],
+        "all": ["6", "1.00°", "4.04°", "0.40 %", "1.00 %"],
+    }
+    assert (
+        "Turned most: frame&lt;0&gt;.png at -70° by 4.0°; frame&lt;5&gt;.png at +39° by 2.5°; "
+        "frame&lt;2&gt;.png at -15° by 1.5°; frame&lt;1&gt;.png at -20° by 0.5°; "
+        "frame&lt;4&gt;.png at +15° by 0.3°. The focal length that all share was multiplied by "
+        "1.012."
+    ) in part
+    tags = _Tags()
+    tags.feed(page)
+    assert tags.open == []
+
+
 def test_parts_that_are_missing_are_left_out(tmp_path):
     page = render(Report(title="T", intro="I", comparison=_comparison()), folder=tmp_path)
-    for heading in ("Pictures", "Turntable", "Remarks", "Time"):
+    for heading in ("Pictures", "Refined cameras", "Turntable", "Remarks", "Time"):
         assert f"<h2>{heading}" not in page
     assert "head" not in re.findall(r"<thead>.*?</thead>", page)[0].replace("thead", "")

@@ -116,6 +116,17 @@ def test_what_is_done_at_once_may_change_and_what_was_not_noted_is_taken_as_it_i
         check_same(tmp_path, then | {"frame_pictures": "a"}, now | {"frame_pictures": "b"})
 
 
+def test_older_runs_looked_at_the_background(tmp_path):
+    """They go on without the option, which they did not note, and not with it."""
+    then = {"inversion": {"update": "joint"}}
+    now = {"inversion": {"update": "joint", "mask_background": False}}
+    check_same(tmp_path, then, now)
+    other = {"inversion": now["inversion"] | {"mask_background": True}}
+    for started in (then, now):
+        with pytest.raises(OtherSettings, match="mask_background was False, is True"):
+            check_same(tmp_path, started, other)
+
+
 def test_an_overwriting_that_was_killed_anywhere_can_be_repeated(tmp_path, monkeypatch):
     """Files go one after another; whichever was the last to go, the next call clears the rest."""
     files = ("log.csv", "metrics.json", "turntable.mp4", "report.html")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import cast
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ from PIL import Image
 from inversion.footage import landmarks
 from inversion.footage.landmarks import (
     Face,
+    Landmarks,
     best_turn,
     cut_turned,
     find_faces,
     find_landmarks,
 )
-from inversion.footage.nets import load_face_nets
+from inversion.footage.nets import FaceNets, load_face_nets
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +130,36 @@ def test_no_face_is_found_in_a_picture_without_one(nets, shape):
     ramp = np.linspace(0, 255, shape[1]).astype(np.uint8)
     picture = np.stack([np.broadcast_to(ramp, shape)] * 3, axis=-1)
     assert find_faces(nets, picture) == []
+
+
+@pytest.mark.parametrize(
+    ("scores", "rolls", "wanted"),
+    [
+        # Upside down, the nets are surer, by less than the half turn weighs.
+        ((0.6, 0.0, 0.95, 0.0), (0, 0, 180, 0), 0),
+        ((0.95, 0.0, 0.6, 0.0), (180, 0, 0, 0), 2),
+        # 20 degrees to either side weigh a ninth of the score.
+        ((0.8, 0.0, 0.0, 0.9), (-10, 0, 0, 30), 0),
+        ((0.8, 0.0, 0.0, 0.93), (10, 0, 0, -30), 3),
+        ((0.0, 0.9, 0.8, 0.0), (0, -30, 10, 0), 2),
+    ],
+)
+def test_of_two_turns_the_one_is_taken_in_which_the_head_stands_upright(
+    monkeypatch, scores, rolls, wanted
+):
+    def look(nets, pixels, turns):
+        roll = landmarks._principal(math.radians(rolls[turns] + 90 * turns))
+        center = np.array([float(turns), 0.0])
+        return [Face(center, 9.0, roll, scores[turns], np.zeros((6, 2)))] if scores[turns] else []
+
+    def seen(nets, pixels, face):
+        return Landmarks(np.zeros((468, 3), np.float32), 1.0, 0.0, face)
+
+    monkeypatch.setattr(landmarks, "_at_a_glance", look)
+    monkeypatch.setattr(landmarks, "find_landmarks", seen)
+    face = best_turn(cast(FaceNets, None), np.zeros((8, 8, 3), np.uint8))
+    assert face is not None
+    assert face.center[0] == wanted
 
 
 def test_no_turn_of_a_picture_without_a_face_has_one(nets):
