@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count as count_up
 from itertools import pairwise
 
 import numpy as np
@@ -296,7 +295,8 @@ def carry_on(
         )
 
     points, known = triangulate(tracks, tangents, now(), used)
-    for pass_ in count_up():
+    passes = 0
+    while True:
         beside = np.zeros(count, bool)
         beside[1:] |= used[:-1]
         beside[:-1] |= used[1:]
@@ -326,8 +326,9 @@ def carry_on(
             # Frames reached see points that no trusted frame saw; others may be reached by those.
             # Those known already gain little by a frame more: they are found anew now and then.
             failed[:] = False
-            if pass_ % _PASSES_KEPT:
+            if passes % _PASSES_KEPT:
                 fresh &= ~known
+            passes += 1
             found, found_known = triangulate(tracks, tangents, now(), used, fresh)
             points[fresh], known[fresh] = found[fresh], found_known[fresh]
 
