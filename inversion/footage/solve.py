@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eg3d_jax.cameras import FFHQ_FOCAL
+from eg3d_jax.errors import InputError
 from inversion.footage.face_model import FaceModel, load_face_model
 from inversion.footage.joint import Faces, faces, fit_expressions, fit_joint, fit_single
 from inversion.footage.landmarks import Landmarks
@@ -29,6 +30,7 @@ from inversion.footage.windows import (
 _FEWEST_JOINT = 4
 # Landmarks are trusted with the shape up to this yaw, and kept as a pose up to the second.
 _TRUSTED_YAW, _KEPT_YAW = 40.0, 55.0
+_MOST_ROUGH = 32  # frames that a first shape is fitted to, before points are tracked
 # Windows of a video are smoothed with this weight of their second differences.
 _WINDOW_STRENGTH = 30.0
 
@@ -96,7 +98,13 @@ def solve(
 
     Returns:
       Cameras; NaN and None throughout where no picture has landmarks.
+
+    Raises:
+      InputError: if points are to be tracked and a frame lacks `gray`, or OpenCV is not installed.
     """
+    tracked = video and track and len(observations) > 1
+    if tracked:
+        _check_grays(observations)
     model = load_face_model()
     found = np.flatnonzero([o.landmarks is not None for o in observations])
     report = progress or (lambda part: None)
@@ -108,9 +116,10 @@ def solve(
     windows, single = first_windows(model, landmarks)
     report(0.1)
     if video or len(found) >= _FEWEST_JOINT:
-        found_faces, windows = _solve_jointly(model, landmarks, windows, single, video=video)
-        grays = [o.gray for o in observations]
-        if video and track and len(observations) > 1 and all(g is not None for g in grays):
+        found_faces, windows = _solve_jointly(
+            model, landmarks, windows, single, video=video, rough=tracked
+        )
+        if tracked:
             report(0.2)
             return _solve_tracked(
                 model, observations, (found, landmarks), (found_faces, windows), report
@@ -121,6 +130,16 @@ def solve(
         found_faces = Faces(poses=single, shape=shape)
     report(1.0)
     return _assemble(model, found_faces, windows, landmarks, found, len(observations))
+
+
+def _check_grays(observations: Sequence[Observation]) -> None:
+    lacking = [i for i, one in enumerate(observations) if one.gray is None]
+    if lacking:
+        raise InputError(
+            f"frame {lacking[0]} of {len(observations)} has no gray picture (nor have "
+            f"{len(lacking) - 1} others), so that points cannot be tracked through the video: give "
+            "gray for every frame, or track=False, to go by landmarks alone"
+        )
 
 
 def first_windows(model: FaceModel, landmarks: np.ndarray) -> tuple[list[Window], Poses]:
@@ -167,12 +186,28 @@ def move_into(poses: Poses, before: list[Window], after: list[Window]) -> Poses:
 
 
 def _solve_jointly(
-    model: FaceModel, landmarks: np.ndarray, windows: list[Window], single: Poses, *, video: bool
+    model: FaceModel,
+    landmarks: np.ndarray,
+    windows: list[Window],
+    single: Poses,
+    *,
+    video: bool,
+    rough: bool,
 ) -> tuple[Faces, list[Window]]:
+    """Fit one face to all pictures; rough where tracked points are to improve on it."""
     trust = np.where(np.abs(single.yaw) < _TRUSTED_YAW, 1.0, 0.0)
     if not trust.any():
         trust = np.ones(len(landmarks))
-    found = fit_joint(model, to_tangents(landmarks, windows)[..., :2], single, trust)
+    tangents = to_tangents(landmarks, windows)[..., :2]
+    if rough:
+        chosen = np.flatnonzero(trust)
+        spread = np.linspace(0, len(chosen) - 1, min(len(chosen), _MOST_ROUGH))
+        chosen = chosen[np.rint(spread).astype(int)]
+        shape = fit_joint(model, tangents[chosen], single[chosen], trust[chosen]).shape
+        coefficients = np.asarray(single.coefficients)[:, len(model.shapes) :]
+        found = Faces(poses=replace(single, coefficients=coefficients), shape=shape)
+    else:
+        found = fit_joint(model, tangents, single, trust)
     for round_ in range(3):
         before, windows = windows, consistent_windows(found.poses, windows)
         if video and round_ == 2:

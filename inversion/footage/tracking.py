@@ -21,6 +21,7 @@ from inversion.footage.windows import RADIUS, Window
 _SIZE = 384  # pixels a side of what points are tracked in
 _MARGIN = 1.1  # times the window: how much of the picture that shows
 _MOST_POINTS, _SPACING, _QUALITY = 400, 6, 0.004
+_FLOW_WINDOW, _FLOW_LEVELS = (17, 17), 3
 # A point that comes back elsewhere than it started from is lost; pixels of what it is tracked in.
 _BACK = 0.7
 _INNER = 0.8  # times the head's outline: where a window follows what moves
@@ -28,6 +29,7 @@ _INNER = 0.8  # times the head's outline: where a window follows what moves
 # A point's place in space takes so many frames, that see it from directions so far apart.
 _FEWEST_FRAMES, _SPAN = 4, np.radians(7.0)
 _FEWEST_POINTS, _FEWEST_SHARE = 12, 0.4
+_PASSES_KEPT = 4  # frames that poses are carried on by, until known points are found anew
 MOST_TURN = np.radians(12.0)  # of a head from frame to frame; nothing is tracked through more
 _REACH = 2.0  # pixels of a window of 512 beyond which a point loses its hold
 # An ellipsoid about the head, world units; a point outside is none of the head's.
@@ -178,11 +180,11 @@ def triangulate(
     cam2world = poses.cam2world
     rays = np.concatenate([tangents[seen], np.ones((len(seen), 1))], -1)
     rays = np.einsum("kij,kj->ki", cam2world[frame, :3, :3], rays)
-    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+    rays /= np.sqrt(_dot(rays, rays))[:, None]
     origins = cam2world[frame, :3, 3]
     # Across a ray r, of a vector v, is v - r (r v).
     squares = rays[:, _ROWS] * rays[:, _COLUMNS]
-    targets = origins - rays * (rays * origins).sum(-1, keepdims=True)
+    targets = origins - rays * _dot(rays, origins)[:, None]
     hold = np.ones(len(seen))
     places = np.zeros((count, 3))
     off = np.zeros(len(seen))
@@ -195,14 +197,14 @@ def triangulate(
         pull = sum_by(point, hold[:, None] * targets, count)
         places = np.linalg.solve(normal, pull[..., None])[..., 0]
         gap = places[point] - origins
-        gap -= rays * (rays * gap).sum(-1, keepdims=True)
+        gap -= rays * _dot(rays, gap)[:, None]
         # Distances across rays are turned to pixels of a window of 512.
-        off = PIXELS * np.linalg.norm(gap, axis=-1) / RADIUS
+        off = PIXELS * np.sqrt(_dot(gap, gap)) / RADIUS
         hold = 1 / (1 + (off / reach) ** 2)
     mean = sum_by(point, rays, count)
     mean /= np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
     apart = np.zeros(count)
-    np.maximum.at(apart, point, np.arccos(np.clip((rays * mean[point]).sum(-1), -1, 1)))
+    np.maximum.at(apart, point, np.arccos(np.clip(_dot(rays, mean[point]), -1, 1)))
     error = sum_by(point, np.minimum(off, 3 * reach), count) / number
     good = (number >= _FEWEST_FRAMES) & (apart > _SPAN / 2) & (error < reach)
     good &= np.linalg.norm((places - HEAD_MIDDLE) / _HEAD_RADII, axis=-1) < 1
@@ -293,6 +295,7 @@ def carry_on(
         )
 
     points, known = triangulate(tracks, tangents, now(), used)
+    passes = 0
     while True:
         beside = np.zeros(count, bool)
         beside[1:] |= used[:-1]
@@ -321,7 +324,11 @@ def carry_on(
                 fresh[tracks.point[rows[i] : rows[i + 1]]] = True
         if used[border].any():
             # Frames reached see points that no trusted frame saw; others may be reached by those.
+            # Those known already gain little by a frame more: they are found anew now and then.
             failed[:] = False
+            if passes % _PASSES_KEPT:
+                fresh &= ~known
+            passes += 1
             found, found_known = triangulate(tracks, tangents, now(), used, fresh)
             points[fresh], known[fresh] = found[fresh], found_known[fresh]
 
@@ -361,8 +368,8 @@ def _opencv():
 def _flow(cv2, before, after, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where points [N, 2] go from one crop to the next, and which of them come back, bool [N]."""
     options = {
-        "winSize": (17, 17),
-        "maxLevel": 3,
+        "winSize": _FLOW_WINDOW,
+        "maxLevel": _FLOW_LEVELS,
         "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.02),
         "minEigThreshold": 1e-4,
     }
@@ -370,7 +377,7 @@ def _flow(cv2, before, after, points: np.ndarray) -> tuple[np.ndarray, np.ndarra
     back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, **options)
     kept = (np.ravel(found) > 0) & (np.ravel(found_back) > 0)
     kept &= np.linalg.norm(back - points, axis=-1) < _BACK
-    return there, kept & ((there > 2) & (there < _SIZE - 3)).all(-1)
+    return there, kept & ((there > 2) & (there < len(after) - 3)).all(-1)
 
 
 def _walk(cv2, grays, sizes, start, steps: list[int]) -> list[Window]:
@@ -381,9 +388,16 @@ def _walk(cv2, grays, sizes, start, steps: list[int]) -> list[Window]:
     hull = middle + _INNER * (placed - middle)
     windows = []
     for i, j in pairwise(steps):
-        mask = _hull_mask(cv2, hull)
-        before, _, step = _crop(cv2, grays[i], sizes[i], window)
-        after, _, _ = _crop(cv2, grays[j], sizes[j], window)
+        # Half as large is fine enough for a window.
+        before, after, mask = (
+            cv2.resize(picture, (_SIZE // 2, _SIZE // 2), interpolation=cv2.INTER_AREA)
+            for picture in (
+                _crop(cv2, grays[i], sizes[i], window)[0],
+                _crop(cv2, grays[j], sizes[j], window)[0],
+                _hull_mask(cv2, hull),
+            )
+        )
+        step = 2 * _MARGIN * window.side / _SIZE
         points = cv2.goodFeaturesToTrack(before, 150, _QUALITY, _SPACING, mask=mask)
         if points is not None:
             points = points.reshape(-1, 2)
@@ -451,6 +465,10 @@ def _longer_than_one(frame, point, pixels, count) -> Tracks:
     kept = number[point] > 1
     names, point = np.unique(point[kept], return_inverse=True)
     return Tracks(frame=frame[kept], point=point, pixels=pixels[kept], count=len(names))
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.einsum("ki,ki->k", a, b)
 
 
 def sum_by(index: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:

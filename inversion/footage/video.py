@@ -35,7 +35,7 @@ _MOST_KEYFRAMES = 100
 _FEWEST_POINTS = 12  # that tie the frames together; with fewer, landmarks alone are used
 _THINNING = 4
 _STRENGTHS = (256.0, 64.0, 16.0, 4.0, 1.0, 0.25)  # of smoothing
-_STEPS = 6  # of an adjustment; another follows
+_FIRST_STEPS, _STEPS = 4, 6  # of adjustments that another follows, and of the last
 _MOST_POINTS = 256  # of a frame, in its last fit
 # Deviation of a focal length's logarithm from that of EG3D's cameras.
 _FOCAL_DEVIATION = 0.5
@@ -127,7 +127,10 @@ def solve_video(
         keyframes = _keyframes(reached)
         # Where chains from two sides meet they may be degrees apart: at first far points pull, too.
         reach = _REACH * max(1.0, _WIDER * 0.5**round_)
-        poses, lens, points, known = _adjust(model, frames, lens, shape, poses, (keyframes, reach))
+        num_steps = _STEPS if round_ == num_rounds - 1 else _FIRST_STEPS
+        poses, lens, points, known = _adjust(
+            model, frames, lens, shape, poses, (keyframes, reach, num_steps)
+        )
         believed = keyframes[frames.has_landmarks[keyframes] & (_belief(poses[keyframes]) > 0)]
         if len(believed):
             poses, shape, points = _update_face(model, frames, lens, shape, poses, believed, points)
@@ -183,10 +186,10 @@ def _adjust(
     lens: Lens,
     shape: np.ndarray,
     poses: Poses,
-    adjusted_with: tuple[np.ndarray, float],
+    adjusted_with: tuple[np.ndarray, float, int],
 ) -> tuple[Poses, Lens, np.ndarray, np.ndarray]:
-    """Adjust keyframes by points of some reach: poses, lens, points [M, 3], which are known."""
-    keyframes, reach = adjusted_with
+    """Adjust keyframes by points of some reach in some steps: poses, lens, points, known."""
+    keyframes, reach, num_steps = adjusted_with
     tracks, count = frames.tracks, len(frames.sizes)
     position = np.full(count, -1)
     position[keyframes] = np.arange(len(keyframes))
@@ -224,7 +227,7 @@ def _adjust(
         weight=1 / _FOCAL_DEVIATION**2,
     )
     adjusted, points[names], factor = adjust(
-        inside, points[names], sightings, anchors, zoom, num_steps=6
+        inside, points[names], sightings, anchors, zoom, num_steps=num_steps
     )
     rotation, translation = np.array(poses.rotation), np.array(poses.translation)
     rotation[keyframes], translation[keyframes] = adjusted.rotation, adjusted.translation
@@ -267,11 +270,13 @@ def _fit_frames(
 ) -> Poses:
     """Fit each frame to its landmarks and tracked points, which stay where they are."""
     points, known, seen = sighted
-    count, size = len(frames.sizes), len(shape)
+    count = len(frames.sizes)
+    thinned = slice(None, None, _THINNING)
+    size = len(shape[thinned])
     # Frames that tracked points do not hold have nothing but their landmarks.
     belief = np.where(reached, _belief(poses), 1.0) * frames.has_landmarks
     unit = (lens.pixels / PIXELS)[:, None]
-    place = np.tile(shape, (count, 1, 1))
+    place = np.tile(shape[thinned], (count, 1, 1))
     rest = np.zeros((count, _MOST_POINTS, 3)) + model.points[0]
     tangents = np.zeros((count, _MOST_POINTS, 2))
     weights = np.zeros((count, _MOST_POINTS))
@@ -283,14 +288,15 @@ def _fit_frames(
         rest[i, : len(here)] = points[tracks.point[here]]
         tangents[i, : len(here)] = seen[here]
         weights[i, : len(here)] = 1 / _SIGMA**2
-    of_landmarks = landmark_weights(model, shape, poses) * belief[:, None]
+    of_landmarks = landmark_weights(model, shape, poses)[:, thinned] * _THINNING * belief[:, None]
+    of_face = _landmark_tangents(frames, lens, np.arange(count))[:, thinned]
     observed = Observed(
         points=np.concatenate([place, rest], 1),
-        tangents=np.concatenate([_landmark_tangents(frames, lens, np.arange(count)), tangents], 1),
+        tangents=np.concatenate([of_face, tangents], 1),
         weights=np.concatenate([of_landmarks, weights], 1) * unit**2,
         reach=np.repeat([REACH, _REACH], [size, _MOST_POINTS]) / unit,
     )
-    basis = np.pad(model.expressions, [(0, 0), (0, _MOST_POINTS), (0, 0)])
+    basis = np.pad(model.expressions[:, thinned], [(0, 0), (0, _MOST_POINTS), (0, 0)])
     return fit_poses(poses, observed, basis, num_steps=5)
 
 

@@ -143,7 +143,7 @@ def test_frames_without_landmarks_are_none_and_nothing_is_found_in_nothing():
     assert np.isnan(solved.cam2world[3]).all()
     assert solved.windows[3] is None
     assert np.isfinite(np.delete(solved.cam2world, 3, 0)).all()
-    nothing = solve([replace(one, landmarks=None) for one in seen], video=True)
+    nothing = solve([replace(one, landmarks=None) for one in seen], video=True, track=False)
     assert nothing.source == ["none"] * 8
     assert np.isnan(nothing.cam2world).all()
 
@@ -255,6 +255,7 @@ def test_adjustment_recovers_cameras_points_and_the_focal_length(factor):
     # Found so far: EG3D's focal length, poses off by degrees and points by a few per cent.
     start_lens, start = lens.with_focal(FFHQ_FOCAL * 400, truth)
     start = replace(start, rotation=turn(0.03 * rng.standard_normal((24, 3))) @ start.rotation)
+    found = points
     for _ in range(3):
         tangents = start_lens.tangents(tracks.pixels, tracks.frame)
         number = len(tangents)

@@ -111,8 +111,20 @@ def test_a_head_that_turns_to_the_profile_is_followed_where_landmarks_stop():
     # moves their middles by a pixel or so.
     assert np.median(off) < 1.0
     assert off.max() < 4.0
+    # Where the landmarks that were given are 10 degrees off and more, tracked points decide.
+    beyond = yaw > 60
+    assert np.median(turned_by(believed, truth)[beyond]) > 10
+    assert np.median(off[beyond]) < 1.0
     radius = np.linalg.norm(solved.cam2world[:, :3, 3], axis=-1)
     np.testing.assert_allclose(radius, 2.7, rtol=0.015)
+
+
+def test_a_video_is_not_silently_solved_by_landmarks_alone():
+    seen = observations(np.zeros((5, 468, 3)), 400)
+    gray = np.zeros((400, 400), np.uint8)
+    seen = [replace(one, gray=None if i in (2, 4) else gray) for i, one in enumerate(seen)]
+    with pytest.raises(InputError, match=r"frame 2 of 5 has no gray picture.*1 other.*track=False"):
+        solve(seen, video=True)
 
 
 def test_without_opencv_the_error_names_the_extra(monkeypatch):
