@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tyro
+from drawn_weights import drawn_generator
 from PIL import Image
 
 import eg3d_jax
@@ -50,14 +51,18 @@ SHORT = {
 }
 
 
+# The smallest whose pictures LPIPS can see.
+SMALL = dataclasses.replace(
+    tiny(),
+    superresolution=SuperResolutionConfig(input_side=16, channels=(8, 8), upsample=(False, True)),
+)
+
+
 @pytest.fixture(scope="module")
 def folder(writer, tmp_path_factory):
     """A working folder with the files that the commands name."""
     folder = tmp_path_factory.mktemp("user")
-    # The smallest whose pictures LPIPS can see.
-    sides = SuperResolutionConfig(input_side=16, channels=(8, 8), upsample=(False, True))
-    config = dataclasses.replace(tiny(), superresolution=sides)
-    (folder / "ffhq512-128.pkl").write_bytes(writer.checkpoint_bytes(config))
+    (folder / "ffhq512-128.pkl").write_bytes(writer.checkpoint_bytes(SMALL))
     (folder / "video").mkdir()
     labels = np.asarray(to_label(yaw_pitch_camera(np.linspace(-0.5, 0.5, 8), 0.0))).tolist()
     rng = np.random.default_rng(0)
@@ -167,7 +172,7 @@ def test_its_inversion_in_python_is_saved_and_measured(folder, tmp_path, monkeyp
     short = {"latent.num_steps": 2, "tuning.num_steps": 0}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(inversion, "quick", lambda: changed(quick(), short))
-    small = eg3d_jax.load(folder / "weights" / "ffhq512-128")  # of the commands above
+    small = drawn_generator(SMALL)
     monkeypatch.setattr(eg3d_jax, "load_embedded", lambda: small)
     names = {}
     exec(PYTHON[1], names)

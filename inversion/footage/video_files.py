@@ -102,8 +102,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         raise InputError(f"{path} {'is no file' if path.exists() else 'does not exist'}")
     if not path.stat().st_size:
         raise InputError(f"{path} is empty; copy the video again")
+    # PyAV 18 ends at tags that are not UTF-8, unless told otherwise; 19 knows no such option.
+    lenient = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = av.open(str(path), **lenient)
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(
             f"{path} cannot be read as a video ({_reason(error)}); it is damaged, or was not "
@@ -222,7 +224,7 @@ def _upright(frame: Any, aspect: Any) -> np.ndarray:
 
 def _turned(pixels: np.ndarray, frame: Any) -> np.ndarray:
     """Apply the display matrix: quarter turns and mirror images."""
-    data = next((d for d in frame.side_data if d.type.name == "DISPLAYMATRIX"), None)
+    data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return pixels
     # x' = a x + c y and y' = b x + d y; rows of the matrix are a b u, c d v, x y w.
