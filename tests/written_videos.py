@@ -8,7 +8,8 @@ def write_video(
 ):
     """A video of uint8 or uint16 frames.
 
-    `times` are milliseconds; `tags` are its codec's, and `turn` and `flips` its display matrix.
+    `times` are milliseconds; `tags` are its codec's, `title` is the file's, and `turn` and `flips`
+    its display matrix.
     """
     import av
 
@@ -17,6 +18,8 @@ def write_video(
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pix_fmt
         stream.codec_context.time_base = Fraction(1, 1000) if times else Fraction(1, fps)
+        if title := tags.pop("title", ""):
+            container.metadata["title"] = title
         turn, flips = tags.pop("turn", 0), tags.pop("flips", (False, False))
         for name, value in tags.items():
             setattr(stream.codec_context, name, value)

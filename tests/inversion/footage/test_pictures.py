@@ -137,6 +137,14 @@ def test_transparency_of_a_video_is_told(tmp_path):
     assert "transparency" in about(find_people([path])[0]).notes[0]
 
 
+def test_tags_in_another_encoding_do_no_harm(tmp_path):
+    path = write(tmp_path / "a.mkv", [quarters()], title="ABCDEFGH")
+    content = path.read_bytes()
+    assert content.count(b"ABCDEFGH") == 1
+    path.write_bytes(content.replace(b"ABCDEFGH", b"\xff\xfeCDEFGH"))
+    assert len(read(path)) == 1
+
+
 def test_a_video_that_stops_midway_gives_what_it_has(tmp_path):
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(20)]
