@@ -197,6 +197,10 @@ class CommandMonitor(Monitor):
         self.progress = progress
         self._shown: dict[str, Stage] = {}
 
+    def beside(self) -> CommandMonitor:
+        """A plain monitor on the same screen, for work before that which this one keeps."""
+        return CommandMonitor(Progress(console=self.progress.console))
+
     def say(self, text: str, video: str = "") -> None:  # noqa: D102
         self.progress.say(_named(video, text))
 

@@ -11,7 +11,7 @@ from eg3d_jax.errors import InputError
 from experiments.invert.args import Args
 from experiments.invert.plan import options_of
 from experiments.prepare.folder import PreparedFolder
-from experiments.progress import CommandMonitor, Progress
+from experiments.progress import CommandMonitor
 from experiments.runs.folder import RunFolder
 from inversion.footage.pictures import Source, about, find_people, is_footage
 from inversion.footage.prepare import FootageSettings, prepare_footage
@@ -103,8 +103,7 @@ def prepare_first(preparation: Preparation, monitor: CommandMonitor) -> None:
     Raises:
       InputError: if a single person's footage cannot be used.
     """
-    # A monitor of its own on the same screen: the inversion's seconds and logs leave it out.
-    shown = CommandMonitor(Progress(console=monitor.progress.console))
+    shown = monitor.beside()  # the inversion's seconds and logs leave it out
     settings = FootageSettings(mask=preparation.args.mask_background)
     for folder, person in preparation.people.items():
         output = PreparedFolder(folder, overwrite=True)

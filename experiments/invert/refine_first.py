@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eg3d_jax.errors import InputError
 from experiments.invert.plan import Plan, RunVideo, prepare_video
-from experiments.progress import CommandMonitor, Progress
+from experiments.progress import CommandMonitor
 from experiments.refined_folder import (
     MARK,
     RefinementSettings,
@@ -45,8 +45,7 @@ def refine_first(plan: Plan, monitor: CommandMonitor, usual: RefinementSettings 
     """
     run = plan.options.run.resolve()  # which '.' and '..' do not name
     home = run.parent / f"{run.name}_frames"
-    # A monitor of its own on the same screen: the inversion's seconds and logs leave it out.
-    shown = CommandMonitor(Progress(console=monitor.progress.console))
+    shown = monitor.beside()  # the inversion's seconds and logs leave it out
     videos, refused = [], dict(plan.refused)
     for video in plan.videos:
         copy = home / video.name

@@ -8,6 +8,7 @@ folder are prepared alike. Several videos or folders are several people's: a fol
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ from inversion.footage.pictures import Source, about, find_people
 from inversion.footage.prepare import FootageSettings, NoFace, prepare_footage
 from inversion.frames.camera_files import read_labels
 from inversion.frames.labels import LABELS_FILE
+
+_USUAL = FootageSettings()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,22 +58,19 @@ class Args:
     end: float | None = None
     fps: float | None = None
     frames: int | None = None
-    size: int = 512
+    size: int = _USUAL.size
     person: tuple[float, float] | None = None
-    max_yaw: float = 100.0
-    track: bool = True
-    keep_all: bool = False
-    mask: bool = False
+    max_yaw: float = _USUAL.max_yaw
+    track: bool = _USUAL.track
+    keep_all: bool = _USUAL.keep_all
+    mask: bool = _USUAL.mask
     overwrite: bool = False
 
     @property
     def settings(self) -> FootageSettings:
         """What is taken of the footage."""
-        return FootageSettings(
-            start=self.start, end=self.end, fps=self.fps, frames=self.frames, size=self.size,
-            person=self.person, max_yaw=self.max_yaw, track=self.track, keep_all=self.keep_all,
-            mask=self.mask,
-        )  # fmt: skip
+        names = [field.name for field in dataclasses.fields(FootageSettings)]
+        return FootageSettings(**{name: getattr(self, name) for name in names})
 
 
 # What `eg3d-jax invert` fits unless told otherwise.

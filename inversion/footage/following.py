@@ -124,7 +124,9 @@ def look_at_photo(
     found = None
     if faces:
         found = find_landmarks(nets, pixels, _choose(faces, point, None))
-    return _look(picture, pixels, turns, found, len(faces), jumped=False), pixels
+    small = _small(pixels)
+    look = _look(picture, pixels, turns, found, len(faces), small=small, jumped=False)
+    return look, pixels
 
 
 def follow(
@@ -177,8 +179,8 @@ def follow(
             last, since = found, 0
         else:
             since += 1
-        yield _look(picture, pixels, turns, found, None if faces is None else len(faces),
-                    jumped=jumped), pixels  # fmt: skip
+        count = None if faces is None else len(faces)
+        yield _look(picture, pixels, turns, found, count, small=small, jumped=jumped), pixels
 
 
 def find_parts(looks: Sequence[Look]) -> list[range]:
@@ -241,6 +243,7 @@ def _look(
     found: Landmarks | None,
     faces: int | None,
     *,
+    small: np.ndarray,
     jumped: bool,
 ) -> Look:
     seen = None if found is None else _present(found)
@@ -255,7 +258,7 @@ def _look(
         sharpness=math.nan if seen is None else sharpness(pixels, seen.points[:, :2]),
         faces=faces,
         jumped=jumped,
-        small=_small(pixels),
+        small=small,
     )
 
 
