@@ -25,7 +25,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "invert": Command("experiments.invert.main", "several views of a head in, a 3D head out"),
-    "prepare": Command("experiments.prepare.main", "raw video or photos to frames with cameras"),
+    "prepare": Command("experiments.prepare.main", "video, photos, others' cameras to frames"),
     "render": Command("experiments.render", "a video of a head from any cameras"),
     "mesh": Command("experiments.mesh", "a head's closed, coloured surface"),
     "view": Command("experiments.view.main", "turn a head in the browser"),
@@ -33,6 +33,7 @@ COMMANDS = {
     "evaluate": Command("experiments.evaluate.main", "how well finished runs show every frame"),
     "compare": Command("experiments.compare.main", "the paper's ways to invert, side by side"),
     "refine-cameras": Command("experiments.refine_cameras", "mend the camera labels of frames"),
+    "cameras": Command("experiments.cameras", "cameras of frames for other programs"),
     "disturb": Command("experiments.disturb", "make camera labels wrong, to try the mending"),
     "convert": Command("convert_weights.main", "a PyTorch checkpoint to Flax, without torch"),
     "import": Command("experiments.import_result", "a result of the authors' code, as a run"),

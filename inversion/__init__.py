@@ -14,6 +14,11 @@ from inversion.evaluation import Evaluation, evaluate
 from inversion.fitting.memory import Resources
 from inversion.fitting.states import StateFolder, Store
 from inversion.footage.prepare import Footage, FootageSettings, prepare_footage
+from inversion.foreign_cameras.convert import (
+    ConversionSettings,
+    ConvertedFrames,
+    convert_frames,
+)
 from inversion.frames.folder import Frames, load_frames
 from inversion.latents import Latents
 from inversion.meshes import mesh
@@ -24,6 +29,8 @@ from inversion.result import Inversion, load
 from inversion.views import Views
 
 __all__ = [
+    "ConversionSettings",
+    "ConvertedFrames",
     "Evaluation",
     "Footage",
     "FootageSettings",
@@ -40,6 +47,7 @@ __all__ = [
     "Stopped",
     "Store",
     "Views",
+    "convert_frames",
     "edit",
     "evaluate",
     "invert",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -42,3 +42,25 @@ class Monitor:
 
 class Stopped(KeyboardInterrupt):
     """Raised when a monitor asked to stop; all steps taken are in the store."""
+
+
+@contextmanager
+def counted(monitor: Monitor, name: str, count: int) -> Iterator[Callable[..., None]]:
+    """Context of a loop that is shown and can be stopped; call what it gives after each step.
+
+    It takes the number of steps done, if not one more.
+
+    Raises:
+      Stopped: if the monitor asked for it.
+    """
+    done = 0
+
+    def advance(to: int | None = None) -> None:
+        nonlocal done
+        before, done = done, min(done + 1 if to is None else to, count)
+        monitor.steps("", name, done, {})
+        if done > before and monitor.stop_requested():
+            raise Stopped
+
+    with monitor.stages([""], [name], count, [0]):
+        yield advance

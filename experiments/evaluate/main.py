@@ -7,7 +7,6 @@ each counted once. Every run keeps its own numbers in RUN/evaluation.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +18,7 @@ from eg3d_jax.folders import sha256
 from experiments import command
 from experiments.evaluate.files import FILES, MARK, Evaluated, write_evaluation, write_overview
 from experiments.progress import Progress
+from experiments.runs.folder import read_config
 from experiments.runs.output_folder import OutputFolder
 from experiments.subjects import DEMO_RUN
 from inversion.features.networks import load_networks
@@ -123,20 +123,6 @@ def changes(frames: Frames, settings: dict) -> str | None:
     # Runs from before these were noted may have seen others.
     pictures = settings.get("frame_pictures")
     return "pictures" if pictures and pictures != pictures_fingerprint(frames) else None
-
-
-def read_config(run: Path) -> dict:
-    """The run's config.json; empty if it has none, as an edited head."""
-    path = run / "config.json"
-    if not path.exists():
-        return {}
-    try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); run the inversion again") from None
-    if not isinstance(config, dict) or not isinstance(config.get("settings"), dict):
-        raise InputError(f"{path} is not of a run of this program; name another run")
-    return config
 
 
 def start(prog: str | None = None) -> NoReturn:

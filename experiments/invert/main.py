@@ -37,7 +37,7 @@ def main(args: Args) -> bool:
         SummaryFolder(args.run, ()).check(resume=args.resume, overwrite=overwrite)
     share = join_processes(args.coordinator, args.processes, args.process)
     monitor, started = RunMonitor(Progress()), time.perf_counter()
-    if preparation.people:
+    if preparation.people or preparation.scenes:
         with monitor.task("reading the generator"):
             models = load_models(args.generator, args.identity)
         prepare_first(preparation, monitor)

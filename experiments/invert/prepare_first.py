@@ -1,8 +1,7 @@
-"""Preparation of raw videos and photos that `--frames` names, in folders beside the run."""
+"""Preparation of raw videos, photos and frames with others' cameras, in folders beside the run."""
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,11 +10,19 @@ from eg3d_jax.errors import InputError
 from experiments.invert.args import Args
 from experiments.invert.plan import options_of
 from experiments.prepare.folder import PreparedFolder
+from experiments.prepare.sources import check_apart, expanded, named_scenes
 from experiments.progress import CommandMonitor
 from experiments.runs.folder import RunFolder
-from inversion.footage.pictures import Source, about, find_people, is_footage
+from inversion.footage.pictures import Source, about, find_people, is_footage, source_fingerprint
 from inversion.footage.prepare import FootageSettings, prepare_footage
+from inversion.foreign_cameras.convert import (
+    CAMERAS_FILE,
+    ConversionSettings,
+    convert_frames,
+    scene_fingerprint,
+)
 from inversion.frames.labels import LABELS_FILE
+from inversion.frames.scene_files import find_cameras, read_scene
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,41 +32,48 @@ class Preparation:
     Attributes:
       args: the command's, with the folders of prepared frames in place of footage.
       people: footage by the folder into which it is prepared.
+      scenes: the same of frames with cameras of other programs.
     """
 
     args: Args
     people: Mapping[Path, Source] = field(default_factory=dict)
+    scenes: Mapping[Path, Path] = field(default_factory=dict)
 
 
 def plan_preparation(args: Args) -> Preparation:
-    """Find raw videos and photos among the command's frames; nothing is written.
+    """Find raw videos, photos and others' cameras among the command's frames; nothing is written.
 
     A folder of photos or videos counts where no dataset.json is near. One person's footage goes to
-    RUN_footage, that of several to RUN_footage/NAME. Cameras found in footage are refined unless
-    told otherwise.
+    RUN_footage, that of several to RUN_footage/NAME, and so do frames with cameras of other
+    programs. Cameras found in footage are refined unless told otherwise.
 
     Raises:
       InputError: if footage cannot be read, or the command cannot go on with it.
     """
-    files, rest = [], []
+    files: list[Path] = []
+    rest: list[Path] = []
+    given: list[Path] = []
     for path in args.frames:
-        found = [path]
-        if glob.has_magic(str(path)) and not path.exists():
-            names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
-            matches = [Path(name) for name in names]
-            if any(map(_is_raw, matches)):  # else it is left to find_videos
-                found = [one for one in matches if _is_raw(one) or one.is_dir()]
-        for one in found:
-            (files if _is_raw(one) else rest).append(one)
-    if not files:
+        matches = expanded(path)
+        prepared = any(_is_raw(one) or _has_cameras(one) for one in matches)
+        # Patterns without any are left to find_videos.
+        for one in matches if prepared else [path]:
+            if _has_cameras(one):
+                given.append(one)
+            elif _is_raw(one):
+                files.append(one)
+            elif one.is_dir() or one == path:
+                rest.append(one)
+    if not files and not given:
         return Preparation(args=args)
     if args.coordinator is not None:
         raise InputError(
-            f"--coordinator: {files[0]} must be prepared first; use `eg3d-jax prepare`, and name "
-            "the folders that it makes"
+            f"--coordinator: {(files or given)[0]} must be prepared first; use `eg3d-jax prepare`, "
+            "and name the folders that it makes"
         )
-    people = find_people(files)
-    alone = len(people) == 1 and not rest
+    people, named = find_people(files) if files else [], named_scenes(given)
+    check_apart(named, [person.name for person in people])
+    alone = len(people) + len(named) == 1 and not rest
     for person in people:
         about(person)  # which refuses what is no video
         if alone and not person.video and len(person.files) < args.views:
@@ -67,18 +81,34 @@ def plan_preparation(args: Args) -> Preparation:
                 f"{person.files[0]}: {len(person.files)} photo(s), fewer than the {args.views} "
                 "views asked for; name more, or ask for fewer --views"
             )
+    for name, path in named.items():
+        count = len(read_scene(path))
+        if alone and count < args.views:
+            raise InputError(
+                f"{path}: {count} frames of {name}, fewer than the {args.views} views asked for; "
+                "add some, or ask for fewer --views"
+            )
     run = args.run.resolve()  # which '.' and '..' do not name
     home = run.parent / f"{run.name}_footage"
     folders = {home if alone else home / person.name: person for person in people}
-    refine = True if args.refine_cameras is None else args.refine_cameras
-    planned = replace(args, frames=(*folders, *rest), refine_cameras=refine)
+    scenes = {home if alone else home / name: path for name, path in named.items()}
+    refine = args.refine_cameras
+    if refine is None and people:
+        refine = True
+    planned = replace(args, frames=(*folders, *scenes, *rest), refine_cameras=refine)
     options_of(planned)
     for folder in folders:
         PreparedFolder(folder, overwrite=True)
+    for folder in scenes:
+        PreparedFolder(folder, overwrite=True, mark=CAMERAS_FILE)
     if alone:  # before the work, what would be refused after it
         with RunFolder.lock(args.run, resume=args.resume, overwrite=args.overwrite):
             pass
-    return Preparation(args=planned, people=folders)
+    return Preparation(args=planned, people=folders, scenes=scenes)
+
+
+def _has_cameras(path: Path) -> bool:
+    return path.suffix.lower() != ".txt" and find_cameras(path) is not None
 
 
 def _is_raw(path: Path) -> bool:
@@ -92,34 +122,56 @@ def _is_raw(path: Path) -> bool:
 
 
 def prepare_first(preparation: Preparation, monitor: CommandMonitor) -> None:
-    """Prepare footage; what an earlier call prepared of the same files is used again.
+    """Prepare footage and convert cameras; what an earlier call made of the same files is kept.
 
-    Of several people, one whose footage cannot be used has no folder then.
+    Of several people, one whose footage or cameras cannot be used has no folder then.
 
     Args:
       preparation: planned.
       monitor: shows it on its screen.
 
     Raises:
-      InputError: if a single person's footage cannot be used.
+      InputError: if those of a single person cannot be used.
     """
     shown = monitor.beside()  # the inversion's seconds and logs leave it out
-    settings = FootageSettings(mask=preparation.args.mask_background)
-    for folder, person in preparation.people.items():
-        output = PreparedFolder(folder, overwrite=True)
-        if output.holds(person, settings):
-            shown.say(f"{folder} holds the frames of {person.name} already")
-            continue
-        if not person.video:
-            home, count = person.files[0].parent, len(person.files)
-            shown.say(f"{home}: {count} photos without {LABELS_FILE} are prepared first")
+    sources = [*preparation.people.items(), *preparation.scenes.items()]
+    for folder, source in sources:
         try:
-            footage = prepare_footage(person, settings, monitor=shown)
+            if isinstance(source, Source):
+                settings = FootageSettings(mask=preparation.args.mask_background)
+                _prepare_footage(folder, source, settings, shown)
+            else:
+                _convert(folder, source, shown)
         except InputError as error:
             if len(preparation.args.frames) == 1:
                 raise
             shown.say(str(error))
-            continue
-        command = f"eg3d-jax invert --frames {folder}"
-        output.write(footage, next_command=command, monitor=shown)
-        shown.say(f"{folder}: {len(footage.kept)} frames; report.html shows what was found")
+
+
+def _prepare_footage(
+    folder: Path, person: Source, settings: FootageSettings, shown: CommandMonitor
+) -> None:
+    output = PreparedFolder(folder, overwrite=True)
+    if output.holds(source_fingerprint(person), settings):
+        shown.say(f"{folder} holds the frames of {person.name} already")
+        return
+    if not person.video:
+        home, count = person.files[0].parent, len(person.files)
+        shown.say(f"{home}: {count} photos without {LABELS_FILE} are prepared first")
+    footage = prepare_footage(person, settings, monitor=shown)
+    output.write(footage, next_command=f"eg3d-jax invert --frames {folder}", monitor=shown)
+    shown.say(f"{folder}: {len(footage.kept)} frames; report.html shows what was found")
+
+
+def _convert(folder: Path, path: Path, shown: CommandMonitor) -> None:
+    output, settings = (
+        PreparedFolder(folder, overwrite=True, mark=CAMERAS_FILE),
+        ConversionSettings(),
+    )
+    if output.holds(scene_fingerprint(path), settings):
+        shown.say(f"{folder} holds the frames of {path} already")
+        return
+    converted = convert_frames(path, settings, monitor=shown)
+    output.write_converted(converted, monitor=shown)
+    count = len(converted.kept)
+    shown.say(f"{folder}: {count} frames; {CAMERAS_FILE} tells what was done")

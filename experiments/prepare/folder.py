@@ -9,8 +9,8 @@ from eg3d_jax.errors import InputError
 from experiments.prepare.page import write_page
 from experiments.runs.output_folder import OutputFolder
 from inversion.files import to_json
-from inversion.footage.pictures import Source, source_fingerprint
 from inversion.footage.prepare import FOOTAGE_FILE, LANDMARKS_FILE, Footage, FootageSettings
+from inversion.foreign_cameras.convert import ConversionSettings, ConvertedFrames
 from inversion.frames.folder import MASKS, SUFFIXES
 from inversion.frames.labels import LABELS_FILE
 from inversion.monitor import Monitor
@@ -22,19 +22,20 @@ _FRAMES = "frame[0-9][0-9][0-9][0-9][0-9]*.png"
 class PreparedFolder:
     """A folder for frames, written as a whole or not at all."""
 
-    def __init__(self, path: Path, *, overwrite: bool):
+    def __init__(self, path: Path, *, overwrite: bool, mark: str = FOOTAGE_FILE):
         """Refuse a folder that must not be written; nothing is changed.
 
         Args:
           path: new, empty, or of an earlier call.
           overwrite: whether an earlier call's may be replaced.
+          mark: FOOTAGE_FILE of footage, CAMERAS_FILE of frames that have cameras.
 
         Raises:
           InputError: if it holds other pictures or what may not be replaced.
         """
-        self.path = path
+        self.path, self._mark = path, mark
         others = (LABELS_FILE, LANDMARKS_FILE, PAGE, _FRAMES, MASKS)
-        self._output = OutputFolder(path, FOOTAGE_FILE, others, overwrite=overwrite)
+        self._output = OutputFolder(path, mark, others, overwrite=overwrite)
         strange = [
             file
             for file in (path.iterdir() if path.is_dir() else ())
@@ -45,12 +46,11 @@ class PreparedFolder:
                 f"{strange[0]} would lie among the frames without a label; choose another --output"
             )
 
-    def holds(self, source: Source, settings: FootageSettings) -> bool:
+    def holds(self, fingerprint: str, settings: FootageSettings | ConversionSettings) -> bool:
         """Whether the folder holds what was prepared of the same files with the same settings."""
         try:
-            made = json.loads((self.path / FOOTAGE_FILE).read_text())
-            same = made["settings"] == to_json(settings)
-            return same and made["fingerprint"] == source_fingerprint(source)
+            made = json.loads((self.path / self._mark).read_text())
+            return made["settings"] == to_json(settings) and made["fingerprint"] == fingerprint
         except (OSError, ValueError, LookupError, TypeError):
             return False
 
@@ -66,3 +66,8 @@ class PreparedFolder:
             footage.save(staging, monitor=monitor)
             with monitor.task(PAGE):
                 write_page(staging / PAGE, footage, next_command=next_command)
+
+    def write_converted(self, converted: ConvertedFrames, *, monitor: Monitor) -> None:
+        """Write frames with cameras of others, labels and what was done: all, or nothing."""
+        with self._output.writing() as staging:
+            converted.save(staging, monitor=monitor)

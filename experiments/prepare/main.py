@@ -1,9 +1,11 @@
-"""Prepare raw video or photos of a head for an inversion: square crops with EG3D's cameras.
+"""Prepare raw video, photos or others' frames for an inversion: square crops with EG3D's cameras.
 
 `python -m experiments.prepare head.mp4 --output video` finds the face in every picture and the
 cameras that see it, keeps the frames that are worth fitting, and leaves them in `video` as
 `experiments.invert` takes them, with `report.html` to judge them by. Photos of one person in a
-folder are prepared alike. Several videos or folders are several people's: a folder each.
+folder are prepared alike. Several videos or folders are several people's: a folder each. Of a
+folder with cameras of other programs (a transforms.json, a COLMAP model, Metashape's XML) these are
+brought into EG3D's world.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -22,33 +24,50 @@ from eg3d_jax.errors import InputError
 from experiments import command
 from experiments.command import check_limits
 from experiments.prepare.folder import PreparedFolder
+from experiments.prepare.sources import check_apart, split_sources
 from experiments.progress import CommandMonitor, Progress
 from inversion.footage.pictures import Source, about, find_people
-from inversion.footage.prepare import FootageSettings, NoFace, prepare_footage
+from inversion.footage.prepare import FOOTAGE_FILE, FootageSettings, NoFace, prepare_footage
+from inversion.foreign_cameras.convert import (
+    CAMERAS_FILE,
+    Alignment,
+    ConversionSettings,
+    convert_frames,
+)
 from inversion.frames.camera_files import read_labels
 from inversion.frames.labels import LABELS_FILE
 
-_USUAL = FootageSettings()
+_USUAL, _CONVERSION = FootageSettings(), ConversionSettings()
+# Options that only footage, or only frames with cameras have.
+_OF_FOOTAGE = ("start", "end", "fps", "person", "max_yaw", "track", "keep_all", "mask")
+_OF_CAMERAS = ("align", "front", "timestep")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Args:
-    """Prepare raw video or photos of a head.
+    """Prepare raw video, photos or frames with others' cameras of a head.
 
     Attributes:
-      footage: a video, photos of one person or a folder of them; several videos or folders, or a
-        pattern in quotes, are several people's
+      footage: a video, photos of one person or a folder of them, or a folder of frames with a
+        transforms.json, a COLMAP model or Metashape's XML; several, or a pattern in quotes, are
+        several people's
       output: new folder for the frames; of several people's, for a folder each
       start: seconds of a video before which nothing is taken
       end: seconds after which nothing is taken
       fps: frames a second of a video that are kept, of each the best; instead of --frames
-      frames: how many are kept, spread by yaw; 60 of a video and all photos if not given
+      frames: how many are kept, spread by yaw; 60 of a video, all of photos and of frames with
+        cameras if not given
       size: side of the frames, pixels
       person: x and y of a pixel near the face that is meant, where there are several
       max_yaw: degrees to both sides; frames that are turned further are left out
       track: track points in a video where the head is turned too far for landmarks
       keep_all: keep every frame in which the head was found, blurred and hidden ones too
       mask: find head and body in each frame, too, and leave masks in OUTPUT/mask
+      align: of frames with cameras, what brings these into EG3D's world: 'face' landmarks in the
+        pictures, 'cameras' the point at which they look, 'none' nothing, as they are there; 'auto'
+        the first of none, face and cameras that will do
+      front: name of a frame that sees the face from the front, where the cameras align it
+      timestep: of frames of a moving head by several cameras, the moment that is taken
       overwrite: replace an earlier call's folder
     """
 
@@ -64,6 +83,9 @@ class Args:
     track: bool = _USUAL.track
     keep_all: bool = _USUAL.keep_all
     mask: bool = _USUAL.mask
+    align: Alignment = _CONVERSION.align
+    front: str | None = None
+    timestep: int | None = None
     overwrite: bool = False
 
     @property
@@ -71,6 +93,12 @@ class Args:
         """What is taken of the footage."""
         names = [field.name for field in dataclasses.fields(FootageSettings)]
         return FootageSettings(**{name: getattr(self, name) for name in names})
+
+    @property
+    def conversion(self) -> ConversionSettings:
+        """How frames with cameras are converted."""
+        names = [field.name for field in dataclasses.fields(ConversionSettings)]
+        return ConversionSettings(**{name: getattr(self, name) for name in names})
 
 
 # What `eg3d-jax invert` fits unless told otherwise.
@@ -85,24 +113,79 @@ def main(args: Args) -> int:
     """Run the command; errors that a user can act on are `InputError`s.
 
     Returns:
-      0, or 1 if there is someone of whom no frame can be used.
+      0, or 1 if there is someone of whom no frame can be used, or whose cameras cannot.
     """
     check_limits(args, _LIMITS)
-    settings, people = args.settings, find_people(args.footage)
+    settings, conversion = args.settings, args.conversion
+    footage, scenes = split_sources(args.footage)
+    people = find_people(footage) if footage or not scenes else []
+    _check_options(args, people, scenes)
     for person in people:
         about(person)  # which refuses what is no video, before any work
-    alone = len(people) == 1
-    folders = [args.output if alone else args.output / person.name for person in people]
-    outputs = [PreparedFolder(folder, overwrite=args.overwrite) for folder in folders]
+    check_apart(scenes, [person.name for person in people])
+    alone = len(people) + len(scenes) == 1
+
+    def folder_of(name: str, mark: str) -> PreparedFolder:
+        path = args.output if alone else args.output / name
+        return PreparedFolder(path, overwrite=args.overwrite, mark=mark)
+
+    filmed = [folder_of(person.name, FOOTAGE_FILE) for person in people]
+    given = [folder_of(name, CAMERAS_FILE) for name in scenes]
     monitor, bad = CommandMonitor(Progress()), 0
-    for person, output in zip(people, outputs, strict=True):
+    for person, output in zip(people, filmed, strict=True):
         if not alone:
             monitor.say(f"{person.name}:")
         bad += not _prepared(person, settings, output, monitor, alone=alone)
+    for (name, path), output in zip(scenes.items(), given, strict=True):
+        if not alone:
+            monitor.say(f"{name}:")
+        bad += not _converted(path, conversion, output, monitor, alone=alone)
+    folders = [output.path for output in (*filmed, *given)]
     done = {folder: count for folder in folders if (count := frames_in(folder))}
     if len(done) > 1:
         monitor.say(f"\nNext: {invert_command(done, args.output)}")
     return 1 if bad else 0
+
+
+def _check_options(args: Args, people: Sequence[Source], scenes: Mapping[str, Path]) -> None:
+    """Refuse options that none of the sources has.
+
+    Raises:
+      InputError: naming one.
+    """
+    usual = Args(footage=args.footage)
+    others, what = (), ""
+    if not people:
+        others, what = _OF_FOOTAGE, "footage, and these frames have cameras"
+    if not scenes:
+        others, what = _OF_CAMERAS, "frames that have cameras, and here are none"
+    for name in others:
+        if getattr(args, name) != getattr(usual, name):
+            raise InputError(f"--{name.replace('_', '-')} is for {what}; leave it out")
+
+
+def _converted(
+    path: Path,
+    settings: ConversionSettings,
+    output: PreparedFolder,
+    monitor: CommandMonitor,
+    *,
+    alone: bool,
+) -> bool:
+    """Convert frames with cameras; whether it succeeded."""
+    try:
+        converted = convert_frames(path, settings, monitor=monitor)
+    except InputError as error:
+        if alone:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return False
+    output.write_converted(converted, monitor=monitor)
+    count = len(converted.kept)
+    monitor.say(f"{output.path}: {count} frames; {CAMERAS_FILE} tells what was done")
+    if alone:
+        monitor.say(f"\nNext: {invert_command({output.path: count}, output.path)}")
+    return True
 
 
 def _prepared(

@@ -98,7 +98,7 @@ _FORMAT = "eg3d_jax run 1"
 _LITTER = re.compile(r"\..+\.\d+|\.DS_Store|Thumbs\.db|desktop\.ini")
 _OWN_FOLDERS = (STATES, "result", "pictures", "tensorboard")
 # Folders that other commands make from the result.
-_LATER_FOLDERS = ("render", "mesh", "edit", "evaluation", "view")
+_LATER_FOLDERS = ("render", "mesh", "edit", "evaluation", "view", "cameras")
 # The configuration last: an overwriting that was killed can be repeated while it is there.
 _OWN_FILES = (_LOG, "metrics.json", "turntable.mp4", "report.html", _CONFIG)
 
@@ -344,6 +344,38 @@ def _release_on_error(run: RunFolder) -> Iterator[None]:
     except BaseException:
         run.close()
         raise
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """The run's config.json; empty if it has none, as an edited head.
+
+    Raises:
+      InputError: if it is damaged.
+    """
+    path = run / _CONFIG
+    if not path.exists():
+        return {}
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); run the inversion again") from None
+    if not isinstance(config, dict) or not isinstance(config.get("settings"), dict):
+        raise InputError(f"{path} is not of a run of this program; name another run")
+    return config
+
+
+def frames_folder(run: Path) -> Path:
+    """Folder of the frames that a run was made of, with refined cameras if it refined them.
+
+    Raises:
+      InputError: if there is no run, or it does not name its frames.
+    """
+    if not run.is_dir():
+        raise InputError(f"{run} is no folder; name a run made by `eg3d-jax invert`, or its frames")
+    folder = read_config(run).get("frames_folder")
+    if not isinstance(folder, str):
+        raise InputError(f"{run}/{_CONFIG} does not name its frames; give their folder instead")
+    return Path(folder)
 
 
 def disk_bytes(generator: TriPlaneGenerator, methods: int) -> int:

@@ -36,15 +36,7 @@ class Lens:
     @property
     def turns(self) -> np.ndarray:
         """[n, 3, 3] rotations from the axes of the video's camera to those of the windows'."""
-        rays = np.ones((len(self.centers), 3))
-        rays[:, :2] = (self.centers - self.middle) / self.focal
-        x, y, z = (rays / np.linalg.norm(rays, axis=-1, keepdims=True)).T
-        rows = [
-            [1 - x * x / (1 + z), -x * y / (1 + z), -x],
-            [-x * y / (1 + z), 1 - y * y / (1 + z), -y],
-            [x, y, z],
-        ]
-        return np.stack([np.stack(row, -1) for row in rows], -2)
+        return turn_towards(self.centers - self.middle, self.focal)
 
     @property
     def pixels(self) -> np.ndarray:
@@ -86,6 +78,24 @@ class Lens:
         return replace(self, focal=focal), replace(poses, translation=translation)
 
 
+def turn_towards(pixels: np.ndarray, focal: float | np.ndarray) -> np.ndarray:
+    """Least rotations [n, 3, 3] from a camera's axes to those of cameras that look at its pixels.
+
+    Args:
+      pixels: [n, 2] from the principal point.
+      focal: pixels; one, or [n].
+    """
+    rays = np.ones((len(pixels), 3))
+    rays[:, :2] = pixels / np.reshape(focal, (-1, 1))
+    x, y, z = (rays / np.linalg.norm(rays, axis=-1, keepdims=True)).T
+    rows = [
+        [1 - x * x / (1 + z), -x * y / (1 + z), -x],
+        [-x * y / (1 + z), 1 - y * y / (1 + z), -y],
+        [x, y, z],
+    ]
+    return np.stack([np.stack(row, -1) for row in rows], -2)
+
+
 def consistent(lens: Lens, poses: Poses) -> list[Window]:
     """Windows in which EG3D's camera sees the head as large as the video does, and its middle."""
     camera = np.asarray(poses.rotation) @ CENTER + np.asarray(poses.translation)
@@ -94,7 +104,7 @@ def consistent(lens: Lens, poses: Poses) -> list[Window]:
     distance = np.linalg.norm(camera, axis=-1)
     scale = _scale(lens, centers) / distance
     _, turned = lens.look_into([Window(center, 1.0) for center in centers], poses)
-    depth = _depth_of_middle(np.asarray(turned.rotation)[:, 2])
+    depth = depth_of(CENTER, np.asarray(turned.rotation)[:, 2])
     sides = scale * depth / FFHQ_FOCAL
     return [
         Window(center=center, side=float(side)) for center, side in zip(centers, sides, strict=True)
@@ -120,7 +130,12 @@ def _scale(lens: Lens, centers: np.ndarray) -> np.ndarray:
     return lens.focal * (1 + square) ** 0.75
 
 
-def _depth_of_middle(forward: np.ndarray) -> np.ndarray:
-    """Distance [n] of the head's middle from cameras that look at it along [n, 3], RADIUS away."""
-    along = forward @ CENTER
-    return along + np.sqrt(along**2 - CENTER @ CENTER + RADIUS**2)
+def depth_of(middle: np.ndarray, forward: np.ndarray) -> np.ndarray:
+    """Distance [n] of a point [3] from cameras that look at it along [n, 3], RADIUS from the head.
+
+    Args:
+      middle: nearer to the origin than RADIUS.
+      forward: unit.
+    """
+    along = forward @ middle
+    return along + np.sqrt(along**2 - middle @ middle + RADIUS**2)

@@ -18,12 +18,12 @@ PHOTOS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 HEIC = (".heic", ".heif")
 
 
-def read_photo(path: Path) -> np.ndarray:
+def read_photo(path: Path, *, turned: bool = True) -> np.ndarray:
     """Read a photo as uint8 [height, width, 3], sRGB.
 
-    It is turned by its orientation tag; colours are brought to sRGB by its profile; grey, 16 bits,
-    palettes and CMYK are converted, transparency is laid on white. Of several pictures in a file
-    the first is taken.
+    It is turned by its orientation tag, unless told otherwise; colours are brought to sRGB by its
+    profile; grey, 16 bits, palettes and CMYK are converted, transparency is laid on white. Of
+    several pictures in a file the first is taken.
 
     Raises:
       InputError: if it cannot be read, naming the file and the reason.
@@ -39,7 +39,7 @@ def read_photo(path: Path) -> np.ndarray:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 image.load()
-                return _srgb(ImageOps.exif_transpose(image))
+                return _srgb(ImageOps.exif_transpose(image) if turned else image)
     except Image.UnidentifiedImageError:
         raise InputError(f"{path} is no picture that can be read; replace or remove it") from None
     except FileNotFoundError:

@@ -52,7 +52,7 @@ from inversion.footage.solve import Observation, Solved, solve
 from inversion.footage.windows import cut, part_outside
 from inversion.frames.folder import HALF, mask_name
 from inversion.frames.labels import write_labels
-from inversion.monitor import Monitor, Stopped
+from inversion.monitor import Monitor, counted
 from inversion.views import Views
 
 FOOTAGE_FILE, LANDMARKS_FILE = "footage.json", "landmarks.npz"
@@ -227,7 +227,7 @@ class Footage:
         if folder.is_dir() and any(folder.iterdir()):
             raise InputError(f"{folder} holds files already; choose a new or empty folder")
         folder.mkdir(parents=True, exist_ok=True)
-        with _steps(monitor, "cutting out the frames", len(self.kept)) as advance:
+        with counted(monitor, "cutting out the frames", len(self.kept)) as advance:
             for frame, pixels in self.crops():
                 Image.fromarray(pixels).save(folder / frame.file, compress_level=3)
                 if self.settings.mask:
@@ -301,7 +301,7 @@ def prepare_footage(
         indices = list(range(len(looked.looks)) if part is None else part)
         grays = _open_grays(file, looked)
         observations = [_observation(looked.looks[i], grays, i) for i in indices]
-        with _timed(seconds, "cameras"), _steps(monitor, "solving for the cameras", 100) as step:
+        with _timed(seconds, "cameras"), counted(monitor, "solving for the cameras", 100) as step:
             solved = solve(
                 observations,
                 video=source.video,
@@ -398,7 +398,7 @@ def _look(source: Source, settings: FootageSettings, monitor: Monitor, file: Bin
         seen = follow(nets, pictures, turns=turns, person=settings.person)
     else:
         seen = (look_at_photo(nets, picture, person=settings.person) for picture in pictures)
-    with _steps(monitor, "reading and landmarks", count or _MOST) as advance:
+    with counted(monitor, "reading and landmarks", count or _MOST) as advance:
         for look, pixels in seen:
             looks.append(look)
             if source.video and settings.track:
@@ -589,19 +589,3 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
     seconds[name] = time.perf_counter() - started
-
-
-@contextmanager
-def _steps(monitor: Monitor, name: str, count: int) -> Iterator[Callable[..., None]]:
-    """Context of a loop that is shown and can be stopped; call what it gives after each step."""
-    done = 0
-
-    def advance(to: int | None = None) -> None:
-        nonlocal done
-        before, done = done, min(done + 1 if to is None else to, count)
-        monitor.steps("", name, done, {})
-        if done > before and monitor.stop_requested():
-            raise Stopped
-
-    with monitor.stages([""], [name], count, [0]):
-        yield advance

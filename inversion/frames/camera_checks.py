@@ -167,7 +167,7 @@ def check_cameras(
     Raises:
       InputError: naming file, label, value and repair.
     """
-    labels = _with_rotations(path, labels)
+    labels = with_rotations(path, labels)
 
     def problem(label: np.ndarray) -> str | None:
         return _view_problem(label, box_side, ray_range)
@@ -225,8 +225,12 @@ def nearest_cameras(path: Path, labels: Mapping[str, np.ndarray], *, box_side: f
     return found
 
 
-def _with_rotations(path: Path, labels: Mapping[str, np.ndarray]) -> Labels:
-    """Replace loose rotations in labels by the nearest ones."""
+def with_rotations(path: Path, labels: Mapping[str, np.ndarray]) -> Labels:
+    """Replace loose rotations in labels by the nearest ones, with one warning.
+
+    Raises:
+      InputError: if a label is no pose; naming it and the repair.
+    """
     found, errors = {}, {}
     for name, label in labels.items():
         if wrong := _pose_problem(label, _LOOSE):

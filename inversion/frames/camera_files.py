@@ -1,16 +1,13 @@
 """Read cameras from files: `transforms.json` of NeRF and Nerfstudio, `dataset.json`, npy and npz.
 
-`{"frames": [{"file_path": "a.png", "transform_matrix": 4 x 4}, ...]}`: camera-to-world with
-OpenGL's camera axes, x right, y up and looking along -z, which become OpenCV's (x right, y down,
-z forward). Its world must be EG3D's: y up, the head at the origin looking towards +z, cameras about
-2.7 units away. The focal length is `fl_x` with `w`, in pixels, or `camera_angle_x`; the central
-square of the picture is meant. Frames may have intrinsics of their own. Lens distortion is ignored,
-with a warning; lenses that are no pinhole are refused.
+The world of a transforms.json must be EG3D's here: y up, the head at the origin looking towards +z,
+cameras about 2.7 units away; `inversion.foreign_cameras` brings others there, with their pictures.
+The central square of the picture is meant. Lens distortion is ignored, with a warning; lenses that
+are no pinhole are refused.
 """
 
 from __future__ import annotations
 
-import math
 import struct
 import tokenize
 import warnings
@@ -27,28 +24,22 @@ from eg3d_jax.errors import InputError
 from inversion.frames.camera_checks import check_cameras
 from inversion.frames.labels import (
     LABELS_FILE,
-    as_number,
-    check_distinct,
     join_names,
     label_of,
     natural_key,
     parse_labels,
-    plain_name,
     read_json,
-    shorten,
 )
 from inversion.frames.mirror_images import unnamed_mirrors, without_mirrored
-
-# Right-multiplied: OpenGL's camera axes to OpenCV's, and back.
-FLIP_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
-_PINHOLES = frozenset(
-    ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "FULL_OPENCV", "RADIAL", "SIMPLE_RADIAL", "PERSPECTIVE")
+from inversion.frames.scene_files import find_cameras
+from inversion.frames.transforms import (
+    FISHEYE_WORDS,
+    frames_of,
+    lens_of,
+    matrix_of,
+    unknown_lens,
+    word_of,
 )
-# Words of instant-ngp for lenses that are no pinhole; true, or a number other than 0.
-_OTHER_LENSES = ("is_fisheye", "fisheye", "is_equirectangular", "equirectangular", "latlong",
-                 "orthographic", "ftheta_p0")  # fmt: skip
-_DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
-_DISTORTION_LISTS = ("distortion", "distortion_params")
 
 
 def parse_transforms(path: Path, content: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -59,132 +50,30 @@ def parse_transforms(path: Path, content: Mapping[str, Any]) -> dict[str, np.nda
       content: of the file.
 
     Returns:
-      float64 [25] for each frame. Frames go in natural order of their `file_path` and are called by
-      it; in the file's order, called by their numbers, if not all have one or all have the same.
+      float64 [25] for each frame, of the picture's central square. Frames go in natural order of
+      their `file_path` and are called by it; in the file's order, called by their numbers, if not
+      all have one or all have the same.
 
     Raises:
       InputError: if the content has another form, names a frame twice, or its lens is no pinhole.
     """
-    frames = content["frames"]
-    if not isinstance(frames, list) or not frames:
-        raise InputError(f"{path} holds no frames; it must list one for each camera")
-    for number, frame in enumerate(frames):
-        if not isinstance(frame, dict):
-            raise InputError(
-                f"{path}: frame {number} is no object with a transform_matrix; export it again"
-            )
-    names = _names(path, frames)
     labels, distortion = {}, {}
-    for name, frame in zip(names, frames, strict=True):
+    for name, values in frames_of(path, content).items():
         where = f"{path}: {name}"
-        values = {**content, **frame}  # a frame's own intrinsics go first
-        _check_lens(where, values)
-        cam2world = _matrix(where, frame.get("transform_matrix")) @ FLIP_AXES
-        labels[name] = np.concatenate([cam2world.ravel(), _intrinsics(where, values).ravel()])
-        distortion[name] = _distortion(where, values)
-    worst = max(names, key=lambda name: abs(distortion[name][1]))
-    if distortion[worst][1]:
-        key, value = distortion[worst]
+        cam2world, lens = matrix_of(where, values), lens_of(where, values)
+        if lens.fisheye:
+            key = word_of(values, FISHEYE_WORDS) or "camera_model"
+            raise unknown_lens(where, key, values[key])
+        labels[name] = np.concatenate([cam2world.ravel(), lens.square_intrinsics.ravel()])
+        distortion[name] = max(lens.distortion, key=abs, default=0.0)
+    worst = max(distortion, key=lambda name: abs(distortion[name]))
+    if distortion[worst]:
         warnings.warn(
-            f"{path}: lens distortion is ignored, {key} of {worst} is {value:g}; undistort the "
-            "pictures where it matters",
+            f"{path}: lens distortion is ignored, a coefficient of {worst} is "
+            f"{distortion[worst]:g}; undistort the pictures where it matters",
             stacklevel=2,
         )
     return dict(sorted(labels.items(), key=lambda item: natural_key(item[0])))
-
-
-def _names(path: Path, frames: list[dict[str, Any]]) -> list[str]:
-    paths = [frame.get("file_path") for frame in frames]
-    names = [plain_name(p) for p in paths if isinstance(p, str) and plain_name(p)]
-    if len(names) < len(frames) or len(set(names)) == 1 < len(frames):
-        return [f"frame {number}" for number in range(len(frames))]
-    check_distinct(path, names)
-    return names
-
-
-def _check_lens(where: str, values: Mapping[str, Any]) -> None:
-    model = values.get("camera_model", "PINHOLE")
-    if not isinstance(model, str) or model.upper() not in _PINHOLES:
-        raise InputError(
-            f"{where}: camera_model is {shorten(model)}; only pinhole cameras can be rendered, so "
-            "undistort the pictures and export their cameras again"
-        )
-    for key in _OTHER_LENSES:
-        value = values.get(key, False)
-        if value and str(value).strip().lower() not in ("false", "0", "no", ""):
-            raise InputError(
-                f"{where}: {key} is {shorten(value)}; only pinhole cameras can be rendered, so "
-                "undistort the pictures and export their cameras again"
-            )
-
-
-def _distortion(where: str, values: Mapping[str, Any]) -> tuple[str, float]:
-    """Find the largest coefficient of the lens distortion and its name; 0 if there is none."""
-    found = {key: _number(where, values, key, 0.0) for key in _DISTORTION if key in values}
-    for key in _DISTORTION_LISTS:
-        numbers = values.get(key)
-        if isinstance(numbers, list):
-            found |= {key: max((as_number(n) or 0.0 for n in numbers), key=abs, default=0.0)}
-    key = max(found, key=lambda key: abs(found[key]), default="")
-    return key, found.get(key, 0.0)
-
-
-def _matrix(where: str, value: object) -> np.ndarray:
-    rows = value if isinstance(value, list) else []
-    numbers = [[as_number(v) for v in row] if isinstance(row, list) else [] for row in rows]
-    square = len(numbers) in (3, 4) and all(len(row) == 4 for row in numbers)
-    if not square or not all(v is not None and abs(v) < 1e30 for row in numbers for v in row):
-        raise InputError(
-            f"{where}: transform_matrix is not 4 x 4 finite numbers; it must be camera-to-world"
-        )
-    matrix = np.array(numbers, np.float64)
-    return matrix if len(matrix) == 4 else np.vstack([matrix, [0.0, 0.0, 0.0, 1.0]])
-
-
-def _intrinsics(where: str, values: Mapping[str, Any]) -> np.ndarray:
-    """Intrinsics [3, 3] over the side of the picture's central square."""
-    width = _number(where, values, "w", 1.0)
-    height = _number(where, values, "h", width)
-    if min(width, height) <= 0:
-        raise InputError(f"{where}: w is {width:g} and h is {height:g}; they must be positive")
-    focal_x = _focal(where, values, "x", width)
-    if focal_x is None:
-        raise InputError(
-            f"{where} has no focal length; give camera_angle_x in radians, or fl_x and w in pixels"
-        )
-    focal_y = _focal(where, values, "y", height)
-    focal_y = focal_x if focal_y is None else focal_y
-    side = min(width, height)
-    centre_x = _number(where, values, "cx", width / 2) - (width - side) / 2
-    centre_y = _number(where, values, "cy", height / 2) - (height - side) / 2
-    return np.array(
-        [
-            [focal_x / side, 0.0, centre_x / side],
-            [0.0, focal_y / side, centre_y / side],
-            [0.0, 0.0, 1.0],
-        ]
-    )
-
-
-def _focal(where: str, values: Mapping[str, Any], axis: str, extent: float) -> float | None:
-    """Focal length in the unit of `extent`, from fl_* or camera_angle_*; None if not given."""
-    if f"fl_{axis}" in values:
-        return _number(where, values, f"fl_{axis}", 0.0)
-    key = f"camera_angle_{axis}"
-    if key not in values:
-        return None
-    angle = _number(where, values, key, 0.0)
-    if not 0 < angle < math.pi:
-        raise InputError(f"{where}: {key} is {angle:g}; it must be radians between 0 and pi")
-    return extent / 2 / math.tan(angle / 2)
-
-
-def _number(where: str, values: Mapping[str, Any], key: str, default: float) -> float:
-    value = values.get(key, default)
-    number = as_number(value)
-    if number is None or not abs(number) < 1e30:
-        raise InputError(f"{where}: {key} is {value!r}; it must be a finite number")
-    return number
 
 
 # Errors of numpy for files that are cut or damaged, in their headers among others.
@@ -253,6 +142,12 @@ def _labels_of(folder: Path) -> Path:
     path = folder / LABELS_FILE
     if path.is_file():
         return path
+    foreign = find_cameras(folder)
+    if foreign is not None:
+        raise InputError(
+            f"{folder} has cameras of another world, {foreign.name}; bring them into EG3D's by "
+            f"`eg3d-jax prepare {folder} --output NEW`, and give that folder"
+        )
     below = sorted(p.parent.name for p in folder.glob(f"*/{LABELS_FILE}"))
     if len(below) == 1:
         raise InputError(f"{folder} has no {LABELS_FILE}, {folder / below[0]} has one; give that")

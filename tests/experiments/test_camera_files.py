@@ -8,7 +8,8 @@ import pytest
 
 from eg3d_jax.cameras import mirror_image, to_label, yaw_pitch_camera
 from eg3d_jax.errors import InputError
-from inversion.frames.camera_files import FLIP_AXES, read_camera_path
+from inversion.frames.camera_files import read_camera_path
+from inversion.frames.transforms import FLIP_AXES
 
 FOCAL = 4.2647
 CAMERAS = yaw_pitch_camera(np.float32([0.9, -0.3, 0.2]), np.float32([0.1, 0.0, -0.2]), focal=FOCAL)
@@ -171,11 +172,13 @@ def test_pinholes_by_every_name_are_taken_in_silence(tmp_path):
 def test_distortion_is_told_of_once_with_its_largest_value(tmp_path):
     content = transforms(camera_angle_x=0.23, k1=0.1)
     content["frames"][1] |= {"k2": "-0.3", "p1": 0.2}
-    with pytest.warns(UserWarning, match="lens distortion is ignored, k2 of frame 1 is -0.3") as w:
+    with pytest.warns(
+        UserWarning, match="distortion is ignored, a coefficient of frame 1 is -0.3"
+    ) as w:
         read_camera_path(write(tmp_path, content))
     assert len(w) == 1
     content = transforms(camera_angle_x=0.23, distortion_params=[0, -0.4, 0.1])
-    with pytest.warns(UserWarning, match="distortion_params of frame 0 is -0.4"):
+    with pytest.warns(UserWarning, match="a coefficient of frame 0 is -0.4"):
         read_camera_path(write(tmp_path, content))
 
 

@@ -1,0 +1,1 @@
+"""Cameras of frames from elsewhere, brought into EG3D's world."""
