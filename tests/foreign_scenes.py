@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from eg3d_jax.cameras import to_label, yaw_pitch_camera
+from eg3d_jax.cameras import FFHQ_FOCAL
 from inversion.foreign_cameras.export import scene_of_labels
 from inversion.foreign_cameras.similarity import Similarity
 from inversion.frames.colmap import write_colmap
@@ -17,6 +17,7 @@ from inversion.frames.scene import Scene
 from inversion.frames.transforms import FLIP_AXES, write_transforms
 
 SIDE = 32
+_INTRINSICS = np.array([FFHQ_FOCAL, 0, 0.5, 0, FFHQ_FOCAL, 0.5, 0, 0, 1])
 FORMS = ("transforms", "blender", "instant-ngp", "colmap", "colmap-text", "metashape")
 
 
@@ -25,14 +26,11 @@ def orbit(yaws, pitches=(0.15, -0.1)) -> dict[str, np.ndarray]:
     pitch = np.resize(np.asarray(pitches), len(yaws))
     labels = {}
     for i, (a, b) in enumerate(zip(yaws, pitch, strict=True)):
-        label = np.asarray(to_label(yaw_pitch_camera(np.float32(a), np.float32(b))), np.float64)
         away = np.array([np.cos(b) * np.sin(a), np.sin(b), np.cos(b) * np.cos(a)])
-        right = np.cross([0, 1, 0], away)
-        right /= np.linalg.norm(right)
+        right = np.array([np.cos(a), 0, -np.sin(a)])
         pose = np.eye(4)
         pose[:3] = np.stack([right, np.cross(-away, right), -away, 2.7 * away], -1)
-        np.testing.assert_allclose(pose.ravel(), label[:16], atol=1e-6)
-        labels[f"p{i}.png"] = np.concatenate([pose.ravel(), label[16:]])
+        labels[f"p{i}.png"] = np.concatenate([pose.ravel(), _INTRINSICS])
     return labels
 
 

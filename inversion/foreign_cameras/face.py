@@ -26,7 +26,10 @@ from inversion.frames.scene import Lens
 _OTHER_TURN, _ELSEWHERE = 25.0, 0.5
 # The fewest pictures that agree, and the least part of those with a face.
 _FEWEST, _LEAST_PART = 2, 0.5
-_ROUNDS = 12
+# Pictures whose landmarks are further from the face than this, pixels of a window of 512, do not
+# show one head by the given cameras.
+_MOST_RESIDUAL = 16.0
+_ROUNDS = 24
 _TRUSTED_YAW = 40.0  # degrees up to which landmarks tell of a face's shape
 
 
@@ -75,7 +78,8 @@ def from_faces(
         return None
     similarity, used = first
     unit = 512 * focal / np.array([window.side for window in windows])
-    return _refined(model, cam2world, tangents, unit, similarity, used)
+    fit = _refined(model, cam2world, tangents, unit, similarity, used)
+    return fit if np.median(fit.residual[used]) <= _MOST_RESIDUAL else None
 
 
 def _heads(

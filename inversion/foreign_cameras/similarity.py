@@ -136,8 +136,7 @@ def from_axes(scene: Scene, *, front: int | None = None) -> Similarity:
     if np.linalg.norm(forward) < (_ALL_ROUND if front is None else 0.1):
         raise InputError(
             f"{scene.source}: the cameras stand all round the head, so that they do not tell where "
-            "its face is; name a picture that sees it from the front (--front), or install "
-            "'.[footage]', by which it is found"
+            "its face is; name a picture that sees it from the front: --front"
         )
     z = forward / np.linalg.norm(forward)
     rotation = np.stack([np.cross(up, z), up, z])
@@ -185,8 +184,7 @@ def _complaint(cam2world: np.ndarray, found: Meeting | None) -> str:
             )
         return (
             f"the axes of its {len(positions)} cameras are nearly parallel, so that they meet "
-            "nowhere; add pictures from other sides, or install '.[footage]', by which the face "
-            "is found"
+            "nowhere; add pictures from other sides, or such in which a face is found"
         )
     if found.behind == len(cam2world):
         return (

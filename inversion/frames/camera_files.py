@@ -145,8 +145,8 @@ def _labels_of(folder: Path) -> Path:
     foreign = find_cameras(folder)
     if foreign is not None:
         raise InputError(
-            f"{folder} has cameras of another world, {foreign.name}; bring them into EG3D's by "
-            f"`eg3d-jax prepare {folder} --output NEW`, and give that folder"
+            f"{folder} has cameras of another world, {foreign.relative_to(folder)}; bring them "
+            f"into EG3D's by `eg3d-jax prepare {folder} --output NEW`, and give that folder"
         )
     below = sorted(p.parent.name for p in folder.glob(f"*/{LABELS_FILE}"))
     if len(below) == 1:

@@ -282,6 +282,15 @@ def written(tmp_path_factory):
     return found
 
 
+def refusal(folder):
+    """Why a scene is refused; '' if it is not. No other error will do."""
+    try:
+        read_scene(folder)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(FORMS), st.data())
 def test_damaged_files_are_read_or_refused_by_name(written, form, data):
@@ -295,10 +304,8 @@ def test_damaged_files_are_read_or_refused_by_name(written, form, data):
         path.write_bytes(whole[:start] + put + whole[end:])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of rotations that are off by little
-            try:
-                read_scene(folder)
-            except InputError as error:
-                assert "\n" not in str(error)
-                assert folder.name in str(error)
+            said = refusal(folder)
+        assert "\n" not in said
+        assert folder.name in said or not said
     finally:
         path.write_bytes(whole)

@@ -1,0 +1,134 @@
+"""What is cut out of pictures shows points where the label's pinhole camera sees them."""
+
+import numpy as np
+import pytest
+from foreign_scenes import orbit, scene
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eg3d_jax.cameras import FFHQ_FOCAL
+from inversion.footage.windows import CENTER
+from inversion.foreign_cameras.cuts import (
+    cut_of,
+    draw,
+    is_whole,
+    outside,
+    to_pixels,
+    to_tangents,
+)
+from inversion.frames.scene import Lens
+
+PLAIN = Lens(width=640, height=480, fx=700, fy=720, cx=330, cy=215)
+BENT = Lens(**{**vars(PLAIN), "distortion": (-0.2, 0.05, 0.004, -0.003, 0.01)})
+FISH = Lens(**{**vars(PLAIN), "distortion": (0.03, -0.01), "fisheye": True})
+POINTS = np.array([[0.0, 0, 0], [0.15, 0.1, 0.1], [-0.2, 0.15, 0], [0.1, -0.2, 0.15]])
+
+
+def camera(yaw=0.4, distance=2.7, turn=0.0):
+    """A camera [4, 4] that looks beside the head, rolled a little."""
+    pose = scene(orbit([yaw])).cam2world[0]
+    pose[:3, 3] *= distance / 2.7
+    c, s = np.cos(turn), np.sin(turn)
+    aside = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    roll = np.array([[np.cos(0.1), -np.sin(0.1), 0], [np.sin(0.1), np.cos(0.1), 0], [0, 0, 1]])
+    pose[:3, :3] = pose[:3, :3] @ aside @ roll
+    return pose
+
+
+def blobs(places, height, width, radius=4.0):
+    """A dark picture with a soft light at each place."""
+    y, x = np.mgrid[:height, :width] + 0.5
+    shown = sum(np.exp(-((x - a) ** 2 + (y - b) ** 2) / 2 / radius**2) for a, b in places)
+    return np.repeat(np.round(255 * shown).clip(0, 255).astype(np.uint8)[..., None], 3, -1)
+
+
+def seen(label, point):
+    pose, intrinsics = label[:16].reshape(4, 4), label[16:].reshape(3, 3)
+    place = intrinsics @ (pose[:3, :3].T @ (point - pose[:3, 3]))
+    return place[:2] / place[2]
+
+
+@pytest.mark.parametrize("lens", [PLAIN, BENT, FISH], ids=["pinhole", "opencv", "fisheye"])
+@pytest.mark.parametrize("size", [64, 256])
+def test_points_are_where_the_label_says(lens, size):
+    if not lens.pinhole:
+        pytest.importorskip("cv2", reason="lenses are straightened by OpenCV, of extra footage")
+    pose = camera(turn=0.2)
+    cut = cut_of(pose, CENTER, moved=False)
+    assert cut is not None
+    for point in POINTS:
+        ray = (point - pose[:3, 3]) @ pose[:3, :3]
+        place = to_pixels(ray[None], lens)
+        drawn = draw(blobs(place, 480, 640), cut, lens, size)[..., 0].astype(float)
+        y, x = np.mgrid[:size, :size] + 0.5
+        found = np.array([(drawn * x).sum(), (drawn * y).sum()]) / drawn.sum()
+        # In pixels of the source, whose grey levels are rounded.
+        scale = cut.focal * size / lens.fx
+        np.testing.assert_allclose(found / scale, seen(cut.label, point) * size / scale, atol=0.3)
+
+
+@given(st.floats(-1, 1), st.floats(2.5, 2.9), st.floats(-0.3, 0.3))
+def test_a_camera_that_stays_keeps_its_place_and_looks_at_the_head(yaw, distance, turn):
+    pose = camera(yaw, distance, turn)
+    cut = cut_of(pose, CENTER, moved=False)
+    assert cut is not None
+    np.testing.assert_array_equal(cut.label[[3, 7, 11]], pose[:3, 3])
+    np.testing.assert_allclose(seen(cut.label, CENTER), 0.5, atol=1e-9)
+    rotation = cut.label[:16].reshape(4, 4)[:3, :3]
+    np.testing.assert_allclose(rotation.T @ rotation, np.eye(3), atol=1e-9)
+    assert cut.label[16] == cut.focal
+
+
+@given(st.floats(-1, 1), st.floats(0.9, 30), st.floats(-0.3, 0.3))
+def test_a_camera_that_is_moved_sees_the_head_as_large_from_eg3ds_distance(yaw, distance, turn):
+    pose = camera(yaw, distance, turn)
+    cut = cut_of(pose, CENTER, moved=True)
+    assert cut is not None
+    position = cut.label[[3, 7, 11]]
+    assert np.linalg.norm(position) == pytest.approx(2.7)
+    assert cut.label[16] == cut.label[20] == FFHQ_FOCAL
+    np.testing.assert_allclose(seen(cut.label, CENTER), 0.5, atol=1e-9)
+    # The direction is that of the true camera, and a length across has as many sides.
+    away = (pose[:3, 3] - CENTER) / np.linalg.norm(pose[:3, 3] - CENTER)
+    np.testing.assert_allclose(-cut.label[[2, 6, 10]], away, atol=1e-9)
+    assert cut.focal / np.linalg.norm(pose[:3, 3] - CENTER) == pytest.approx(
+        FFHQ_FOCAL / np.linalg.norm(position - CENTER)
+    )
+
+
+@pytest.mark.parametrize("lens", [PLAIN, BENT, FISH], ids=["pinhole", "opencv", "fisheye"])
+def test_tangents_are_those_of_the_rays(lens):
+    if not lens.pinhole:
+        pytest.importorskip("cv2", reason="lenses are straightened by OpenCV, of extra footage")
+    rays = np.array([[0.1, 0.2, 1.0], [-0.3, 0.1, 1], [0, 0, 1]])
+    np.testing.assert_allclose(to_tangents(to_pixels(rays, lens), lens), rays[:, :2], atol=1e-4)
+    plain = to_pixels(rays, PLAIN)
+    np.testing.assert_allclose(plain, rays[:, :2] * [700, 720] + [330, 215])
+
+
+def test_a_cut_beyond_the_border_is_told_and_mirrored():
+    lens = Lens(width=100, height=100, fx=426.47, fy=426.47, cx=50, cy=50)
+    inside, beside = (cut_of(camera(turn=turn), np.zeros(3), moved=False) for turn in (0, 0.1))
+    assert inside is not None
+    assert beside is not None
+    assert outside(inside, lens) < 0.1
+    # Half a radian times the focal length over the side is shifted out of the picture.
+    assert outside(beside, lens) == pytest.approx(np.tan(0.1) * FFHQ_FOCAL, abs=0.08)
+    assert draw(np.full((100, 100, 3), 90, np.uint8), beside, lens, 32).min() == 90
+
+
+def test_a_camera_that_looks_away_has_no_cut():
+    pose = camera()
+    pose[:3, :3] = pose[:3, :3] @ np.diag([-1.0, 1, -1])
+    assert cut_of(pose, CENTER, moved=False) is None
+
+
+def test_crops_of_eg3ds_are_whole_and_others_are_not():
+    pose = scene(orbit([0.7])).cam2world[0]
+    usual = scene(orbit([0.7])).lenses[0]
+    assert is_whole(pose, usual)
+    for changes in ({"width": 40}, {"fx": 200.0}, {"cx": 8.0}, {"distortion": (0.1,)}):
+        assert not is_whole(pose, Lens(**{**vars(usual), **changes}))
+    far = pose.copy()
+    far[:3, 3] *= 1.2
+    assert not is_whole(far, usual)
