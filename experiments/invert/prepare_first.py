@@ -164,14 +164,12 @@ def _prepare_footage(
 
 
 def _convert(folder: Path, path: Path, shown: CommandMonitor) -> None:
-    output, settings = (
-        PreparedFolder(folder, overwrite=True, mark=CAMERAS_FILE),
-        ConversionSettings(),
-    )
+    output = PreparedFolder(folder, overwrite=True, mark=CAMERAS_FILE)
+    settings = ConversionSettings()
     if output.holds(scene_fingerprint(path), settings):
         shown.say(f"{folder} holds the frames of {path} already")
         return
     converted = convert_frames(path, settings, monitor=shown)
-    output.write_converted(converted, monitor=shown)
-    count = len(converted.kept)
-    shown.say(f"{folder}: {count} frames; {CAMERAS_FILE} tells what was done")
+    command = f"eg3d-jax invert --frames {folder}"
+    output.write_converted(converted, next_command=command, monitor=shown)
+    shown.say(f"{folder}: {len(converted.kept)} frames; report.html shows what was done")

@@ -42,10 +42,7 @@ def drawn_frames(
             for x, y in (points - low) * scale:
                 if np.isfinite(x + y):
                     draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
-        start = _projected(frame.cam2world, _MIDDLE) * large
-        for colour, direction in _AXES.items():
-            end = _projected(frame.cam2world, _MIDDLE + direction) * large
-            draw.line([*start, *end], fill=colour, width=2 * _FINER)
+        _draw_axes(draw, frame.cam2world, _simple_matrix(FFHQ_FOCAL), large)
         yield frame, np.asarray(image.resize((side, side), Image.Resampling.BOX))
 
 
@@ -65,7 +62,28 @@ def thumbnails(
         yield frame, np.asarray(image)
 
 
-def _projected(cam2world: np.ndarray, point: np.ndarray) -> np.ndarray:
-    """Where EG3D's camera sees a point [3], [2] in sides of the picture."""
-    x, y, z = cam2world[:3, :3].T @ (point - cam2world[:3, 3])
-    return 0.5 + FFHQ_FOCAL * np.array([x, y]) / z
+def with_axes(pixels: np.ndarray, label: np.ndarray, side: int) -> np.ndarray:
+    """Draw the head's axes on a picture with EG3D's label [25]: uint8 [side, side, 3]."""
+    large = _FINER * side
+    image = Image.fromarray(pixels).resize((large, large), Image.Resampling.LANCZOS)
+    label = np.asarray(label, np.float64)
+    pose, intrinsics = label[:16].reshape(4, 4), label[16:].reshape(3, 3)
+    _draw_axes(ImageDraw.Draw(image), pose, intrinsics, large)
+    return np.asarray(image.resize((side, side), Image.Resampling.BOX))
+
+
+def _simple_matrix(focal: float) -> np.ndarray:
+    """Intrinsics [3, 3] over the side of a picture whose axis is in the middle."""
+    return np.array([[focal, 0, 0.5], [0, focal, 0.5], [0, 0, 1]])
+
+
+def _draw_axes(
+    draw: ImageDraw.ImageDraw, cam2world: np.ndarray, intrinsics: np.ndarray, side: int
+) -> None:
+    def seen(point: np.ndarray) -> np.ndarray:
+        place = intrinsics @ (cam2world[:3, :3].T @ (point - cam2world[:3, 3]))
+        return place[:2] / place[2] * side
+
+    for colour, direction in _AXES.items():
+        ends = [*seen(_MIDDLE), *seen(_MIDDLE + direction)]
+        draw.line(ends, fill=colour, width=2 * _FINER)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from eg3d_jax.errors import InputError
+from experiments.prepare.converted_page import write_converted_page
 from experiments.prepare.page import write_page
 from experiments.runs.output_folder import OutputFolder
 from inversion.files import to_json
@@ -67,7 +68,17 @@ class PreparedFolder:
             with monitor.task(PAGE):
                 write_page(staging / PAGE, footage, next_command=next_command)
 
-    def write_converted(self, converted: ConvertedFrames, *, monitor: Monitor) -> None:
-        """Write frames with cameras of others, labels and what was done: all, or nothing."""
+    def write_converted(
+        self, converted: ConvertedFrames, *, next_command: str, monitor: Monitor
+    ) -> None:
+        """Write frames with cameras of others, labels, what was done, and the page, as a whole.
+
+        Args:
+          converted: into EG3D's world.
+          next_command: to be shown at the page's end.
+          monitor: told of every frame.
+        """
         with self._output.writing() as staging:
             converted.save(staging, monitor=monitor)
+            with monitor.task(PAGE):
+                write_converted_page(staging / PAGE, converted, next_command=next_command)

@@ -180,11 +180,12 @@ def _converted(
             raise
         print(f"error: {error}", file=sys.stderr)
         return False
-    output.write_converted(converted, monitor=monitor)
     count = len(converted.kept)
-    monitor.say(f"{output.path}: {count} frames; {CAMERAS_FILE} tells what was done")
+    next_command = invert_command({output.path: count}, output.path)
+    output.write_converted(converted, next_command=next_command, monitor=monitor)
+    monitor.say(f"{output.path}: {count} frames; report.html and {CAMERAS_FILE} tell what was done")
     if alone:
-        monitor.say(f"\nNext: {invert_command({output.path: count}, output.path)}")
+        monitor.say(f"\nNext: {next_command}")
     return True
 
 

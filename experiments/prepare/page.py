@@ -21,7 +21,7 @@ from inversion.wording import degrees
 
 _SHEET, _SHEET_SIDE = 24, 320
 _LEFT_OUT, _THUMBNAIL_SIDE = 48, 160
-_STYLE = """<style>
+SHEET_STYLE = """<style>
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); gap: .9rem; }
 .sheet.whole { grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
 .sheet img { width: 100%; height: auto; display: block; border-radius: .3rem; }
@@ -50,15 +50,15 @@ def page(footage: Footage, *, next_command: str) -> str:
     """The page as HTML."""
     left_out = [f for f in footage.frames if not f.kept and not is_spare(f.reason)]
     parts = [
-        _STYLE,
+        SHEET_STYLE,
         f"<h1>{html.escape(footage.source.name)}</h1>",
         f'<p class="summary">{html.escape(" ".join(sentences(footage)))}</p>',
-        section("What to film better", _list(advice(footage.kept))),
-        section("What to know", _list(footage.notes)),
+        section("What to film better", listing(advice(footage.kept))),
+        section("What to know", listing(footage.notes)),
         section("Frames", _sheet(footage)),
         section("Directions and quality", figure(_curves(footage), _CURVES_CAPTION)),
         section(f"Left out ({len(left_out)})", _left_out(footage, left_out)),
-        section("Next", _next(next_command)),
+        section("Next", next_step(next_command)),
         section("Settings and time", _details(footage)),
     ]
     return document(f"{footage.source.name}: prepared footage", parts)
@@ -91,16 +91,17 @@ def sentences(footage: Footage) -> list[str]:
     return said
 
 
-def _list(texts: Sequence[str]) -> str:
+def listing(texts: Sequence[str]) -> str:
+    """Format sentences as a list; nothing without any."""
     items = "".join(f"<li>{html.escape(text)}</li>" for text in texts)
     return f'<ul class="advice">{items}</ul>' if items else ""
 
 
 def _sheet(footage: Footage) -> str:
     kept = footage.kept
-    shown = [kept[i] for i in _evenly(len(kept), _SHEET)]
+    shown = [kept[i] for i in evenly(len(kept), _SHEET)]
     cells = [
-        _cell(pixels, f"{frame.file.removesuffix('.png')}{_time(frame)}", _numbers(frame))
+        cell(pixels, f"{frame.file.removesuffix('.png')}{_time(frame)}", _numbers(frame))
         for frame, pixels in drawn_frames(footage, shown, _SHEET_SIDE)
     ]
     more = (
@@ -116,16 +117,17 @@ def _left_out(footage: Footage, frames: Sequence[FootageFrame]) -> str:
         return ""
     kinds = Counter(frame.reason.split(":")[0] for frame in frames)
     counts = "; ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
-    shown = [frames[i] for i in _evenly(len(frames), _LEFT_OUT)]
+    shown = [frames[i] for i in evenly(len(frames), _LEFT_OUT)]
     cells = [
-        _cell(pixels, f"{_named(frame)}{_time(frame)}", frame.reason)
+        cell(pixels, f"{_named(frame)}{_time(frame)}", frame.reason)
         for frame, pixels in thumbnails(footage, shown, _THUMBNAIL_SIDE)
     ]
     more = f" {len(shown)} of them:" if len(shown) < len(frames) else ""
     return f'<p>{html.escape(counts)}.{more}</p><div class="sheet whole">{"".join(cells)}</div>'
 
 
-def _cell(pixels: np.ndarray, *lines: str) -> str:
+def cell(pixels: np.ndarray, *lines: str) -> str:
+    """Format one picture of a sheet, with lines below it."""
     text = "<br>".join(html.escape(line) for line in lines)
     return f"<figure>{image(pixels, lines[0])}<figcaption>{text}</figcaption></figure>"
 
@@ -145,7 +147,8 @@ def _numbers(frame: FootageFrame) -> str:
     return found + (", tracked" if frame.reached == "tracked" else "")
 
 
-def _evenly(count: int, most: int) -> list[int]:
+def evenly(count: int, most: int) -> list[int]:
+    """At most so many indices of a list, evenly spread."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
 
@@ -187,7 +190,8 @@ def _curves(footage: Footage) -> str:
     return svg(draw, panels=4, name="footage")
 
 
-def _next(command: str) -> str:
+def next_step(command: str) -> str:
+    """Format the command to type next."""
     return (
         f"<pre><code>{html.escape(command)}</code></pre>"
         '<p class="note">For photographs add <code>--generator</code> with weights made by '

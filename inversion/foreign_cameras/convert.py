@@ -57,6 +57,8 @@ CAMERAS_FILE = "cameras.json"
 _MOST_FACES = 60
 # A face that this part of the landmarks' pictures do not agree with is told of, pixels of 512.
 _ROUGH = 8.0
+# Why a frame is not kept though it could be.
+SPARE = "others are as good"
 # Frames are left out that lie further outside their pictures than this part.
 _MOST_OUTSIDE = 0.35
 
@@ -459,7 +461,7 @@ def _frames(
         distances = np.linalg.norm(moved[:, :3, 3], axis=-1)
         said.append(
             f"cameras stand {distances.min():.2f} to {distances.max():.2f} units from the head, "
-            f"the generator looks about {RADIUS}: they are told as cameras there that see the head "
+            f"the generator looks around {RADIUS}: they are told as cameras there that see the head "
             "as large, from the same direction"
         )
     bent = sum(not lens.pinhole for lens in scene.lenses)
@@ -492,7 +494,7 @@ def _chosen(
         if i in kept:
             named.append(replace(frame, file=f"frame{sum(j < i for j in kept):05d}.png"))
         else:
-            named.append(replace(frame, reason=frame.reason or "others are as good"))
+            named.append(replace(frame, reason=frame.reason or SPARE))
     return tuple(named)
 
 
