@@ -78,13 +78,20 @@ def _sheet(kept: Sequence[ConvertedFrame], size: int) -> str:
 
 
 def _directions(kept: Sequence[ConvertedFrame]) -> str:
-    def draw(axes: Sequence[Axes]) -> None:
-        axes[0].plot([f.yaw for f in kept], [f.pitch for f in kept], ".", ms=6, color=COLOURS[1])
-        axes[0].axvline(0, color=INK, alpha=0.3, linewidth=0.8)
-        axes[0].set_xlabel("yaw, degrees")
-        axes[0].set_ylabel("pitch, degrees")
+    yaw = [frame.yaw for frame in kept]
 
-    return svg(draw, panels=1, name="directions")
+    def draw(axes: Sequence[Axes]) -> None:
+        panels = (
+            ("yaw, degrees", "pitch, degrees", yaw, [frame.pitch for frame in kept]),
+            ("frame", "yaw, degrees", range(len(kept)), yaw),
+        )
+        for axis, (across, up, x, y) in zip(axes, panels, strict=True):
+            axis.plot(x, y, ".", ms=6, color=COLOURS[1])
+            axis.set_xlabel(across)
+            axis.set_ylabel(up)
+        axes[0].axvline(0, color=INK, alpha=0.3, linewidth=0.8)
+
+    return svg(draw, panels=2, name="directions")
 
 
 def _left_out(frames: Sequence[ConvertedFrame]) -> list[str]:

@@ -461,8 +461,8 @@ def _frames(
         distances = np.linalg.norm(moved[:, :3, 3], axis=-1)
         said.append(
             f"cameras stand {distances.min():.2f} to {distances.max():.2f} units from the head, "
-            f"the generator looks around {RADIUS}: they are told as cameras there that see the head "
-            "as large, from the same direction"
+            f"the generator looks around {RADIUS}: they are told as cameras there that see the "
+            "head as large, from the same direction"
         )
     bent = sum(not lens.pinhole for lens in scene.lenses)
     if bent:
