@@ -329,7 +329,7 @@ def _align(
     scene: Scene, settings: ConversionSettings, front: int | None, monitor: Monitor
 ) -> tuple[Similarity, str, list[str], dict[int, float]]:
     """Find the similarity; how, what to say of it, and residuals by picture."""
-    align = settings.align
+    align, fallback = settings.align, []
     whole = all(map(is_whole, scene.cam2world, scene.lenses))
     if align == "none" or (align == "auto" and front is None and whole and _upright(scene)):
         said = ["the cameras are in EG3D's world already, and are taken as they are"]
@@ -342,12 +342,13 @@ def _align(
             return fit.similarity, "face", _told_of_face(fit), residuals
         if align == "face":
             raise InputError(f"{scene.source}: {found}; --align cameras goes by the cameras alone")
-        monitor.say(f"{found}: the cameras alone tell where the head is")
+        fallback = [f"{found}: the cameras alone tell where the head is"]
     similarity = from_axes(scene, front=front)
     at = "the mean camera" if front is None else scene.names[front]
     said = [
+        *fallback,
         f"aligned by the cameras alone ({_scale(similarity)}): the head's middle is where they "
-        f"look, its face is taken to look at {at}, and to fill the pictures as EG3D's crops"
+        f"look, its face is taken to look at {at}, and to fill the pictures as EG3D's crops",
     ]
     return similarity, "cameras", said, {}
 

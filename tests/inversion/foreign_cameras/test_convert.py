@@ -58,8 +58,14 @@ def test_what_was_done_is_told_and_written(tmp_path, no_faces):
     converted = convert_frames(tmp_path / "given", monitor=told)
     converted.save(tmp_path / "video")
     assert converted.method == "cameras"
-    assert told.said[0].startswith("a face was found in 0 of 4 pictures: the cameras alone")
-    for words in ("aabb_scale", "aligned by the cameras alone (lengths times ", "kept whole"):
+    found = "a face was found in 0 of 4 pictures: the cameras alone tell where the head is"
+    assert told.said == list(converted.notes)
+    for words in (
+        found,
+        "aabb_scale",
+        "aligned by the cameras alone (lengths times ",
+        "kept whole",
+    ):
         assert any(words in text for text in told.said), words
     written = json.loads((tmp_path / "video" / "cameras.json").read_text())
     assert written["method"] == "cameras"
