@@ -165,7 +165,7 @@ def steady_landmarks(nets: FaceNets, pixels: np.ndarray, face: Face) -> Landmark
         )
         if _touches(window, pixels):
             looks.append(_one_pass(nets.mesh, pixels, window))
-    points = np.mean([look.points for look in looks], axis=0, dtype=np.float64)
+    points = np.mean(np.stack([look.points for look in looks]).astype(np.float64), axis=0)
     return dataclasses.replace(
         found,
         points=points.astype(np.float32),
