@@ -74,6 +74,34 @@ def check_room(folder: Path, arrays: Iterable[np.ndarray]) -> None:
         path.unlink(missing_ok=True)
 
 
+def flush(path: Path) -> None:
+    """Have the disk hold a file, or all that is in a folder, before this returns.
+
+    Whoever moves it to its name after that, and then calls `flush_names` of where it went, finds it
+    whole or not at all after a power loss, as far as the file system keeps its promises.
+    """
+    if path.is_dir():
+        for entry in path.iterdir():
+            if not entry.is_symlink():
+                flush(entry)
+        flush_names(path)
+        return
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def flush_names(folder: Path) -> None:
+    """Have the disk hold the names in a folder, such as one that was moved there just now."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot
+            raise
+    finally:
+        os.close(descriptor)
+
+
 def innermost_existing(path: Path) -> Path:
     """Absolute path, or the innermost folder above it that exists."""
     path = path.absolute()

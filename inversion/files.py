@@ -18,12 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from eg3d_jax.errors import InputError
-from eg3d_jax.folders import innermost_existing
+from eg3d_jax.folders import flush_names, innermost_existing
 from inversion.wording import beside
 
 
 def write_atomically(path: Path, content: bytes) -> Path:
-    """Write a file so that a reader, or a crash, meets the old content or the new, never a part."""
+    """Write a file so that a reader, or a crash, meets the old content or the new, never a part.
+
+    So does a power loss: the content is on the disk before it gets the name, and the name before
+    this returns.
+    """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("wb") as file:
@@ -31,6 +35,7 @@ def write_atomically(path: Path, content: bytes) -> Path:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
+        flush_names(path.parent)
     except BaseException as error:
         unfinished.unlink(missing_ok=True)
         if isinstance(error, OSError):  # a full disk is reported without the file
