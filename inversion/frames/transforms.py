@@ -42,6 +42,7 @@ from inversion.frames.scene import (
 # Right-multiplied: OpenGL's camera axes to OpenCV's, and back.
 FLIP_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
 TRANSFORMS = ("transforms.json", "transforms_train.json")
+_PARTS = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
 PINHOLES = frozenset(
     ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "FULL_OPENCV", "RADIAL", "SIMPLE_RADIAL", "PERSPECTIVE")
 )
@@ -86,6 +87,9 @@ def read_transforms(path: Path) -> Scene:
     notes = [
         f"{key} of {path.name} is ignored, {why}" for key, why in _IGNORED.items() if key in content
     ]
+    others = [name for name in _PARTS if name != path.name and (folder / name).is_file()]
+    if path.name in _PARTS and others:
+        notes.append(f"the frames of {' and '.join(others)} are left; name such a file for its own")
     return sorted_scene(
         Scene(
             source=path,

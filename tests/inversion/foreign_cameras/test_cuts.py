@@ -1,5 +1,7 @@
 """What is cut out of pictures shows points where the label's pinhole camera sees them."""
 
+import sys
+
 import numpy as np
 import pytest
 from foreign_scenes import orbit, scene
@@ -7,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eg3d_jax.cameras import FFHQ_FOCAL
+from eg3d_jax.errors import InputError
 from inversion.footage.windows import CENTER
 from inversion.foreign_cameras.cuts import (
     cut_of,
@@ -132,3 +135,15 @@ def test_crops_of_eg3ds_are_whole_and_others_are_not():
     far = pose.copy()
     far[:3, 3] *= 1.2
     assert not is_whole(far, usual)
+
+
+def test_distortion_without_opencv_is_refused_with_the_repair(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    cut = cut_of(camera(), CENTER, moved=False)
+    assert cut is not None
+    pixels = np.zeros((480, 640, 3), np.uint8)
+    assert draw(pixels, cut, PLAIN, 16).shape == (16, 16, 3)
+    with pytest.raises(
+        InputError, match=r"straightened by OpenCV; install it by pip .*\[footage\]"
+    ):
+        draw(pixels, cut, BENT, 16)

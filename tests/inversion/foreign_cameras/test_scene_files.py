@@ -152,6 +152,15 @@ def test_what_programs_keep_for_themselves_is_ignored_with_its_reason(tmp_path):
     assert read_scene(tmp_path).notes == ("1 pictures were not aligned, and are left out",)
 
 
+def test_other_parts_of_a_blender_scene_are_told(tmp_path):
+    write_scene(tmp_path, scene(orbit([0.0, 0.3])), "blender")
+    content = (tmp_path / "transforms_train.json").read_text()
+    (tmp_path / "transforms_test.json").write_text(content)
+    (note,) = read_scene(tmp_path).notes
+    assert note.startswith("the frames of transforms_test.json are left")
+    assert len(read_scene(tmp_path / "transforms_test.json")) == 2
+
+
 def test_pictures_of_another_size_scale_their_cameras(tmp_path):
     wanted = scene(orbit([0.0, 0.3]))
     write_scene(tmp_path, wanted, "colmap")
