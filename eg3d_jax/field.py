@@ -8,9 +8,10 @@ import jax
 from flax import nnx
 from jax import Array
 
+from eg3d_jax.compositing import softplus
 from eg3d_jax.config import Axes, GeneratorConfig
 from eg3d_jax.layers import Linear
-from eg3d_jax.tri_planes import mean_over_planes, project, sample_packed
+from eg3d_jax.tri_planes import mean_over_planes, project, sample_planes
 
 
 class Decoder(nnx.Module):
@@ -27,7 +28,7 @@ class Decoder(nnx.Module):
 
     def __call__(self, features: Array) -> tuple[Array, Array]:
         """[..., C] -> colour features [..., C] in [-0.001, 1.001] and raw density [...]."""
-        out = self.output(jax.nn.softplus(self.hidden(features)))
+        out = self.output(softplus(self.hidden(features)))
         colour = jax.nn.sigmoid(out[..., 1:]) * (1 + 2 * 0.001) - 0.001
         return colour, out[..., 0]
 
@@ -39,17 +40,17 @@ class TriPlaneField:
 
     Attributes:
       decoder: from plane features.
-      packed: planes from `pack_planes`, four times as large as they were.
+      bordered: planes from `with_border`.
       axes: one matrix a plane.
       box_warp: side of the box, world units.
     """
 
     decoder: Decoder
-    packed: Array
+    bordered: Array
     axes: tuple[Axes, ...] = field(metadata={"static": True})
     box_warp: float = field(metadata={"static": True})
 
     def __call__(self, points: Array) -> tuple[Array, Array]:
         """[M, 3] world units -> colour features [M, C] and raw density [M]."""
         coordinates = project(points, self.axes, box_warp=self.box_warp)
-        return self.decoder(mean_over_planes(sample_packed(self.packed, coordinates)))
+        return self.decoder(mean_over_planes(sample_planes(self.bordered, coordinates)))

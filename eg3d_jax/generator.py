@@ -26,7 +26,7 @@ from eg3d_jax.rays import RayDraws, cast_rays, random_draws
 from eg3d_jax.rendering import RenderedRays, render_rays
 from eg3d_jax.stylegan2 import Backbone, MappingNetwork
 from eg3d_jax.superresolution import SuperResolution
-from eg3d_jax.tri_planes import pack_planes
+from eg3d_jax.tri_planes import with_border
 
 
 @jax.tree_util.register_dataclass
@@ -148,13 +148,10 @@ class TriPlaneGenerator(nnx.Module):
         return random_draws(key, side * side, self.config.render)
 
     def field(self, planes: Array) -> TriPlaneField:
-        """Field of planes: points [M, 3] -> colour features [M, C], raw density [M].
-
-        It holds the planes packed, which takes longer than asking it for 2^16 points: keep it.
-        """
+        """Field of planes: points [M, 3] -> colour features [M, C], raw density [M]."""
         return TriPlaneField(
             decoder=self.decoder,
-            packed=pack_planes(planes),
+            bordered=with_border(planes),
             axes=self.config.plane_axes,
             box_warp=self.config.render.box_warp,
         )
@@ -162,8 +159,7 @@ class TriPlaneGenerator(nnx.Module):
     def query(self, planes: Array, points: Array) -> tuple[Array, Array]:
         """Colour features [M, C] in about [0, 1] and raw density [M] at points [M, 3].
 
-        Density for compositing is softplus(raw - 1) per world unit (spec eg3d section 10). To ask
-        several times, keep `field(planes)`: every query packs the planes anew.
+        Density for compositing is softplus(raw - 1) per world unit (spec eg3d section 10).
         """
         return self.field(planes)(points)
 

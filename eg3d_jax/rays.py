@@ -190,15 +190,22 @@ def inverse_cdf(bins: Array, weights: Array, u: Array) -> Array:
       u: [R, K] in [0, 1).
 
     Returns:
-      [R, K] samples.
+      [R, K] samples, ascending where u is.
     """
     weights = weights + 1e-5
     cdf = jnp.cumsum(weights / jnp.sum(weights, axis=-1, keepdims=True), axis=-1)
     cdf = jnp.concatenate([jnp.zeros_like(cdf[:, :1]), cdf], axis=-1)
-    above = jnp.sum(cdf[:, None, :] <= u[:, :, None], axis=-1)
+    above = count_up_to(cdf, u)
     low, high = jnp.maximum(above - 1, 0), jnp.minimum(above, cdf.shape[-1] - 1)
     cdf_low, cdf_high = (jnp.take_along_axis(cdf, i, axis=-1) for i in (low, high))
     bin_low, bin_high = (jnp.take_along_axis(bins, i, axis=-1) for i in (low, high))
     width = cdf_high - cdf_low
     width = jnp.where(width < 1e-5, 1.0, width)
-    return bin_low + (u - cdf_low) / width * (bin_high - bin_low)
+    inside = bin_low + (u - cdf_low) / width * (bin_high - bin_low)
+    # Rounded, it may lie beyond the next bin's first sample.
+    return jnp.minimum(inside, bin_high)
+
+
+def count_up_to(ascending: Array, limits: Array) -> Array:
+    """How many of each row's numbers [R, N] are at most each of its limits [R, Q]: int32 [R, Q]."""
+    return jnp.sum(ascending[:, None, :] <= limits[:, :, None], axis=-1, dtype=jnp.int32)

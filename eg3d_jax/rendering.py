@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from eg3d_jax.config import RenderConfig
 from eg3d_jax.rays import (
     RayDraws,
     Rays,
+    count_up_to,
     importance_depths,
     midway_draws,
     ray_limits,
@@ -62,8 +64,13 @@ def render_rays(
       ValueError: if `rays_at_once` does not divide R, or is not positive.
     """
     num_rays = rays.origins.shape[0]
-    draws = midway_draws(num_rays, config) if draws is None else draws
-    inputs = (rays, draws, *ray_limits(rays, config))
+    if draws is None:
+        draws = midway_draws(num_rays, config)
+    else:  # once for both passes and the backward one: fine samples have to ascend
+        draws = dataclasses.replace(draws, u=jnp.sort(draws.u, axis=-1))
+    start, end = ray_limits(rays, config)
+    # Of a view that misses the box altogether they descend, and samples must not.
+    inputs = (rays, draws, jnp.minimum(start, end), jnp.maximum(start, end))
     if rays_at_once is None or rays_at_once >= num_rays:
         out, nearest, farthest = _render_chunk(field, config, inputs)
     else:
@@ -94,7 +101,8 @@ def _render_chunk(
     if config.fine_samples:
         fine = importance_depths(coarse, weights, draws.u)
         fine_features, fine_density = _along(field, rays, fine)
-        depths, order, inverse = _sort(jnp.concatenate([coarse, fine], axis=-1))
+        order, inverse = merge_orders(coarse, fine)
+        depths = permute(jax.lax.stop_gradient(jnp.concatenate([coarse, fine], -1)), order, inverse)
         merged = permute(jnp.concatenate([density, fine_density], axis=-1), order, inverse)
         weights = interval_weights(merged, depths)
         # Only the weights return to the order of evaluation; the features are never moved.
@@ -120,13 +128,20 @@ def _along(field: Field, rays: Rays, depths: Array) -> tuple[Array, Array]:
     return features.reshape(*depths.shape, -1), density.reshape(depths.shape)
 
 
-def _sort(depths: Array) -> tuple[Array, Array, Array]:
-    """Sort depths [R, S] -> sorted ones, the order that sorts, and the order that undoes it."""
-    depths = jax.lax.stop_gradient(depths)
-    places = jax.lax.broadcasted_iota(jnp.int32, depths.shape, 1)
-    ordered, order = jax.lax.sort((depths, places), num_keys=1, is_stable=True)
-    _, inverse = jax.lax.sort((order, places), num_keys=1, is_stable=False)
-    return ordered, order, inverse
+def merge_orders(coarse: Array, fine: Array) -> tuple[Array, Array]:
+    """Order [R, D + K] that sorts ascending depths [R, D] and [R, K] as one list, and its inverse.
+
+    Of equal ones the coarse come first, as in a stable sort of both. A sample's place is its own
+    number and that of the others before it, so nothing has to be sorted.
+    """
+    before = count_up_to(jax.lax.stop_gradient(coarse), jax.lax.stop_gradient(fine))
+    places = [jnp.arange(x.shape[-1], dtype=jnp.int32) for x in (coarse, fine)]
+    # Counted in integers: whatever is rounded, each place is taken once.
+    after = count_up_to(before, jnp.broadcast_to(places[0], coarse.shape))
+    inverse = jnp.concatenate([places[0] + after, places[1] + before], axis=-1)
+    number = jnp.arange(inverse.shape[-1], dtype=jnp.int32)
+    order = jax.vmap(lambda to: jnp.zeros_like(to).at[to].set(number, unique_indices=True))(inverse)
+    return order, inverse
 
 
 @jax.custom_vjp

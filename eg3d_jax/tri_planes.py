@@ -1,8 +1,6 @@
 """Feature lookup in tri-planes: project, interpolate bilinearly, average (spec eg3d section 7).
 
-A plane is first *packed*: each cell holds the four texels at its corners side by side, so that a
-point costs one gather index a plane, for all channels and all four taps. The packed border of zero
-texels is EG3D's zero padding.
+A border of zero texels around the planes is EG3D's zero padding.
 """
 
 from __future__ import annotations
@@ -17,12 +15,9 @@ from jax import Array
 from eg3d_jax.config import Axes
 
 
-def pack_planes(planes: Array) -> Array:
-    """[N, P, P, C] planes, rows are the vertical coordinate -> [N, P+1, P+1, 4 C] cells."""
-    padded = jnp.pad(planes, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    corners = [padded[:, i : -1 if i == 0 else None, j : -1 if j == 0 else None]
-               for i in (0, 1) for j in (0, 1)]  # fmt: skip
-    return jnp.concatenate(corners, axis=-1)
+def with_border(planes: Array) -> Array:
+    """Planes [N, P, P, C] with a texel of zeros on every side, [N, P+2, P+2, C]."""
+    return jnp.pad(planes, ((0, 0), (1, 1), (1, 1), (0, 0)))
 
 
 def project(points: Array, axes: tuple[Axes, ...], *, box_warp: float) -> Array:
@@ -42,64 +37,73 @@ def project(points: Array, axes: tuple[Axes, ...], *, box_warp: float) -> Array:
     return sum(scaled[None, :, k, None] * inverse[:, None, k, :] for k in range(3))  # type: ignore[return-value]
 
 
-def sample_packed(packed: Array, coordinates: Array) -> Array:
+def sample_planes(bordered: Array, coordinates: Array) -> Array:
     """Bilinear lookup with zeros outside, align_corners = false (spec eg3d 7.3).
 
     Args:
-      packed: [N, P+1, P+1, 4 C] from `pack_planes`.
+      bordered: [N, P+2, P+2, C] from `with_border`.
       coordinates: [N, M, 2] (horizontal, vertical); -1 and 1 are the outer edges of the planes.
 
     Returns:
       [N, M, C]. Gradients reach the planes and the coordinates.
     """
-    num_planes, cells = packed.shape[:2]
-    position = ((coordinates + 1.0) * (cells - 1) - 1.0) / 2.0
+    num_planes, side = bordered.shape[:2]
+    last = side - 3.0  # texel that is not border
+    position = ((coordinates + 1.0) * (last + 1.0) - 1.0) / 2.0
     corner = jnp.floor(position)
     fraction = position - corner
-    inside = jnp.all((corner >= -1) & (corner <= cells - 2), axis=-1)
-    index = jnp.clip(corner, -1, cells - 2).astype(jnp.int32) + 1
-    plane = jnp.arange(num_planes, dtype=jnp.int32)[:, None]
-    flat = (plane * cells + index[..., 1]) * cells + index[..., 0]
+    inside = jnp.all((corner >= -1) & (corner <= last), axis=-1)
+    index = jnp.clip(corner, -1, last).astype(jnp.int32) + 1
+    # Where planes begin is a constant array. Computed from the side, which the rows are multiplied
+    # by as well, it makes XLA's CPU compiler load the side, and compute all indices, anew for every
+    # channel: the lookup is nine times as slow (jaxlib 0.10.1).
+    begin = jnp.asarray(np.arange(num_planes, dtype=np.int32)[:, None] * side**2)
+    first = begin + index[..., 1] * side + index[..., 0]
     x, y = fraction[..., 0], fraction[..., 1]
-    weights = jnp.stack([(1 - y) * (1 - x), (1 - y) * x, y * (1 - x), y * x], axis=-1)
-    weights = jnp.where(inside[..., None], weights, 0.0)
-    return _blend(packed.reshape(num_planes * cells * cells, -1), flat, weights)
+    weights = [(1 - y) * (1 - x), (1 - y) * x, y * (1 - x), y * x]
+    texels = bordered.reshape(num_planes * side**2, -1)
+    return _blend(texels, first, jnp.where(inside, jnp.stack(weights), 0.0), side)
 
 
-@jax.custom_vjp
-def _blend(cells: Array, index: Array, weights: Array) -> Array:
-    """Cells [K, 4 C], indices [...] and weights [..., 4] of their quarters -> [..., C].
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _blend(texels: Array, first: Array, weights: Array, side: int) -> Array:
+    """Sum of each point's four texels times their weights, [...] -> [..., C].
 
-    The gradient is written out: JAX's own first widens it to all four quarters of every point, and
-    is half as fast on CPU. The cells are looked up again if the weights need a gradient, which only
-    cameras do; keeping them would take the most memory of all that a rendering keeps.
+    The gradient is written out, so that texels are looked up again if the weights need one, which
+    only cameras do; keeping them would take the most memory of all that a rendering keeps.
+
+    Args:
+      texels: [K, C], plane by plane and row by row.
+      first: [...] index of the first; the others are the next, and these two in the next row.
+      weights: [4, ...].
+      side: of a plane with its border.
     """
-    return jnp.asarray(
-        sum(quarter * weights[..., k, None] for k, quarter in enumerate(_quarters(cells, index)))
-    )
+    taps = _taps(first, side)
+    return jnp.asarray(sum(texels[tap] * weights[k, ..., None] for k, tap in enumerate(taps)))
 
 
-def _quarters(cells: Array, index: Array) -> list[Array]:
-    return jnp.split(cells[index], 4, axis=-1)
+def _taps(first: Array, side: int) -> list[Array]:
+    return [first + step for step in (0, 1, side, side + 1)]
 
 
-def _blend_forward(cells: Array, index: Array, weights: Array):
-    return _blend(cells, index, weights), (cells, index, weights)
+def _blend_forward(texels: Array, first: Array, weights: Array, side: int):
+    return _blend(texels, first, weights, side), (texels, first, weights)
 
 
-def _blend_backward(residuals: tuple[Array, Array, Array], gradient: Array):
-    cells, index, weights = residuals
-    empty = jnp.zeros((cells.shape[0], gradient.shape[-1]), gradient.dtype)
-    to_cells = [empty.at[index].add(weights[..., k, None] * gradient) for k in range(4)]
-    to_weights = [jnp.sum(quarter * gradient, axis=-1) for quarter in _quarters(cells, index)]
-    return jnp.concatenate(to_cells, axis=-1), None, jnp.stack(to_weights, axis=-1)
+def _blend_backward(side: int, residuals: tuple[Array, Array, Array], gradient: Array):
+    texels, first, weights = residuals
+    to_texels, to_weights = jnp.zeros_like(texels), []
+    for k, tap in enumerate(_taps(first, side)):
+        to_texels = to_texels.at[tap].add(weights[k, ..., None] * gradient)
+        to_weights.append(jnp.sum(texels[tap] * gradient, axis=-1))
+    return to_texels, None, jnp.stack(to_weights)
 
 
 _blend.defvjp(_blend_forward, _blend_backward)
 
 
 def mean_over_planes(sampled: Array) -> Array:
-    """[N, M, C] features from `sample_packed` -> [M, C].
+    """[N, M, C] features from `sample_planes` -> [M, C].
 
     Not `jnp.mean`: XLA hands reductions to a library on CPU (YNNPACK), for which the samples are
     written to memory first (jaxlib 0.10.1), or takes parts of the lookup with it, in pieces (0.12:
@@ -139,5 +143,5 @@ def sample_tri_planes(
     Returns:
       [M, C]; features fade to zero within half a texel outside the box.
     """
-    sampled = sample_packed(pack_planes(planes), project(points, axes, box_warp=box_warp))
+    sampled = sample_planes(with_border(planes), project(points, axes, box_warp=box_warp))
     return mean_over_planes(sampled)

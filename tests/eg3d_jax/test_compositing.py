@@ -3,7 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eg3d_jax.compositing import expected_depth, interval_weights, midpoints, sample_weights
+from eg3d_jax.compositing import (
+    expected_depth,
+    interval_weights,
+    midpoints,
+    sample_weights,
+    softplus,
+)
 
 pytestmark = pytest.mark.compiled_in_full
 
@@ -80,3 +86,37 @@ def test_an_empty_ray_is_infinitely_far_and_has_a_finite_gradient():
 def test_density_and_depth_must_have_one_shape():
     with pytest.raises(ValueError, match="must be equal"):
         interval_weights(jnp.zeros(4), jnp.zeros(5))
+
+
+def test_softplus_and_its_gradient_are_those_in_float64():
+    """Everywhere: about 0, where the halves meet, and where exp would overflow or vanish."""
+    rng = np.random.default_rng(0)
+    edges = [
+        0.0,
+        -0.0,
+        1e-8,
+        -1e-8,
+        15.9,
+        -15.9,
+        17.0,
+        -17.0,
+        88.0,
+        -88.0,
+        200.0,
+        -200.0,
+        1e30,
+        -1e30,
+    ]
+    x = np.concatenate([edges, rng.uniform(-20, 20, 2000), rng.normal(size=2000)]).astype(
+        np.float32
+    )
+    exact = np.logaddexp(x.astype(np.float64), 0.0)
+    value, gradient = jax.jit(jax.vmap(jax.value_and_grad(softplus)))(x)
+    # Half a unit in the last place of 1 + exp, of its logarithm (at most 0.7), and of the sum.
+    np.testing.assert_allclose(value, exact, rtol=1.2e-7, atol=1.2e-7)
+    with np.errstate(over="ignore"):
+        slope = 1.0 / (1.0 + np.exp(-x.astype(np.float64)))
+    np.testing.assert_allclose(gradient, slope, rtol=3e-7, atol=1e-37)
+    assert softplus(jnp.inf) == jnp.inf
+    assert softplus(-jnp.inf) == 0.0
+    assert np.isnan(softplus(jnp.nan))

@@ -179,3 +179,13 @@ def test_disparity_needs_given_limits():
     """With limits from the box EG3D would broadcast them wrongly."""
     with pytest.raises(ValueError, match="disparity_sampling needs ray_start and ray_end"):
         RenderConfig(ray_start=None, ray_end=None, disparity_sampling=True)
+
+
+def test_fine_samples_ascend_with_u_to_the_last_bit():
+    """Merging relies on it: one rounded beyond the next interval would be misplaced."""
+    rng = np.random.default_rng(0)
+    depths = np.sort(rng.uniform(2.25, 3.3, (500, 12)), axis=-1).astype(np.float32)
+    weights = rng.uniform(0, 1, (500, 11)).astype(np.float32) ** 8
+    u = np.sort(rng.uniform(0, 1, (500, 400)), axis=-1).astype(np.float32)
+    fine = np.asarray(jax.jit(importance_depths)(depths, weights, u))
+    assert (np.diff(fine, axis=-1) >= 0).all()

@@ -9,7 +9,7 @@ import pytest
 
 from eg3d_jax.config import EG3D_AXES, RenderConfig
 from eg3d_jax.rays import RayDraws, Rays, random_draws
-from eg3d_jax.rendering import permute, render_rays
+from eg3d_jax.rendering import merge_orders, permute, render_rays
 from eg3d_jax.tri_planes import sample_tri_planes
 
 BASE = RenderConfig(coarse_samples=12, fine_samples=10)
@@ -210,6 +210,52 @@ def test_rendering_without_draws_is_repeatable_and_lies_among_the_random_ones(
     ))  # fmt: skip
     assert many.std(axis=0).max() > 1e-3
     np.testing.assert_array_less(np.abs(first - many.mean(0)), 4 * many.std(0) + 1e-3)
+
+
+@pytest.mark.parametrize(("coarse", "fine"), [(48, 48), (12, 10), (5, 1), (2, 30)])
+@pytest.mark.parametrize("values", [1000, 6, 1])  # few are many ties; 1, all are equal
+def test_merging_is_a_stable_sort(coarse, fine, values):
+    rng = np.random.default_rng(coarse + values)
+    first, second = (
+        np.sort(rng.integers(0, values, (40, count)) / 7, axis=-1).astype(np.float32)
+        for count in (coarse, fine)
+    )
+    order, inverse = jax.jit(merge_orders)(first, second)
+    both = np.concatenate([first, second], axis=-1)
+    np.testing.assert_array_equal(order, np.argsort(both, axis=-1, kind="stable"))
+    undone = np.take_along_axis(np.asarray(order), np.asarray(inverse), axis=-1)
+    np.testing.assert_array_equal(undone, np.broadcast_to(np.arange(coarse + fine), both.shape))
+
+
+def test_merging_takes_each_sample_once_if_coarse_ones_do_not_ascend():
+    """Rounding can exchange neighbours that jitter moved together."""
+    coarse = jnp.asarray([[1.0, 2.0, np.nextafter(np.float32(2), np.float32(0)), 3.0]])
+    order, _ = merge_orders(coarse, jnp.asarray([[2.0, 2.0, 2.5]]))
+    assert sorted(order[0].tolist()) == list(range(7))
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_the_order_of_random_numbers_does_not_matter(golden, planes, decoder, order):
+    rays = jax.tree.map(lambda x: x[0], rays_of(golden))
+    draws = jax.tree.map(lambda x: x[0], draws_of(golden, BASE))
+
+    def field(points):
+        return decoder(sample_tri_planes(planes[0], points, EG3D_AXES, box_warp=1.0))
+
+    run = jax.jit(lambda draws: render_rays(field, rays, BASE, draws=draws))
+    ascending = run(dataclasses.replace(draws, u=jnp.sort(draws.u, axis=-1)))
+    given = run(dataclasses.replace(draws, u=draws.u[:, order]))
+    chex.assert_trees_all_equal(given, ascending)
+
+
+def test_a_view_that_misses_the_box_is_rendered_in_order():
+    """Its limits are -1 and -2; fog of a known density between them, whose ends jitter shifts."""
+    config = dataclasses.replace(BASE, ray_start=None, ray_end=None)
+    away = Rays(
+        origins=jnp.array([[0.0, 0.0, 2.7]] * 2), directions=jnp.array([[1e-3, 1e-3, 1.0]] * 2)
+    )
+    out = jax.jit(lambda rays: render_rays(fog(1.0 + np.log(np.expm1(0.7))), rays, config))(away)
+    np.testing.assert_allclose(out.opacity, 1.0 - np.exp(-0.7), atol=1e-5)
 
 
 def test_the_gradient_of_a_permutation_is_its_inverse():

@@ -10,10 +10,10 @@ from jax.test_util import check_grads
 from eg3d_jax.config import EG3D_AXES, FIXED_AXES
 from eg3d_jax.tri_planes import (
     mean_over_planes,
-    pack_planes,
     project,
-    sample_packed,
+    sample_planes,
     sample_tri_planes,
+    with_border,
 )
 
 
@@ -52,7 +52,7 @@ def test_sampling_matches_pytorch(golden, close, box_warp):
     @jax.jit
     @jax.vmap
     def run(planes, points):
-        return sample_packed(pack_planes(planes), project(points, EG3D_AXES, box_warp=box_warp))
+        return sample_planes(with_border(planes), project(points, EG3D_AXES, box_warp=box_warp))
 
     out = run(planes, jnp.asarray(golden["planes/points"]))
     close("rendering: planes", out, golden[f"planes/sampled_boxwarp{box_warp:g}"], 2e-5)
@@ -98,7 +98,7 @@ def test_features_fade_over_the_last_texel_and_vanish_beyond():
     planes, side = jnp.ones((3, 8, 8, 1)), 8
     x = 0.5 * jnp.array([1 - 1 / side, 1.0, 1 + 1 / side, 1.5])
     points = jnp.stack([x, 0 * x, 0 * x], axis=-1)
-    sampled = sample_packed(pack_planes(planes), project(points, EG3D_AXES, box_warp=1.0))
+    sampled = sample_planes(with_border(planes), project(points, EG3D_AXES, box_warp=1.0))
     np.testing.assert_allclose(sampled[0, :, 0], [1.0, 0.5, 0.0, 0.0], atol=1e-6)
 
 
@@ -110,4 +110,53 @@ def test_gradients_reach_planes_and_points():
     check_grads(
         jax.jit(lambda planes, points: sample_tri_planes(planes, points, EG3D_AXES, box_warp=1.0)),
         (planes, points), order=1, modes=["rev"], eps=1e-2, atol=2e-3, rtol=2e-3,
+    )  # fmt: skip
+
+
+def looked_up(plane, x, y):
+    """Slow bilinear lookup [C] at texel (x, y), zeros outside; float64."""
+    left, top = int(np.floor(x)), int(np.floor(y))
+    found = np.zeros(plane.shape[-1])
+    for row in (top, top + 1):
+        for column in (left, left + 1):
+            if 0 <= row < len(plane) and 0 <= column < len(plane):
+                found += plane[row, column] * (1 - abs(x - column)) * (1 - abs(y - row))
+    return found
+
+
+def around_the_planes(rng, count):
+    """Points inside, within the last texel, on texels' borders and centres, and far outside."""
+    near_edges = rng.choice([-1.2, -1.125, -1, -0.875, 0, 0.25, 0.875, 1, 1.125, 30], (count, 2))
+    return np.concatenate([rng.uniform(-1.4, 1.4, (count, 2)), near_edges])
+
+
+def test_lookup_and_gradient_are_those_of_a_slow_loop_inside_and_outside():
+    rng = np.random.default_rng(0)
+    planes = rng.normal(size=(3, 8, 8, 5))
+    where = np.stack([around_the_planes(rng, 40) for _ in planes])
+    texel = ((where + 1) * 8 - 1) / 2
+    wanted = [[looked_up(p, x, y) for x, y in at] for p, at in zip(planes, texel, strict=True)]
+    planes, where = jnp.asarray(planes, jnp.float32), jnp.asarray(where, jnp.float32)
+    sample = jax.jit(lambda planes: sample_planes(with_border(planes), where))
+    np.testing.assert_allclose(sample(planes), wanted, atol=3e-5)  # 30 is 1e-6 of a texel off
+
+    # The lookup is linear in the planes: its gradient is the transpose, looked up one by one.
+    cotangent = rng.normal(size=(3, 80, 5))
+    ours = jax.jit(jax.vjp(sample, planes)[1])(jnp.asarray(cotangent, jnp.float32))[0]
+    for row, column in ((0, 0), (0, 7), (3, 4), (7, 7)):
+        one = np.zeros((8, 8, 1))
+        one[row, column] = 1.0
+        weights = np.array([[looked_up(one, x, y)[0] for x, y in at] for at in texel])
+        by_hand = np.einsum("nm,nmc->nc", weights, cotangent)
+        np.testing.assert_allclose(ours[:, row, column], by_hand, atol=5e-5)
+
+
+def test_gradients_of_coordinates_are_finite_differences_at_the_border_too():
+    rng = np.random.default_rng(1)
+    planes = jnp.asarray(rng.normal(size=(3, 6, 6, 2)), jnp.float32)
+    # Texels are 1/3 wide, their centres at odd sixths: none of these is near a kink.
+    where = jnp.asarray(rng.choice([-1.1, -0.95, -0.4, 0.1, 0.6, 0.9, 1.07, 1.4], (3, 9, 2)))
+    check_grads(
+        jax.jit(lambda where: sample_planes(with_border(planes), where)),
+        (where.astype(jnp.float32),), order=1, modes=["rev"], eps=1e-2, atol=2e-3, rtol=2e-3,
     )  # fmt: skip

@@ -9,17 +9,17 @@ from eg3d_jax.generator import TriPlaneGenerator
 from inversion import meshes
 
 
-def test_planes_are_packed_once_for_all_chunks(monkeypatch):
-    """Packing the planes of a large generator takes longer than asking for a chunk of points."""
-    config, packed = tiny(), []
-    pack = eg3d_jax.generator.pack_planes
+def test_planes_get_their_border_once_for_all_chunks(monkeypatch):
+    """It copies them."""
+    config, copied = tiny(), []
+    with_border = eg3d_jax.generator.with_border
 
     def counted(planes):
-        packed.append(planes.shape)
-        return pack(planes)
+        copied.append(planes.shape)
+        return with_border(planes)
 
     shape = (config.num_planes, config.plane_side, config.plane_side, config.plane_features)
-    monkeypatch.setattr(eg3d_jax.generator, "pack_planes", counted)
+    monkeypatch.setattr(eg3d_jax.generator, "with_border", counted)
     monkeypatch.setattr(meshes, "planes_of", lambda generator, ws: jnp.ones(shape))
     monkeypatch.setattr(meshes, "CHUNK", 4)
     generator = nnx.eval_shape(lambda: TriPlaneGenerator(config, rngs=nnx.Rngs(0)))
@@ -29,4 +29,4 @@ def test_planes_are_packed_once_for_all_chunks(monkeypatch):
         colours, density = query(np.zeros((10, 3)))
     assert colours.shape == (10, 3)
     assert density.shape == (10,)
-    assert packed == [shape]
+    assert copied == [shape]
