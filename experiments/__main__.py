@@ -34,7 +34,7 @@ COMMANDS = {
     "compare": Command("experiments.compare.main", "the paper's ways to invert, side by side"),
     "refine-cameras": Command("experiments.refine_cameras", "mend the camera labels of frames"),
     "disturb": Command("experiments.disturb", "make camera labels wrong, to try the mending"),
-    "convert": Command("convert_weights.main", "a PyTorch checkpoint to Flax, without torch"),
+    "convert": Command("convert_weights.main", "a PyTorch checkpoint to Flax, or to one file"),
     "import": Command("experiments.import_result", "a result of the authors' code, as a run"),
     "crosscheck": Command("experiments.crosscheck.main", "the same through NVIDIA's PyTorch code"),
     "benchmark": Command("experiments.benchmark.main", "time and memory of every part"),

@@ -274,7 +274,7 @@ class Fitter:
         start = Start.of(start) if isinstance(start, Inversion) else start
         if method.knots is None:
             targets = prepare_targets(self.networks, self._repeated(video, views))
-            begun = start and (start.at([FRONTAL])[0], start.noise_maps)
+            begun = start and (start.at(np.array([FRONTAL]))[0], start.noise_maps)
             return LatentStage.start(
                 self.generator, self.w_statistics, self.config, targets, key, begun
             )

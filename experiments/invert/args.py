@@ -59,7 +59,8 @@ class Args(Schedule):
         folders, a pattern in quotes or a .txt file with one folder a line invert them all. Raw
         videos, photos and folders of them without a dataset.json are prepared first, in
         RUN_footage, by `experiments.prepare`
-      generator: folder made by `python -m convert_weights`, or 'embedded': small heads
+      generator: folder or .safetensors file made by `python -m convert_weights`, or 'embedded':
+        small heads
       run: output folder; of several videos, of their run folders and the summary
       views: number of frames to fit, evenly spaced in yaw; of several videos, those with fewer
         frames take all they have

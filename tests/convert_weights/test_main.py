@@ -22,7 +22,7 @@ def run(tmp_path, capsys):
         path = tmp_path / "network.pkl"
         if content is not None:
             path.write_bytes(content)
-        args = Args(pickle=path, output=tmp_path / "out" / "generator", **keywords)
+        args = Args(source=path, output=tmp_path / "out" / "generator", **keywords)
         with pytest.raises(SystemExit) as ended:
             errors.run(main, lambda: args)
         out, err = capsys.readouterr()
