@@ -337,6 +337,11 @@ def _check_metadata(metadata: Any, where: str, beside: tuple[str, ...]) -> None:
 EMBEDDED = Path(__file__).parent / "pretrained" / "heads128"
 
 
+def embedded_fingerprint() -> str:
+    """Fingerprint of the generator in the package."""
+    return json.loads((EMBEDDED / _JSON).read_text())["fingerprint"]
+
+
 def load_embedded() -> TriPlaneGenerator:
     """Load the small pretrained generator of synthetic heads in the package: 128 pixels."""
     return load(EMBEDDED)
