@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from eg3d_jax.cameras import yaw_azimuth
 from eg3d_jax.checkpoint import embedded_fingerprint
@@ -295,7 +295,7 @@ def with_fewer_faces(mesh: Any, faces: int) -> Any:
     raised = mesh.vertices + mesh.vertex_normals * (_RELIEF * _brightness(colours))[:, None]
     raised = np.asarray(raised, np.float32)
     vertices, triangles = _simplified(raised, np.asarray(mesh.faces, np.uint32), faces)
-    _, kept = cKDTree(raised).query(vertices)
+    _, kept = KDTree(raised).query(vertices)
     simple = library("trimesh").Trimesh(
         mesh.vertices[kept],
         triangles,

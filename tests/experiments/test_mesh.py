@@ -12,7 +12,7 @@ import pytest
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from eg3d_jax import checkpoint
 from eg3d_jax.errors import InputError
@@ -174,7 +174,7 @@ def test_fewer_triangles_are_closed_and_where_the_surface_was(surface):
         assert simple.is_watertight
         assert simple.is_winding_consistent
         # A vertex is one of the surface's, with its colour.
-        distance, at = cKDTree(surface.vertices).query(simple.vertices)
+        distance, at = KDTree(surface.vertices).query(simple.vertices)
         assert distance.max() < 1e-6
         np.testing.assert_array_equal(simple.visual.vertex_colors, surface.visual.vertex_colors[at])
         np.testing.assert_allclose(simple.volume, surface.volume, rtol=20 / faces)
