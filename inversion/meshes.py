@@ -405,7 +405,12 @@ def _unit_normals(mesh: Any) -> np.ndarray:
 
 
 def linear_light(colours: np.ndarray) -> np.ndarray:
-    """Convert 8-bit sRGB colours to 16 bits linear in light (IEC 61966-2-1)."""
+    """Convert 8-bit sRGB colours to 16 bits linear in light (IEC 61966-2-1).
+
+    Example:
+      >>> linear_light(np.array([0, 188, 255])) / 65535
+      array([0.        , 0.50289158, 1.        ])
+    """
     c = colours / 255.0
     linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     return np.round(linear * np.iinfo(np.uint16).max).astype(np.uint16)
