@@ -47,8 +47,10 @@ def write_tensors(path: Path, arrays: Mapping[str, np.ndarray], metadata: Any) -
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
-    except BaseException:
+    except BaseException as error:
         unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a full disk is reported without the file
+            error.filename, error.filename2 = str(path), None
         raise
 
 

@@ -40,6 +40,7 @@ Query = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 # Metres of a world unit. EG3D's crops show faces at one size, by which MediaPipe's canonical face,
 # of average size, was placed in them; the embedded generator's heads were built in metres.
+_METRES = "metres_of_world_unit"
 FFHQ_METRES = 0.01 / WORLD_UNITS_A_CM
 EMBEDDED_METRES = 1 / 1.75
 
@@ -83,6 +84,7 @@ def mesh(
     query = field_of(inversion.generator, latents_at(inversion.latents, yaw_azimuth(yaw)))
     surface = iso_surface(density_grid(query, resolution, box_side), level, box_side)
     colour_vertices(surface, query)
+    surface.metadata[_METRES] = metres_of_unit(inversion.metadata)
     return surface if faces is None else with_fewer_faces(surface, faces)
 
 
@@ -300,6 +302,7 @@ def with_fewer_faces(mesh: Any, faces: int) -> Any:
         mesh.vertices[kept],
         triangles,
         vertex_colors=mesh.visual.vertex_colors[kept],
+        metadata=mesh.metadata,
         process=False,
     )
     return largest_component(simple)
@@ -342,7 +345,7 @@ def _simplified(
     return found.vert_properties[:, :3], found.tri_verts
 
 
-def write_mesh(path: Path, mesh: Any, *, metres: float = FFHQ_METRES) -> Path:
+def write_mesh(path: Path | str, mesh: Any, *, metres: float | None = None) -> Path:
     """Write a coloured surface with its normals as ply, obj or glb, by the suffix of the path.
 
     ply and obj hold world units and colours as on a screen, of 8 bits. glTF wants metres, and
@@ -352,11 +355,13 @@ def write_mesh(path: Path, mesh: Any, *, metres: float = FFHQ_METRES) -> Path:
     Args:
       path: of the file.
       mesh: a `trimesh.Trimesh` in world units with a colour at each vertex.
-      metres: of a world unit, in glb; see `metres_of_unit`.
+      metres: of a world unit, in glb; those of the head that `mesh` was given, or of heads in
+        EG3D's crops, if None (see `metres_of_unit`).
     """
+    path = Path(path)
     kind = path.suffix.removeprefix(".")
     if kind == "glb":
-        content = _glb(mesh, metres)
+        content = _glb(mesh, metres or mesh.metadata.get(_METRES, FFHQ_METRES))
     elif kind == "ply":
         content = mesh.export(file_type=kind, vertex_normal=True)
     else:
@@ -382,7 +387,7 @@ def _glb(mesh: Any, metres: float) -> bytes:
 
     def finish(tree: dict[str, Any]) -> None:
         tree["asset"] = {"version": "2.0", "generator": "eg3d_jax",
-                         "extras": {"metres_of_world_unit": metres}}  # fmt: skip
+                         "extras": {_METRES: metres}}  # fmt: skip
         rough = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
         tree["materials"] = [{"pbrMetallicRoughness": rough}]
         for primitive in tree["meshes"][0]["primitives"]:
