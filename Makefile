@@ -10,7 +10,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check install --quiet $(CONSTRAINTS)
 NEEDS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest lint torch clean
+.PHONY: help demo test test-newest lint docs torch clean
 
 help:
 	@echo "make demo   fit the embedded generator to several views of a head; see runs/demo/report.html"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-newest PYTHON=python3.12"
 	@echo "            run them with the newest releases, without constraints.txt"
 	@echo "make lint   check style and types"
+	@echo "make docs   build the pages of docs/ and of the Python interface in site/"
 	@echo "make torch  add PyTorch, the oracle of some tests"
 	@echo "make clean  remove the environment; runs are kept"
 
@@ -46,10 +47,16 @@ lint: $(STAMPS)/dev
 	$(RUN) -m ruff format --check .
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) -m pyright
 
+# Every warning is an error; examples in docstrings are run.
+docs: $(STAMPS)/dev
+	$(RUN) -m mkdocs build --strict --quiet
+	$(RUN) -m pytest -q -n 0 tests/test_docs.py
+	@echo "site/index.html: open it in a browser"
+
 torch: $(STAMPS)/torch
 
 clean:
-	rm -rf $(VENV) $(NEWEST) *.egg-info
+	rm -rf $(VENV) $(NEWEST) site *.egg-info
 
 $(STAMPS)/venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -1,6 +1,7 @@
-"""Convert a PyTorch checkpoint, check it by a picture, and write it.
+"""Convert a PyTorch checkpoint, check it by a picture, and write it; a folder to a file and back.
 
 `python -m convert_weights ffhq512-128.pkl weights/ffhq512-128` is `eg3d-jax convert` with the same.
+`eg3d-jax convert weights/ffhq512-128 ffhq512-128.safetensors` makes one file of a folder.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from convert_weights.array_pickle import CheckpointError
 from convert_weights.convert import LICENSE, convert_checkpoint
 from convert_weights.self_check import check
 from eg3d_jax import checkpoint
-from eg3d_jax.errors import run
+from eg3d_jax.errors import InputError, run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,20 +28,24 @@ class Args:
     """Convert a PyTorch EG3D checkpoint to Flax, without torch and without executing any of it.
 
     Attributes:
-      pickle: the checkpoint, a .pkl or .pkl.gz file
-      output: folder to write; must not exist, or be empty
-      overwrite: replace the checkpoint in the output folder
-      license: note on the licence of the weights, kept with them
-      dtype: type of the stored numbers; float16 halves the size, loading gives float32
-      focal: focal length over the image side, which no checkpoint holds; guessed if not given
-      seed: seeds the latent of the self-check
+      source: the checkpoint, a .pkl or .pkl.gz file; or a folder or .safetensors file written by
+        this command, to have it as the other
+      output: folder to write, which must not exist, or be empty; or a file ending in .safetensors
+      overwrite: replace the checkpoint in the output folder, or the file
+      license: note on the licence of the weights, kept with them; NVIDIA's of a PyTorch checkpoint
+        and the source's own else, if not given
+      dtype: type of the stored numbers; float16 halves the size, loading gives float32. The
+        source's if not given, and float32 of a PyTorch checkpoint
+      focal: focal length over the image side, which no PyTorch checkpoint holds; guessed if not
+        given
+      seed: seeds the latent of the self-check of a PyTorch checkpoint
     """
 
-    pickle: tyro.conf.Positional[Path]
+    source: tyro.conf.Positional[Path]
     output: tyro.conf.Positional[Path]
     overwrite: bool = False
-    license: str = LICENSE
-    dtype: Literal["float32", "float16"] = "float32"
+    license: str | None = None
+    dtype: Literal["float32", "float16"] | None = None
     focal: float | None = None
     seed: int = 0
 
@@ -48,7 +53,39 @@ class Args:
 def main(args: Args) -> None:
     """Run the command; errors that a user can act on are `InputError`s."""
     checkpoint.check_free(args.output, overwrite=args.overwrite)
-    convert(args, Console())
+    if args.source.is_dir() or checkpoint.is_file(args.source):
+        copy(args, Console())
+    else:
+        convert(args, Console())
+
+
+def copy(args: Args, console: Console) -> None:
+    """Write a folder as a file or a file as a folder, to the last bit unless --dtype differs.
+
+    Raises:
+      InputError: if the source cannot be read, or the output not be written.
+    """
+    if args.focal is not None:
+        raise InputError(
+            f"--focal {args.focal} is for PyTorch checkpoints; {args.source} has its own already"
+        )
+    generator = checkpoint.load(args.source)
+    metadata = generator.origin.metadata
+    license = metadata.get("license") if args.license is None else args.license
+    dtype = args.dtype or metadata["dtype"]
+    written = checkpoint.save(
+        args.output,
+        generator,
+        source=metadata.get("source"),
+        license=license,
+        dtype=dtype,
+        overwrite=args.overwrite,
+    )
+    same = written["fingerprint"] == metadata["fingerprint"]
+    change = "the same numbers" if same else f"rounded to {dtype}"
+    console.print(
+        f"wrote {args.output} ({change}, fingerprint {written['fingerprint'][:12]})", markup=False
+    )
 
 
 def convert(args: Args, console: Console) -> None:
@@ -58,12 +95,12 @@ def convert(args: Args, console: Console) -> None:
       CheckpointError: one sentence naming the file and what is wrong with it.
       InputError: if the output cannot be written.
     """
-    conversion = convert_checkpoint(args.pickle, focal=args.focal)
+    conversion = convert_checkpoint(args.source, focal=args.focal)
     generator = conversion.generator
     try:
         statistics = check(generator, seed=args.seed)
     except CheckpointError as error:
-        raise CheckpointError(f"cannot convert {args.pickle}: {error}") from None
+        raise CheckpointError(f"cannot convert {args.source}: {error}") from None
     _show(console, conversion.described(), generator.config)
     if rest := conversion.described_rest():
         console.print(rest, markup=False)
@@ -72,8 +109,8 @@ def convert(args: Args, console: Console) -> None:
         args.output,
         generator,
         source=conversion.source,
-        license=args.license,
-        dtype=args.dtype,
+        license=LICENSE if args.license is None else args.license,
+        dtype=args.dtype or "float32",
         overwrite=args.overwrite,
     )
     console.print(f"wrote {args.output} (fingerprint {metadata['fingerprint'][:12]})", markup=False)

@@ -33,7 +33,7 @@ class Cameras:
 
     Attributes:
       cam2world: [*, 4, 4] rigid camera-to-world matrices.
-      intrinsics: [*, 3, 3] [[fx, skew, cx], [0, fy, cy], [0, 0, 1]] over the image side.
+      intrinsics: [*, 3, 3] of rows (fx, skew, cx), (0, fy, cy), (0, 0, 1), over the image side.
     """
 
     cam2world: Array
@@ -245,6 +245,10 @@ def yaw_azimuth(angle: Any, *, degrees: bool = False) -> Any:
     Args:
       angle: [*] number or array; yaw is 0 frontal and positive towards the world's +x.
       degrees: whether it is in degrees; else in radians.
+
+    Example:
+      >>> yaw_azimuth(30.0, degrees=True)
+      60.0
     """
     return (90.0 if degrees else FRONTAL) - angle
 
@@ -259,6 +263,13 @@ def yaw_pitch_camera(
       pitch: [*] radians above the horizon, without EG3D's warp of `orbit_position`.
       radius: distance from the origin, world units.
       focal: focal length over the image side.
+
+    Example:
+      >>> cameras = yaw_pitch_camera([-0.5, 0.0, 0.5], 0.0)
+      >>> len(cameras), to_label(cameras).shape
+      (3, (3, 25))
+      >>> yaw_pitch_camera(0.0, 0.0).position.tolist()  # in front of the head, which looks at +z
+      [0.0, 0.0, 2.700000047683716]
     """
     yaw, pitch = jnp.broadcast_arrays(jnp.asarray(yaw, jnp.float32), jnp.asarray(pitch))
     position = radius * jnp.stack(

@@ -1,7 +1,8 @@
-"""Checkpoint folders: a generator's configuration, arrays, source and licence.
+"""Checkpoints, folders or single files: a generator's configuration, arrays, source and licence.
 
-A folder holds `checkpoint.json` and the arrays as written by orbax in `arrays/`. It appears under
-its name only when it is complete.
+A folder holds `checkpoint.json` and the arrays as written by orbax in `arrays/`. A file, whose name
+ends in .safetensors, holds the same values in its metadata. Either appears under its name only when
+it is complete.
 """
 
 from __future__ import annotations
@@ -24,12 +25,23 @@ from jax.typing import DTypeLike
 
 from eg3d_jax.config import GeneratorConfig, RenderConfig, SuperResolutionConfig
 from eg3d_jax.errors import InputError, check_devices, check_float32, is_disk_full
-from eg3d_jax.folders import check_room, check_writable, flush, flush_names, made, sha256
+from eg3d_jax.folders import (
+    check_file_writable,
+    check_room,
+    check_writable,
+    flush,
+    flush_names,
+    made,
+    sha256,
+)
 from eg3d_jax.generator import Origin, TriPlaneGenerator
+from eg3d_jax.safetensors_file import SUFFIX, read_metadata, read_tensors, write_tensors
 
 FORMAT = 1
 _JSON, _ARRAYS = "checkpoint.json", "arrays"
 _DTYPES = ("float32", "float16")
+_AGAIN = "convert or copy the checkpoint again"
+_NAME = "name a folder or .safetensors file written by `eg3d-jax convert`"
 _NESTED = {"render": RenderConfig, "superresolution": SuperResolutionConfig}
 
 
@@ -88,21 +100,22 @@ def save(
     dtype: DTypeLike = np.float32,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write a generator to a new folder, completely or not at all.
+    """Write a generator to a new folder or file, completely or not at all.
 
     Args:
-      folder: must not exist, or be empty, unless `overwrite`.
+      folder: must not exist, or be empty, unless `overwrite`; a file if its name ends in
+        .safetensors.
       generator: what to keep.
       source: where the weights come from, as JSON values (name, SHA-256, ...).
       license: note on the licence of the weights.
       dtype: type of the stored numbers, float32 or float16; they are loaded as float32.
-      overwrite: replace the checkpoint in the folder, which must hold nothing else.
+      overwrite: replace the checkpoint in the folder, which must hold nothing else, or the file.
 
     Returns:
       The metadata, as `load` returns them.
 
     Raises:
-      InputError: if the folder is taken, or the numbers do not fit the type.
+      InputError: if the folder or file is taken, or the numbers do not fit the type.
     """
     folder = Path(folder).absolute()
     check_free(folder, overwrite=overwrite)
@@ -124,6 +137,10 @@ def save(
             generator.config, {name: array.astype(np.float32) for name, array in stored.items()}
         ),
     }
+    if is_file(folder):
+        with made(folder.parent):
+            write_tensors(folder, stored, metadata)
+        return metadata
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     with made(folder.parent), _removed_afterwards(partial):
         partial.mkdir()
@@ -141,6 +158,11 @@ def save(
     return metadata
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether a checkpoint of that name is a single file, not a folder."""
+    return Path(path).suffix.lower() == SUFFIX
+
+
 @contextmanager
 def _removed_afterwards(folder: Path) -> Iterator[None]:
     try:
@@ -156,13 +178,15 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def check_free(folder: str | Path, *, overwrite: bool = False) -> None:
-    """Refuse a folder that `save` could not write.
+    """Refuse a folder, or a .safetensors file, that `save` could not write.
 
     Raises:
-      InputError: if it is a file, holds anything and is not to be overwritten, or holds anything
-        else than a checkpoint.
+      InputError: if it is there and not to be overwritten, holds anything else than a checkpoint,
+        or is a file where a folder is wanted, or the other way round.
     """
     folder = Path(folder)
+    if is_file(folder):
+        return _check_file_free(folder, overwrite)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; name a folder to write to")
     held = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
@@ -180,6 +204,15 @@ def check_free(folder: str | Path, *, overwrite: bool = False) -> None:
             "folder"
         )
     check_writable(folder, option="folder")
+    return None
+
+
+def _check_file_free(path: Path, overwrite: bool) -> None:
+    check_file_writable(path, option="output")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists; name another file, or allow to overwrite it")
+    if path.exists():
+        read_metadata(path)  # which refuses what is no checkpoint
 
 
 def _replace(partial: Path, folder: Path) -> None:
@@ -198,11 +231,11 @@ def _replace(partial: Path, folder: Path) -> None:
 
 
 def load(folder: str | Path) -> TriPlaneGenerator:
-    """Read a generator from a folder that `save`, or `python -m convert_weights`, wrote.
+    """Read a generator from a folder or .safetensors file of `save` or `eg3d-jax convert`.
 
     Returns:
       The generator; `generator.origin.metadata` holds 'format', 'config', 'dtype', 'source',
-      'license', 'fingerprint' and 'files'.
+      'license', 'fingerprint' and, of a folder, 'files'.
 
     Raises:
       InputError: naming the folder, the file in it and what to do.
@@ -211,20 +244,17 @@ def load(folder: str | Path) -> TriPlaneGenerator:
     check_devices()
     check_float32()
     folder = Path(folder).absolute()
-    metadata = _read_metadata(folder)
-    advice = "convert or copy the checkpoint again"
-    try:
-        config = config_from_json(metadata["config"])
-        model = nnx.eval_shape(lambda: TriPlaneGenerator(config, rngs=nnx.Rngs(0)))
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{folder}: {_JSON} holds no configuration ({error}); {advice}") from error
-    graph, abstract = nnx.split(model)
-    places = {"/".join(map(str, path)): (path, v) for path, v in nnx.to_flat_state(abstract)}
+    return _load_file(folder) if is_file(folder) else _load_folder(folder)
+
+
+def _load_folder(folder: Path) -> TriPlaneGenerator:
+    metadata, where = _read_metadata(folder), f"{folder}: {_JSON}"
+    config, graph, places = _model(metadata, where)
     target = {
         name: np.empty(variable.shape, metadata["dtype"]) for name, (_, variable) in places.items()
     }
     if digests(folder / _ARRAYS) != metadata["files"]:  # orbax would fail less legibly
-        raise InputError(f"{folder}: files in {_ARRAYS} are missing or damaged; {advice}")
+        raise InputError(f"{folder}: files in {_ARRAYS} are missing or damaged; {_AGAIN}")
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             stored = checkpointer.restore(folder / _ARRAYS, target)
@@ -232,38 +262,94 @@ def load(folder: str | Path) -> TriPlaneGenerator:
         if isinstance(error, MemoryError) or is_disk_full(error):
             raise
         cause = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise InputError(f"{folder}: {_ARRAYS} cannot be read ({cause}); {advice}") from error
+        raise InputError(f"{folder}: {_ARRAYS} cannot be read ({cause}); {_AGAIN}") from error
     arrays = {name: np.array(array, np.float32) for name, array in stored.items()}
     if _fingerprint(config, arrays) != metadata["fingerprint"]:
-        raise InputError(f"{folder}: {_ARRAYS} and {_JSON} do not belong together; {advice}")
-    arrays = jax.device_put(arrays)
-    filled = {path: v.replace(arrays[name]) for name, (path, v) in places.items()}
+        raise InputError(f"{folder}: {_ARRAYS} and {_JSON} do not belong together; {_AGAIN}")
+    return _filled(graph, places, arrays, metadata)
+
+
+def _load_file(path: Path) -> TriPlaneGenerator:
+    metadata, stored = read_tensors(path)
+    _check_metadata(metadata, f"{path}: its metadata", ())
+    others = [name for name, array in stored.items() if array.dtype.name != metadata["dtype"]]
+    if others:
+        raise InputError(f"{path}: {ascii(others[0])} is not of type {metadata['dtype']}; {_AGAIN}")
+    config = _config(metadata, f"{path}: its metadata")
+    arrays = {name: array.astype(np.float32) for name, array in stored.items()}
+    # Before a network is made, which could be one of a billion layers.
+    if _fingerprint(config, arrays) != metadata["fingerprint"] or config.mapping_layers > len(
+        arrays
+    ):
+        raise InputError(f"{path}: its arrays and metadata do not belong together; {_AGAIN}")
+    _, graph, places = _model(metadata, f"{path}: its metadata")
+    wanted = {name: variable.shape for name, (_, variable) in places.items()}
+    if wanted != {name: array.shape for name, array in arrays.items()}:
+        raise InputError(f"{path}: its arrays are not those of its configuration; {_AGAIN}")
+    return _filled(graph, places, arrays, metadata)
+
+
+def _config(metadata: dict[str, Any], where: str) -> GeneratorConfig:
+    try:
+        return config_from_json(metadata["config"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{where} holds no configuration ({error}); {_AGAIN}") from error
+
+
+def _model(metadata: dict[str, Any], where: str) -> tuple[GeneratorConfig, Any, dict[str, Any]]:
+    """Configuration, graph, and path and variable of each array by name, without numbers."""
+    config = _config(metadata, where)
+    try:
+        model = nnx.eval_shape(lambda: TriPlaneGenerator(config, rngs=nnx.Rngs(0)))
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        raise InputError(f"{where} holds no configuration ({error}); {_AGAIN}") from error
+    graph, abstract = nnx.split(model)
+    places = {"/".join(map(str, path)): (path, v) for path, v in nnx.to_flat_state(abstract)}
+    return config, graph, places
+
+
+def _filled(
+    graph: Any, places: dict[str, Any], arrays: dict[str, np.ndarray], metadata: dict[str, Any]
+) -> TriPlaneGenerator:
+    """Put numbers into a model, onto the device."""
+    on_device = jax.device_put(arrays)
+    filled = {path: v.replace(on_device[name]) for name, (path, v) in places.items()}
     generator = jax.block_until_ready(nnx.merge(graph, nnx.from_flat_state(filled)))
     generator.origin = Origin(metadata)
     return generator
 
 
 def _read_metadata(folder: Path) -> dict[str, Any]:
-    advice = "name a folder written by `python -m convert_weights`"
     if not (folder / _JSON).is_file():
-        raise InputError(f"{folder} holds no {_JSON}, so it is no checkpoint; {advice}")
+        raise InputError(f"{folder} holds no {_JSON}, so it is no checkpoint; {_NAME}")
     try:
         metadata = json.loads((folder / _JSON).read_text())
-        version = metadata["format"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{folder}: {_JSON} is damaged; {advice}") from error
-    if version != FORMAT:
-        raise InputError(f"{folder}: {_JSON} has format {version}, not {FORMAT}; convert it again")
+    except ValueError as error:
+        raise InputError(f"{folder}: {_JSON} is damaged; {_NAME}") from error
+    _check_metadata(metadata, f"{folder}: {_JSON}", ("files",))
+    return metadata
+
+
+def _check_metadata(metadata: Any, where: str, beside: tuple[str, ...]) -> None:
+    """Refuse metadata of another format, or without what loading takes for granted."""
+    if not isinstance(metadata, dict) or "format" not in metadata:
+        raise InputError(f"{where} is damaged; {_NAME}")
+    if metadata["format"] != FORMAT:
+        raise InputError(f"{where} has format {metadata['format']}, not {FORMAT}; convert it again")
     if (
-        not metadata.keys() >= {"config", "dtype", "fingerprint", "files"}
+        not metadata.keys() >= {"config", "dtype", "fingerprint", *beside}
         or metadata["dtype"] not in _DTYPES
     ):
-        raise InputError(f"{folder}: {_JSON} is incomplete; {advice}")
-    return metadata
+        raise InputError(f"{where} is incomplete; {_NAME}")
 
 
 # The generator in the package.
 EMBEDDED = Path(__file__).parent / "pretrained" / "heads128"
+
+
+def embedded_fingerprint() -> str:
+    """Fingerprint of the generator in the package."""
+    return json.loads((EMBEDDED / _JSON).read_text())["fingerprint"]
 
 
 def load_embedded() -> TriPlaneGenerator:

@@ -35,7 +35,7 @@ COMMANDS = {
     "refine-cameras": Command("experiments.refine_cameras", "mend the camera labels of frames"),
     "cameras": Command("experiments.cameras", "cameras of frames for other programs"),
     "disturb": Command("experiments.disturb", "make camera labels wrong, to try the mending"),
-    "convert": Command("convert_weights.main", "a PyTorch checkpoint to Flax, without torch"),
+    "convert": Command("convert_weights.main", "a PyTorch checkpoint to Flax, or to one file"),
     "import": Command("experiments.import_result", "a result of the authors' code, as a run"),
     "crosscheck": Command("experiments.crosscheck.main", "the same through NVIDIA's PyTorch code"),
     "benchmark": Command("experiments.benchmark.main", "time and memory of every part"),

@@ -10,20 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import jax.numpy as jnp
-import numpy as np
-
 from convert_weights.convert import LICENSE, convert_pickle
-from eg3d_jax.cameras import FRONTAL, azimuth, from_label
-from eg3d_jax.config import GeneratorConfig
+from eg3d_jax.cameras import from_label
 from eg3d_jax.folders import sha256
 from experiments import command
 from experiments.runs.folder import RunFolder
-from inversion.array_files import read_latents
-from inversion.frames.camera_checks import nearest_cameras
-from inversion.latents import Latents
+from inversion.latent_files import read_latents
 from inversion.result import Inversion
-from inversion.views import continuous_azimuths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +44,7 @@ def main(args: Args) -> None:
         file = read_latents(args.latents)
         conversion = convert_pickle(args.pickle)
         generator = conversion.generator
-        w_plus = file.w_plus(generator.config)
-        labels = cameras_of(args.latents, file.labels, generator.config)
-        latents, labels = sort_latents(w_plus, labels)
+        latents, labels = file.latents(generator.config)
         settings = {
             "imported_generator": conversion.source,
             "imported_latents": {"file": args.latents.name, "sha256": sha256(args.latents)},
@@ -68,32 +59,9 @@ def main(args: Args) -> None:
     print(conversion.described())
     if rest := conversion.described_rest():
         print(rest)
-    repeated = " of W, repeated for all layers" * (file.values.size < w_plus.size)
+    repeated = " of W, repeated for all layers" * (file.values.size < latents.w_plus.size)
     counted = f"{len(latents)} latent{'s' * (len(latents) > 1)}{repeated}"
     print(f"{run.result}: a generator and {counted}")
-
-
-def cameras_of(path: Path, labels: np.ndarray, config: GeneratorConfig) -> np.ndarray:
-    """Convert labels [K, 25] to cameras; the authors' code may have optimised all 25 numbers.
-
-    Raises:
-      InputError: naming the file and the label, if one is no camera by far or sees no head.
-    """
-    named = {f"cs[{i}]": label.astype(np.float64) for i, label in enumerate(labels)}
-    found = nearest_cameras(path, named, box_side=config.render.box_warp)
-    return np.array([*found.values()], np.float32).reshape(-1, 25)
-
-
-def sort_latents(w_plus: np.ndarray, labels: np.ndarray) -> tuple[Latents, np.ndarray]:
-    """Sort latents and labels by azimuth; a latent of no or several labels is frontal."""
-    angles = np.array([FRONTAL])
-    if len(labels) == len(w_plus):
-        angles = continuous_azimuths(np.asarray(azimuth(from_label(labels))))
-    order = np.argsort(angles, kind="stable")
-    latents = Latents(
-        w_plus=jnp.asarray(w_plus[order]), azimuth=jnp.asarray(angles[order], jnp.float32)
-    )
-    return latents, labels[order] if len(labels) == len(w_plus) else labels
 
 
 def start(prog: str | None = None) -> NoReturn:

@@ -54,7 +54,8 @@ class RefinementSettings:
     Attributes:
       frames: folder of square frames with EG3D's dataset.json; the demo head if not given
       output: new folder, for the frames with their refined labels; OUTPUT.png shows some
-      generator: folder made by `python -m convert_weights`, or 'embedded': small heads
+      generator: folder or .safetensors file made by `python -m convert_weights`, or 'embedded':
+        small heads
       views: number of frames whose cameras are found together with the head, evenly spaced in yaw
       joint_steps: steps for these
       latent_steps: steps for the head that all frames then show

@@ -100,7 +100,8 @@ class Args:
 
     Attributes:
       run: run folder of an inversion; runs/demo if no generator is given
-      generator: instead of a run: folder made by `python -m convert_weights`, or 'embedded'
+      generator: instead of a run: folder or .safetensors file made by `python -m convert_weights`,
+        or 'embedded'
       seeds: heads of the generator, one row each; of a walk, where it goes
       truncation: of the generator's heads; 1 as sampled, 0 the mean head
       path: 'orbit' swings from side to side; 'frames' takes the cameras of --frames and shows the

@@ -24,7 +24,7 @@ EMBEDDED = Path("embedded")
 
 
 def load_generator(folder: Path) -> TriPlaneGenerator:
-    """Load a checkpoint folder's generator, or the embedded one for `EMBEDDED`."""
+    """Load the generator of a checkpoint's folder or file, or the embedded one for `EMBEDDED`."""
     return checkpoint.load(checkpoint.EMBEDDED if folder == EMBEDDED else folder)
 
 
@@ -39,7 +39,8 @@ class HeadArgs:
 
     Attributes:
       run: run folder of an inversion; runs/demo if no generator is given
-      generator: instead of a run: folder made by `python -m convert_weights`, or 'embedded'
+      generator: instead of a run: folder or .safetensors file made by `python -m convert_weights`,
+        or 'embedded'
       seed: head of the generator
     """
 
@@ -86,7 +87,7 @@ def load_subjects(
 
     Args:
       run: an inversion's run folder; `DEMO_RUN` if neither it nor a generator is given.
-      generator: checkpoint folder, or the word `embedded`.
+      generator: checkpoint folder or file, or the word `embedded`.
       seeds: of the generator's heads; 0 if none is given.
       truncation: see `TriPlaneGenerator.map_to_ws`.
 
@@ -138,8 +139,14 @@ def _of_generator(folder: Path, seeds: Sequence[int], truncation: float) -> Subj
         names=tuple(f"seed {seed}" for seed in seeds),
         latents=tuple(latents),
         metadata=generator.origin.metadata,
-        home=Path("runs") / folder.resolve().name,
+        home=Path("runs") / _name_of(folder),
     )
+
+
+def _name_of(folder: Path) -> str:
+    """Name of a generator: of its folder, or of its file without the suffix."""
+    resolved = folder.resolve()
+    return resolved.stem if checkpoint.is_file(resolved) else resolved.name
 
 
 DEMO = Path(__file__).parent / "demo" / "demo_a"

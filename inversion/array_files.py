@@ -7,13 +7,11 @@ Nothing in it is executed.
 from __future__ import annotations
 
 import io
-import math
 import struct
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,6 @@ import numpy as np
 from convert_weights.array_pickle import MAX_BYTES, CheckpointError, printable, read_bytes
 from convert_weights.file_kinds import TORCH_ARCHIVE, recognize
 from convert_weights.state_dict import read_tensors
-from eg3d_jax.config import GeneratorConfig
 from eg3d_jax.errors import InputError
 
 # The name of an array whose file gives it none: an npy's, or a tensor saved by itself.
@@ -126,100 +123,3 @@ def _read_npz(data: memoryview) -> dict[str, np.ndarray]:
             with archive.open(info) as member:
                 arrays[info.filename.removesuffix(".npy")] = _read_npy(io.BytesIO(member.read()))
     return arrays
-
-
-# Names of latents by the authors, projectors of StyleGAN, PTI and here; and of cameras.
-_LATENTS = ("w", "ws", "w_plus", "latent", "latents", "w_pivot", "w_pivots")
-_CAMERAS = ("cs", "c", "labels")
-_LABEL = 25
-_LATENT_WANTED = "ws [N, 1, L, D] and cs [N, 1, 25], or one latent w [1, L, D]"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatentFile:
-    """Contents of a file of latents.
-
-    Attributes:
-      path: of the file.
-      values: latents, of any shape.
-      labels: [V, 25] of the cameras beside them; V is 0 if there are none.
-    """
-
-    path: Path
-    values: np.ndarray
-    labels: np.ndarray
-
-    def w_plus(self, config: GeneratorConfig) -> np.ndarray:
-        """Latents of W+ for a generator; those of W are repeated for all layers.
-
-        An array [L, D] is one latent of W+, unless L cameras make it L of W.
-
-        Args:
-          config: of the generator.
-
-        Returns:
-          [K, L, D], one latent for all cameras or one for each.
-
-        Raises:
-          InputError: if they are another generator's, or not as many as the cameras.
-        """
-        num_ws, width, cameras = config.num_ws, config.w_dim, len(self.labels)
-        shape = self.values.shape
-        axes, last = shape[:-1], shape[-1] if shape else 0
-        several_of_w = len(axes) == 1 and axes[0] == cameras > 1
-        if last == num_ws * width or (
-            last == width and axes[-1:] == (num_ws,) and not several_of_w
-        ):
-            found = self.values.reshape(-1, num_ws, width)
-        elif last == width and math.prod(axes[1:]) == 1:
-            found = np.repeat(self.values.reshape(-1, 1, width), num_ws, axis=1)
-        else:
-            raise InputError(
-                f"{self.path}: latents {list(shape)} do not fit the generator, which takes "
-                f"[{num_ws}, {width}], or [{width}] in W; import the two of one run"
-            )
-        if len(found) == 1:
-            return found
-        if not cameras:
-            raise InputError(
-                f"{self.path} has {len(found)} latents and no cameras, without which nobody knows "
-                f"from where each is seen; add their cs [{len(found)}, 25] in an npz, or give one "
-                "latent"
-            )
-        if len(found) != cameras:
-            raise InputError(
-                f"{self.path} has {len(found)} latents and {cameras} cameras; it needs pairs"
-            )
-        return found
-
-
-def read_latents(path: Path) -> LatentFile:
-    """Read the latents in an npz, an npy or a file of torch.save (spec inversion 3 and 5).
-
-    Raises:
-      InputError: if the file cannot be read or holds something else.
-    """
-    arrays = read_arrays(path)
-    # Projectors save a dict of one such dict a picture, whose names come out as PICTURE.latent.
-    short = {name: name.rpartition(".")[2] for name in arrays}
-    cameras = [name for name in arrays if short[name] in _CAMERAS]
-    known = [name for name in arrays if short[name] in _LATENTS]
-    others = [name for name, array in arrays.items() if name not in cameras and array.ndim]
-    # A lone array needs no name, whatever the numbers beside it.
-    names = known or (others if len(others) == 1 else [])
-    if len(names) != 1 or len(cameras) > 1:
-        raise InputError(
-            f"{path} holds {listed_arrays(arrays)}; it must hold {_LATENT_WANTED}, and no second "
-            "of either"
-        )
-    values = as_numbers(path, names[0], arrays[names[0]])
-    if not values.size:
-        raise InputError(f"{path} holds no latent, but an array {list(values.shape)}")
-    labels = np.zeros((0, _LABEL), np.float32)
-    if cameras:
-        labels = as_numbers(path, cameras[0], arrays[cameras[0]])
-        if labels.shape[-1:] != (_LABEL,):
-            raise InputError(
-                f"{path}: {cameras[0]} is {list(labels.shape)}; cameras are [N, {_LABEL}]"
-            )
-    return LatentFile(path=path, values=values, labels=labels.reshape(-1, _LABEL))

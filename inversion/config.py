@@ -156,6 +156,10 @@ def paper(**changes: Any) -> InversionConfig:
 
     Args:
       changes: fields of `InversionConfig` to be others.
+
+    Example:
+      >>> paper(num_latents=4).tuning.num_steps
+      500
     """
     return InversionConfig(**changes)
 

@@ -172,6 +172,10 @@ def step_lengths(w_plus: ArrayLike) -> np.ndarray:
 
     Returns:
       [K - 1] float64; empty for a single latent.
+
+    Example:
+      >>> step_lengths([[[0.0, 0.0]], [[3.0, 4.0]], [[3.0, 6.0]]])
+      array([5., 2.])
     """
     return np.linalg.norm(np.diff(_flat(w_plus), axis=0), axis=-1)
 

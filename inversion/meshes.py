@@ -2,14 +2,15 @@
 
 A grid has N samples along each axis, the first and last on the faces of the generator's box, so
 their spacing is box_side / (N - 1). Arrays are indexed [x, y, z]: x to the head's left, y up, z out
-of the face. Values are raw density, as in EG3D's own volumes (spec eg3d section 10).
+of the face. Values are raw density, as in EG3D's own volumes (spec eg3d section 10). Lengths are
+world units, but those of glb files, whose standard wants metres: see `metres_of_unit`.
 """
 
 from __future__ import annotations
 
 import importlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy.spatial import KDTree
 
 from eg3d_jax.cameras import yaw_azimuth
+from eg3d_jax.checkpoint import embedded_fingerprint
 from eg3d_jax.errors import InputError
 from eg3d_jax.field import TriPlaneField
 from eg3d_jax.generator import TriPlaneGenerator, planes_of
 from inversion.files import write_atomically
+from inversion.footage.face_model import WORLD_UNITS_A_CM
 from inversion.latents import latents_at
-from inversion.result import Inversion
+from inversion.result import Inversion, lineage
 from inversion.wording import beside
 
 # Points of one call of the decoder: bounds memory (about 0.3 GB for EG3D's), and fixes the program.
@@ -34,8 +38,30 @@ CHUNK = 2**16
 Query = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
+# Metres of a world unit. EG3D's crops show faces at one size, by which MediaPipe's canonical face,
+# of average size, was placed in them; the embedded generator's heads were built in metres.
+_METRES = "metres_of_world_unit"
+FFHQ_METRES = 0.01 / WORLD_UNITS_A_CM
+EMBEDDED_METRES = 1 / 1.75
+
+
+def metres_of_unit(metadata: Mapping[str, Any]) -> float:
+    """Metres of a world unit, of which a picture tells nothing: those of an average head.
+
+    Args:
+      metadata: of the generator's checkpoint; the embedded one, and those tuned from it, have a
+        scale of their own.
+    """
+    return EMBEDDED_METRES if embedded_fingerprint() in lineage(metadata) else FFHQ_METRES
+
+
 def mesh(
-    inversion: Inversion, *, yaw: float = 0.0, resolution: int = 128, level: float = 10.0
+    inversion: Inversion,
+    *,
+    yaw: float = 0.0,
+    resolution: int = 128,
+    level: float = 10.0,
+    faces: int | None = None,
 ) -> Any:
     """Extract the coloured surface of an inverted head.
 
@@ -44,19 +70,22 @@ def mesh(
       yaw: radians, 0 frontal.
       resolution: samples along each axis of the generator's box.
       level: density of the surface.
+      faces: most triangles that it may have; as many as the grid makes if None.
 
     Returns:
       A closed `trimesh.Trimesh` in world units, y up, the face towards +z; see `write_mesh`.
 
     Raises:
-      InputError: if the density reaches the level nowhere, or scikit-image and trimesh are missing.
+      InputError: if the density reaches the level nowhere, its surface cannot have so few
+        triangles, or a library is missing.
     """
     check_libraries()
     box_side = inversion.generator.config.render.box_warp
     query = field_of(inversion.generator, latents_at(inversion.latents, yaw_azimuth(yaw)))
     surface = iso_surface(density_grid(query, resolution, box_side), level, box_side)
     colour_vertices(surface, query)
-    return surface
+    surface.metadata[_METRES] = metres_of_unit(inversion.metadata)
+    return surface if faces is None else with_fewer_faces(surface, faces)
 
 
 @jax.jit
@@ -182,15 +211,15 @@ def library(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise InputError(
-            f"meshes need scikit-image and trimesh ({error}); install them with "
+            f"meshes need scikit-image, trimesh and manifold3d ({error}); install them with "
             "`pip install -e '.[mesh]'`"
         ) from None
 
 
 def check_libraries() -> None:
     """Refuse to start if the libraries are missing."""
-    library("skimage.measure")
-    library("trimesh")
+    for name in ("skimage.measure", "trimesh", "manifold3d"):
+        library(name)
 
 
 def iso_surface(volume: np.ndarray, level: float, box_side: float) -> Any:
@@ -240,17 +269,99 @@ def colour_vertices(mesh: Any, query: Query) -> None:
     mesh.visual.vertex_colors = np.round(colours * 255).astype(np.uint8)
 
 
-def write_mesh(path: Path, mesh: Any) -> Path:
+# Deviation, world units, at which edges are removed, and how it grows until few enough are left.
+_LEAST_DEVIATION, _GROWTH, _HALVINGS = 2e-5, 1.25, 6
+# Height, world units, of white over black while edges are removed.
+_RELIEF = 0.03
+
+
+def with_fewer_faces(mesh: Any, faces: int) -> Any:
+    """Simplify a closed, coloured surface, which stays closed, to as many triangles as allowed.
+
+    Edges between colours are kept like edges of the shape: while it is simplified, vertices are
+    raised along their normals by how bright they are. Those that are left are where they were.
+
+    Args:
+      mesh: a closed `trimesh.Trimesh` with a colour at each vertex.
+      faces: most triangles of the result, which has up to a quarter fewer.
+
+    Returns:
+      Another `trimesh.Trimesh`; the same if it is small enough.
+
+    Raises:
+      InputError: if no surface of so few triangles is near it.
+    """
+    if len(mesh.faces) <= faces:
+        return mesh
+    colours = mesh.visual.vertex_colors[:, :3] / 255.0
+    raised = mesh.vertices + mesh.vertex_normals * (_RELIEF * _brightness(colours))[:, None]
+    raised = np.asarray(raised, np.float32)
+    vertices, triangles = _simplified(raised, np.asarray(mesh.faces, np.uint32), faces)
+    _, kept = KDTree(raised).query(vertices)
+    simple = library("trimesh").Trimesh(
+        mesh.vertices[kept],
+        triangles,
+        vertex_colors=mesh.visual.vertex_colors[kept],
+        metadata=mesh.metadata,
+        process=False,
+    )
+    return largest_component(simple)
+
+
+def _brightness(colours: np.ndarray) -> np.ndarray:
+    """What tells colours [n, 3] apart best, as one number [n] for each."""
+    offset = colours - colours.mean(axis=0)
+    return offset @ np.linalg.eigh(offset.T @ offset)[1][:, -1]
+
+
+def _simplified(
+    vertices: np.ndarray, triangles: np.ndarray, faces: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Remove edges of a closed surface until few enough triangles are left; see `with_fewer_faces`.
+
+    Returns:
+      vertices [n, 3], all of them given ones, and triangles [m, 3].
+    """
+    manifold3d = library("manifold3d")
+    whole = manifold3d.Manifold(manifold3d.Mesh(vertices, triangles))
+    largest = float(np.ptp(vertices, axis=0).max())
+    low, high = 0.0, _LEAST_DEVIATION
+    # Step by step: with a large deviation at once more triangles are left, and worse ones.
+    while (fewer := whole.simplify(high)).num_tri() > faces:
+        whole, low, high = fewer, high, high * _GROWTH
+        if high > largest:
+            raise InputError(
+                f"--faces {faces}: {whole.num_tri()} triangles are needed at least; ask for more"
+            )
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if (tried := whole.simplify(middle)).num_tri() > faces:
+            low = middle
+        else:
+            fewer, high = tried, middle
+    found = fewer.to_mesh()
+    if not len(found.tri_verts):  # nothing is left of a shape as thin as that
+        raise InputError(f"--faces {faces} leaves nothing of the surface; ask for more")
+    return found.vert_properties[:, :3], found.tri_verts
+
+
+def write_mesh(path: Path | str, mesh: Any, *, metres: float | None = None) -> Path:
     """Write a coloured surface with its normals as ply, obj or glb, by the suffix of the path.
 
-    glTF's vertex colours are linear in light, so glb holds the colours without their gamma; and it
-    gets a material that is not metal, which is glTF's odd default.
+    ply and obj hold world units and colours as on a screen, of 8 bits. glTF wants metres, and
+    vertex colours linear in light; these are of 16 bits, as 8 would leave dark hair a few shades. A
+    glb also gets a material that is not metal, which is glTF's odd default.
+
+    Args:
+      path: of the file.
+      mesh: a `trimesh.Trimesh` in world units with a colour at each vertex.
+      metres: of a world unit, in glb; those of the head that `mesh` was given, or of heads in
+        EG3D's crops, if None (see `metres_of_unit`).
     """
+    path = Path(path)
     kind = path.suffix.removeprefix(".")
     if kind == "glb":
-        mesh = mesh.copy()
-        mesh.visual.vertex_colors = linear_light(mesh.visual.vertex_colors[:, :3])
-        content = mesh.export(file_type=kind, include_normals=True, tree_postprocessor=_not_metal)
+        content = _glb(mesh, metres or mesh.metadata.get(_METRES, FFHQ_METRES))
     elif kind == "ply":
         content = mesh.export(file_type=kind, vertex_normal=True)
     else:
@@ -258,15 +369,53 @@ def write_mesh(path: Path, mesh: Any) -> Path:
     return write_atomically(path, content.encode() if isinstance(content, str) else content)
 
 
+_COLOURS = "_COLOURS"  # trimesh's own are of 8 bits
+_VERTICES, _INDICES = 34962, 34963  # what glTF calls ARRAY_BUFFER and ELEMENT_ARRAY_BUFFER
+
+
+def _glb(mesh: Any, metres: float) -> bytes:
+    """Binary glTF of a surface."""
+    colours = linear_light(mesh.visual.vertex_colors[:, :3])
+    opaque = np.full((len(colours), 1), np.iinfo(np.uint16).max, np.uint16)
+    surface = library("trimesh").Trimesh(
+        np.asarray(mesh.vertices) * metres,
+        mesh.faces,
+        vertex_normals=_unit_normals(mesh),
+        vertex_attributes={_COLOURS: np.concatenate([colours, opaque], axis=1)},
+        process=False,
+    )
+
+    def finish(tree: dict[str, Any]) -> None:
+        tree["asset"] = {"version": "2.0", "generator": "eg3d_jax",
+                         "extras": {_METRES: metres}}  # fmt: skip
+        rough = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+        tree["materials"] = [{"pbrMetallicRoughness": rough}]
+        for primitive in tree["meshes"][0]["primitives"]:
+            primitive["material"] = 0
+            places = primitive["attributes"]
+            places["COLOR_0"] = places.pop(_COLOURS)
+            tree["accessors"][places["COLOR_0"]]["normalized"] = True
+            for place in (*places.values(), primitive["indices"]):
+                view = tree["bufferViews"][tree["accessors"][place]["bufferView"]]
+                view["target"] = _INDICES if place == primitive["indices"] else _VERTICES
+
+    return surface.export(file_type="glb", include_normals=True, tree_postprocessor=finish)
+
+
+def _unit_normals(mesh: Any) -> np.ndarray:
+    """Normals [n, 3] of length 1, of which glTF knows no other; up where triangles have no area."""
+    normals = np.array(mesh.vertex_normals)
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return np.where(length > 0.5, normals / np.maximum(length, 0.5), [0.0, 1.0, 0.0])
+
+
 def linear_light(colours: np.ndarray) -> np.ndarray:
-    """Convert 8-bit sRGB colours to 8 bits linear in light (IEC 61966-2-1)."""
+    """Convert 8-bit sRGB colours to 16 bits linear in light (IEC 61966-2-1).
+
+    Example:
+      >>> linear_light(np.array([0, 188, 255])) / 65535
+      array([0.        , 0.50289158, 1.        ])
+    """
     c = colours / 255.0
     linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
-    return np.round(linear * 255).astype(np.uint8)
-
-
-def _not_metal(tree: dict[str, Any]) -> None:
-    tree["materials"] = [{"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}}]
-    for mesh in tree["meshes"]:
-        for primitive in mesh["primitives"]:
-            primitive["material"] = 0
+    return np.round(linear * np.iinfo(np.uint16).max).astype(np.uint16)

@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
-from eg3d_jax.cameras import Cameras, azimuth
+from eg3d_jax.cameras import FRONTAL, Cameras, azimuth
 from eg3d_jax.errors import InputError, is_disk_full, is_out_of_memory
 from eg3d_jax.generator import Origin, TriPlaneGenerator
 from inversion.config import InversionConfig
@@ -38,13 +38,14 @@ from inversion.fitting.stages import (
 from inversion.fitting.states import Store
 from inversion.fitting.steps import tuned_generator
 from inversion.frames.folder import Frames, check_masks, read_images, resized_masks
-from inversion.latents import WStatistics, mean_latent, repeat_latents
+from inversion.latents import Latents, WStatistics, mean_latent
 from inversion.methods import Method, choose_methods, place_knots
 from inversion.monitor import Monitor
 from inversion.noise_maps import with_noise_maps
 from inversion.objectives import FeatureNetworks, Targets, prepare_targets
 from inversion.result import Inversion
 from inversion.views import Views, ascending_azimuths
+from inversion.warm_start import Start, StartLike, start_of
 
 _VIDEOS_AT_ONCE = {"cpu": 1}
 _OTHER_VIDEOS_AT_ONCE = 8
@@ -56,7 +57,7 @@ def invert(
     config: InversionConfig,
     *,
     key: Array,
-    start: Inversion | None = None,
+    start: StartLike | None = None,
     networks: FeatureNetworks | None = None,
     store: Store | None = None,
     monitor: Monitor | None = None,
@@ -70,8 +71,10 @@ def invert(
       config: `paper()`, `quick()` or your own; with `num_latents` above 1 a latent is fitted to
         all views first, then one to each of so many views.
       key: of all draws; the same key gives the same result.
-      start: an inversion of the same views with one latent, from which several start; fitted here
-        if None.
+      start: latents to start from instead of the mean one: an inversion, latents, numbers [L, D]
+        or [K, L, D], or the path of a file of them, such as a run's result/latents.npz (see
+        `warm_start.start_of`). Several are interpolated by azimuth. Where several are fitted, each
+        starts there at once, and no stage of one latent goes before.
       networks: that the losses look through; LPIPS alone, for the generator's size, if None.
       store: where states are kept, so that a later call with the same arguments goes on from them;
         `StateFolder(path)`, or nowhere.
@@ -86,14 +89,13 @@ def invert(
       DiskFullError: if a state could not be saved.
     """
     networks = networks or load_networks(generator.config.image_side)
-    methods = plan_methods(frames, config, networks)
-    if start is not None:  # what it found need not be found again
-        methods = methods[-1:]
-    video = Video(name="", frames=frames, methods=methods)
+    begun = None if start is None else start_of(start, generator)
+    methods = plan_methods(frames, config, networks, start=begun)
+    video = Video(name="", frames=frames, methods=methods, start=begun)
     fitter, _ = prepare(generator, [video], config, key=key, networks=networks, monitor=monitor)
-    found = start
+    found = None
     for method in methods:
-        job = Job(video=video, method=method, start=found, store=store or Store())
+        job = Job(video=video, method=method, start=found or begun, store=store or Store())
         found = fitter.fit([job])[0]
         check_usable(found)
     assert found is not None  # there is a method at least
@@ -155,11 +157,13 @@ class Video:
       name: empty for a single one.
       frames: all of them.
       methods: in the order in which they are fitted.
+      start: latents that the first of them starts from; None for the mean latent.
     """
 
     name: str
     frames: Frames | Views
     methods: Sequence[Method]
+    start: Start | None = None
 
     @property
     def shape(self) -> tuple:
@@ -196,13 +200,14 @@ class Job:
     Attributes:
       video: whose frames are fitted.
       method: how.
-      start: the inversion by `method.start`; None for one latent, which starts from the mean.
+      start: the inversion by `method.start`, or `video.start`; None for one latent that starts from
+        the mean.
       store: of the states.
     """
 
     video: Video
     method: Method
-    start: Inversion | None
+    start: Inversion | Start | None
     store: Store
 
 
@@ -258,18 +263,27 @@ class Fitter:
         return found
 
     def first_stage(
-        self, video: Video, method: Method, views: Views, start: Inversion | None, key: Array
+        self,
+        video: Video,
+        method: Method,
+        views: Views,
+        start: Inversion | Start | None,
+        key: Array,
     ) -> FirstStage:
         """Make the stage that fits the latent or the latents."""
+        start = Start.of(start) if isinstance(start, Inversion) else start
         if method.knots is None:
             targets = prepare_targets(self.networks, self._repeated(video, views))
-            return LatentStage.start(self.generator, self.w_statistics, self.config, targets, key)
+            begun = start and (start.at(np.array([FRONTAL]))[0], start.noise_maps)
+            return LatentStage.start(
+                self.generator, self.w_statistics, self.config, targets, key, begun
+            )
         if start is None:
             raise ValueError(f"{method.name} starts from the inversion with one latent; give it")
         targets: Targets = prepare_targets(self.networks, views)
         with jax.ensure_compile_time_eval():  # cameras are known where only shapes are planned
             angles = ascending_azimuths(azimuth(views.cameras))[method.knots]
-        latents = repeat_latents(start.latents.w_plus[0], jnp.asarray(angles))
+        latents = Latents(w_plus=start.at(angles), azimuth=jnp.asarray(angles, jnp.float32))
         return KnotStage.begin(method, self.config, targets, latents, start.noise_maps, key)
 
     def _repeated(self, video: Video, views: Views) -> Views:
@@ -373,7 +387,8 @@ def fit_batch(fitter: Fitter, batch: Sequence[Video], hooks: Hooks) -> None:
             for video in batch:
                 if video.name not in failed:
                     method = video.methods[number]
-                    start = method.start and found[video.name][method.start.name]
+                    before = method.start and found[video.name].get(method.start.name)
+                    start = before or video.start
                     store = stores[video.name]
                     jobs.append(Job(video=video, method=method, start=start, store=store))
             for job, inversion in _fit(fitter, jobs, attempt):
@@ -441,6 +456,7 @@ def plan_methods(
     *,
     views: int | None = None,
     baseline: bool = False,
+    start: Start | None = None,
 ) -> list[Method]:
     """Choose what is fitted to a head: one latent, and several if so configured.
 
@@ -451,9 +467,11 @@ def plan_methods(
       views: number of frames to fit, evenly spaced in yaw; all if None. Of fewer frames all are
         taken, with no more latents than there are.
       baseline: whether the single most frontal frame is fitted as well, to compare.
+      start: latents to start from. Several start there without one latent before.
 
     Raises:
-      InputError: if there cannot be so many views or latents, or masks are wanted and missing.
+      InputError: if there cannot be so many views or latents, or masks are wanted and missing, or
+        what is fitted cannot start there.
     """
     angles = np.asarray(azimuth(frames.cameras))
     count = len(frames) if views is None else min(views, len(frames))
@@ -465,6 +483,20 @@ def plan_methods(
         last = methods[-1]
         video = Video(name="", frames=frames, methods=methods)
         methods[-1] = place_knots(last, networks, video.views(last, masked=config.mask_background))
+    return methods if start is None else _from_start(methods, config, start)
+
+
+def _from_start(methods: list[Method], config: InversionConfig, start: Start) -> list[Method]:
+    """Leave out the method whose latent others start from: what it would find need not be found."""
+    if methods[-1].start is not None:
+        if config.fit_noise_maps and not start.noise_maps:
+            raise InputError(
+                f"{start.name}: noise maps are fitted with one latent for all views, which is left "
+                "out where several start from given ones; leave fit_noise_maps or the start out"
+            )
+        methods = [method for method in methods if method is not methods[-1].start]
+    for method in methods:
+        start.check(1 if method.knots is None else len(method.knots))
     return methods
 
 
@@ -581,11 +613,10 @@ def planned_stages(fitter: Fitter, video: Video) -> list[tuple[str, Stage]]:
     """Shapes of all stages of a video's methods, by name, without those that have no steps."""
     config, found = fitter.generator.config, []
     side, key = config.image_side, jax.random.key(0)
-    start = Inversion(
-        latents=repeat_latents(jnp.zeros((config.num_ws, config.w_dim)), jnp.zeros(1)),
-        generator=fitter.generator,
+    start = Start(
+        w_plus=jnp.zeros((1, config.num_ws, config.w_dim)),
+        azimuth=jnp.zeros(1),
         noise_maps=maps_to_fit(fitter.generator, fitter.config),
-        cameras=video.frames.cameras[:0],
     )
     for method in video.methods:
         cameras = video.cameras(method)

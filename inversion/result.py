@@ -18,6 +18,7 @@ from eg3d_jax.cameras import Cameras, azimuth, from_label, to_label
 from eg3d_jax.errors import InputError
 from eg3d_jax.generator import Renders, TriPlaneGenerator
 from inversion.files import save_arrays
+from inversion.latent_files import CONVENTION
 from inversion.latents import Latents, latents_at
 from inversion.noise_maps import NoiseMaps
 
@@ -181,8 +182,8 @@ class Inversion:
     def save(self, folder: Path | str) -> None:
         """Write `folder`/generator and `folder`/latents.npz, replacing earlier ones.
 
-        The file holds w_plus [K, L, D], azimuth [K], labels [V, 25], names [V], and the fingerprint
-        of the generator beside it.
+        The file holds w_plus [K, L, D], azimuth [K], labels [V, 25], names [V], what they mean, and
+        fingerprints of the generator beside it; docs/latents.md describes all of it.
         """
         folder = Path(folder)
         saved = checkpoint.save(
@@ -201,8 +202,26 @@ class Inversion:
             "labels": self.labels,
         }
         arrays = {name: np.asarray(array, np.float32) for name, array in found.items()}
-        texts = {"fingerprint": np.array(saved["fingerprint"]), "names": np.array(self.names, str)}
+        texts = {
+            "fingerprint": saved["fingerprint"],
+            "tuned_from": lineage(saved)[1:],
+            "names": self.names,
+            "convention": CONVENTION,
+        }
+        texts = {name: np.array(text, str) for name, text in texts.items()}
         save_arrays(folder / _LATENTS, {**texts, **arrays})
+
+
+def lineage(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Fingerprints of a generator and of those that it was tuned from, the last one first.
+
+    Tuning leaves the mapping as it is, so that all of them share their latents.
+    """
+    found, source = [metadata.get("fingerprint")], metadata.get("source")
+    while isinstance(source, Mapping):
+        found.append(source.get("tuned_from"))
+        source = source.get("original")
+    return tuple(dict.fromkeys(text for text in found if isinstance(text, str)))
 
 
 def load(folder: Path | str) -> Inversion:

@@ -103,6 +103,11 @@ def select_evenly(azimuths: ArrayLike, count: int) -> np.ndarray:
 
     Raises:
       ValueError: if `count` is not in 1 ... T or the azimuths are not finite.
+
+    Example:
+      >>> yaws = np.radians([40.0, -40.0, 5.0, 0.0, 20.0])
+      >>> select_evenly(np.pi / 2 - yaws, 3)  # by falling yaw
+      array([0, 3, 1])
     """
     angles = continuous_azimuths(azimuths)
     if not 1 <= count <= angles.size:

@@ -41,7 +41,8 @@ class Args(Schedule):
     Attributes:
       frames: folders of frames, one a head, or patterns and lists of them as `eg3d-jax invert`
         takes them; the demo heads if not given
-      generator: folder made by `python -m convert_weights`, or 'embedded': small heads
+      generator: folder or .safetensors file made by `python -m convert_weights`, or 'embedded':
+        small heads
       output: folder for the tables, curves and pictures, and below it the runs
       methods: of 'single view', 'multi-view', 'multi-latent' and, with several latents that a
         regulariser holds together, '+ distance', '+ interpolation', '+ depth' and '+ all', which

@@ -59,7 +59,8 @@ class Args(Schedule):
         folders, a pattern in quotes or a .txt file with one folder a line invert them all. Raw
         videos, photos and folders of them without a dataset.json are prepared first, in
         RUN_footage, by `experiments.prepare`
-      generator: folder made by `python -m convert_weights`, or 'embedded': small heads
+      generator: folder or .safetensors file made by `python -m convert_weights`, or 'embedded':
+        small heads
       run: output folder; of several videos, of their run folders and the summary
       views: number of frames to fit, evenly spaced in yaw; of several videos, those with fewer
         frames take all they have
@@ -77,7 +78,8 @@ class Args(Schedule):
       target_lpips: end a stage once the LPIPS of its last 20 steps is no larger
       mask_background: look at the person alone: pixels outside the frames' masks take no part in
         the losses. Footage gets masks by itself; prepared frames have them after `prepare --mask`
-      baseline: also invert the single most frontal view, to compare; by default with quick only
+      baseline: also invert the single most frontal view, to compare; by default with quick only,
+        and not with --start-from
       videos_at_once: videos fitted together on a device; 1 on a CPU and up to 8 elsewhere, if not
         given. In tuning each device takes one at a time
       memory_budget: of each device, GB; all there is if not given. Fewer videos, views and rays at
@@ -85,6 +87,9 @@ class Args(Schedule):
       views_at_once: views rendered together; fewer need less memory. A resumed run may take another
         number of them, or of rays, and then rounds differently
       rays_at_once: rays of a view rendered together; must divide their number
+      start_from: file of latents to start from instead of the mean latent: an earlier run's
+        result/latents.npz, an npz of the authors' code, or one latent as npz, npy or .pt. Several
+        latents each start from the one that it has at their yaw, and no single one is fitted before
       identity: model_ir_se50.pth, whose face embeddings then join the losses; for generators of 256
         pixels or more
       refine_cameras: refine the frames' camera labels first, by `experiments.refine_cameras`, in a
@@ -118,6 +123,7 @@ class Args(Schedule):
     memory_budget: float | None = None
     views_at_once: int | None = sets("views_at_once")
     rays_at_once: int | None = sets("rays_at_once")
+    start_from: Path | None = None
     identity: Path | None = None
     refine_cameras: bool | None = None
     crop: bool = False

@@ -39,7 +39,7 @@ def main(args: Args) -> bool:
     monitor, started = RunMonitor(Progress()), time.perf_counter()
     if preparation.people or preparation.scenes:
         with monitor.task("reading the generator"):
-            models = load_models(args.generator, args.identity)
+            models = load_models(args.generator, args.identity, args.start_from)
         prepare_first(preparation, monitor)
         plan = make_plan(args.frames, options_of(args), models, share)
     else:

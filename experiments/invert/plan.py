@@ -35,6 +35,7 @@ from inversion.frames.folder import (
 from inversion.methods import Method
 from inversion.objectives import FeatureNetworks
 from inversion.pipeline import Video, plan_methods
+from inversion.warm_start import Start, start_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ def options_of(args: Args) -> RunOptions:
         run=args.run,
         config=choose_config(args, args.generator),
         views=args.views,
-        baseline=quick if args.baseline is None else args.baseline,
+        baseline=quick and args.start_from is None if args.baseline is None else args.baseline,
         crop=args.crop,
         refine=not quick if args.refine_cameras is None else args.refine_cameras,
         seed=args.seed,
@@ -105,30 +106,40 @@ class Models:
       folder: of its checkpoint, or 'embedded'.
       networks: that the losses look through.
       identity: SHA-256 of the file of the network of faces; None if there is none.
+      start: latents that all videos start from; None for the mean latent.
+      start_file: SHA-256 of their file.
     """
 
     generator: TriPlaneGenerator
     folder: Path
     networks: FeatureNetworks
     identity: str | None = None
+    start: Start | None = None
+    start_file: str | None = None
 
 
-def load_models(folder: Path, identity: Path | None = None) -> Models:
-    """Read a generator, and networks for its size.
+def load_models(
+    folder: Path, identity: Path | None = None, start_from: Path | None = None
+) -> Models:
+    """Read a generator, networks for its size, and latents to start from.
 
     Args:
       folder: of the generator's checkpoint, or 'embedded'.
       identity: file of a network of faces.
+      start_from: file of latents.
 
     Raises:
       InputError: if one cannot be read or used.
     """
     generator = load_generator(folder)
+    start = None if start_from is None else start_of(start_from, generator)
     return Models(
         generator=generator,
         folder=folder,
         networks=load_networks(generator.config.image_side, identity),
         identity=None if identity is None else sha256(identity),
+        start=start,
+        start_file=None if start_from is None else sha256(start_from),
     )
 
 
@@ -180,7 +191,8 @@ class Plan:
 def read_plan(args: Args, share: Share = ALONE) -> Plan:
     """The plan of what the command is told; see `make_plan`."""
     options = options_of(args)
-    return make_plan(args.frames, options, load_models(args.generator, args.identity), share)
+    models = load_models(args.generator, args.identity, args.start_from)
+    return make_plan(args.frames, options, models, share)
 
 
 def make_plan(
@@ -223,12 +235,14 @@ def prepare_video(plan: Plan, name: str, folder: Path, run: Path) -> RunVideo:
         folder, models.generator, crop=options.crop, min_frames=1 if name else options.views
     )
     methods = plan_methods(
-        frames, options.config, models.networks, views=options.views, baseline=options.baseline
-    )
+        frames, options.config, models.networks, views=options.views, baseline=options.baseline,
+        start=models.start,
+    )  # fmt: skip
     settings = describe(plan, folder, frames, methods)
     return RunVideo(
-        name=name, folder=folder, run=run, frames=frames, methods=methods, settings=settings
-    )
+        name=name, folder=folder, run=run, frames=frames, methods=methods, settings=settings,
+        start=models.start,
+    )  # fmt: skip
 
 
 def describe(plan: Plan, folder: Path, frames: Frames, methods: Sequence[Method]) -> dict:
@@ -245,6 +259,7 @@ def describe(plan: Plan, folder: Path, frames: Frames, methods: Sequence[Method]
         "latents": 1 if last.knots is None else len(last.knots),
         "knots": None if last.knots is None else last.knots.tolist(),
         "identity": plan.models.identity,
+        "start_from": plan.models.start_file,
         "crop": plan.options.crop,
         "seed": plan.options.seed,
         "inversion": plan.options.config,

@@ -36,7 +36,7 @@ _ONCE_UNKNOWN = frozenset({
     "frame_pictures", "frame_truth", "inversion.num_latents", "inversion.knots",
 })  # fmt: skip
 # What older runs did that did not note a setting.
-_ONCE_FIXED = {"inversion.mask_background": False}
+_ONCE_FIXED = {"inversion.mask_background": False, "start_from": None}
 # Batch sizes change rounding only, and smaller ones are the advice where memory runs out.
 _FREE = frozenset({"inversion.views_at_once", "inversion.rays_at_once"})
 

@@ -29,6 +29,7 @@ from inversion.meshes import (
     density_grid,
     field_of,
     iso_surface,
+    metres_of_unit,
     write_mesh,
 )
 
@@ -76,7 +77,11 @@ class Exports:
             surface = iso_surface(density_grid(query, resolution, box_side), _LEVEL, box_side)
             colour_vertices(surface, query)
             first = self._next("mesh", f".{FORMATS[0]}")
-            return [write_mesh(first.with_suffix(f".{kind}"), surface) for kind in FORMATS]
+            metres, paths = metres_of_unit(self._subjects.metadata), []
+            for kind in FORMATS:
+                path = first.with_suffix(f".{kind}")
+                paths.append(write_mesh(path, surface, metres=metres))
+            return paths
 
     def _next(self, stem: str, suffix: str) -> Path:
         """Path of the next file of a kind; makes the folder and writes its provenance."""

@@ -63,11 +63,23 @@ class LatentStage:
         config: InversionConfig,
         targets: Targets,
         key: Array,
+        begun: tuple[Array, NoiseMaps] | None = None,
     ) -> LatentStage:
-        """Start from the mean latent, and the generator's noise maps if they are fitted."""
+        """Start from the mean latent, and the generator's noise maps if they are fitted.
+
+        Args:
+          generator: stays as it is.
+          w_statistics: of its mapping.
+          config: schedules.
+          targets: of all views.
+          key: of the draws.
+          begun: a latent [L, D] to start from instead, with its noise maps, if it has any.
+        """
+        ws, found = (None, {}) if begun is None else begun
         maps = maps_to_fit(generator, config)
+        maps = found if maps and found else maps
         return cls(
-            state=start_latent(w_statistics, generator.config.num_ws, key, maps),
+            state=start_latent(w_statistics, generator.config.num_ws, key, maps, ws),
             targets=targets,
             w_statistics=w_statistics,
             schedule=config.latent,
@@ -99,7 +111,7 @@ class KnotStage:
     Attributes:
       state: before the first step.
       targets: of the knots and of the views between them.
-      start: the latent of all views, once for each knot.
+      start: the latent of all views, once for each knot; or of another inversion, one for each.
       start_maps: noise maps fitted with it.
       schedule: of the stage.
     """
@@ -130,7 +142,7 @@ class KnotStage:
           method: which views are knots.
           config: schedules.
           targets: of all views.
-          latents: at the knots' azimuths, each the one of all views.
+          latents: at the knots' azimuths, from which they start.
           noise_maps: fitted with it; empty if the generator's own stay.
           key: of the draws.
         """

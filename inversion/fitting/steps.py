@@ -37,15 +37,23 @@ class FittedLatent:
 
 
 def start_latent(
-    w_statistics: WStatistics, num_ws: int, key: Array, noise_maps: NoiseMaps | None = None
+    w_statistics: WStatistics,
+    num_ws: int,
+    key: Array,
+    noise_maps: NoiseMaps | None = None,
+    ws: Array | None = None,
 ) -> StageState:
-    """Make the first stage's variables: the mean latent in every layer, noise maps to be fitted."""
-    ws = jnp.tile(w_statistics.mean, (num_ws, 1))
+    """Make the first stage's variables: a latent and noise maps to be fitted.
+
+    The latent is `ws` [L, D], or the mean in every layer.
+    """
+    if ws is None:
+        ws = jnp.tile(w_statistics.mean, (num_ws, 1))
     return start_state(FittedLatent(ws=ws, noise_maps=noise_maps or {}), key)
 
 
 def start_latents(latents: Latents, key: Array) -> StageState:
-    """Make the variables of the stage of several latents, from `repeat_latents`."""
+    """Make the variables of the stage of several latents, from where they begin."""
     return start_state(latents.w_plus, key)
 
 
@@ -153,7 +161,7 @@ def advance_latents(
       generator: stays as it is.
       networks: of the image losses.
       targets: all fitted views.
-      start: where the latents began: the one of all views, repeated.
+      start: where the latents began: the one of all views, repeated, or those of another inversion.
       noise_maps: instead of the generator's, if the first stage fitted some.
       config: schedule, weights, regularisers.
       num_steps: how many.
@@ -171,7 +179,10 @@ def advance_latents(
 
         return terms
 
-    parts = objectives(networks, targets, config, reference=start.w_plus[0])
+    # The first one to the last bit where all are equal.
+    first = start.w_plus[0]
+    middle = first + jnp.mean(start.w_plus - first, axis=0)
+    parts = objectives(networks, targets, config, reference=middle)
     parts = tuple(map(fitted, parts))
     return advance_stage(parts, state, config.weights, config.latents, num_steps)
 

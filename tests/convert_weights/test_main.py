@@ -22,7 +22,7 @@ def run(tmp_path, capsys):
         path = tmp_path / "network.pkl"
         if content is not None:
             path.write_bytes(content)
-        args = Args(pickle=path, output=tmp_path / "out" / "generator", **keywords)
+        args = Args(source=path, output=tmp_path / "out" / "generator", **keywords)
         with pytest.raises(SystemExit) as ended:
             errors.run(main, lambda: args)
         out, err = capsys.readouterr()
@@ -144,3 +144,38 @@ def test_the_command_line_reports_bad_input_with_status_2(tmp_path):
     assert done.returncode == 2
     assert done.stderr == f"error: cannot read {tmp_path / 'none.pkl'}: there is no such file\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_becomes_a_file_and_a_folder_again(run, writer, tmp_path, capsys):
+    assert run(writer.checkpoint_bytes(tiny()), license="mine", dtype="float16")[0] == 0
+    folder, file = tmp_path / "out" / "generator", tmp_path / "one.safetensors"
+    for source, output in (
+        (folder, file),
+        (file, tmp_path / "back"),
+        (file, tmp_path / "b.safetensors"),
+    ):
+        main(Args(source=source, output=output))
+        assert "the same numbers" in " ".join(capsys.readouterr().out.split())
+    assert file.read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    first, last = (checkpoint.load(at).origin.metadata for at in (folder, tmp_path / "back"))
+    assert {**first, "files": 0} == {**last, "files": 0}
+    main(Args(source=file, output=file, dtype="float32", license="other", overwrite=True))
+    assert "the same numbers" in " ".join(capsys.readouterr().out.split())
+    metadata = checkpoint.load(file).origin.metadata
+    assert (metadata["dtype"], metadata["license"]) == ("float32", "other")
+    assert (tmp_path / "b.safetensors").stat().st_size < 0.7 * file.stat().st_size
+
+
+def test_a_pickle_becomes_a_file_at_once_and_others_are_refused(run, writer, tmp_path):
+    path = tmp_path / "network.pkl"
+    path.write_bytes(writer.checkpoint_bytes(tiny()))
+    main(Args(source=path, output=tmp_path / "one.safetensors"))
+    assert checkpoint.load(tmp_path / "one.safetensors").origin.metadata["license"] == LICENSE
+    for source, focal, said in (
+        (tmp_path / "one.safetensors", 4.0, "--focal 4.0 is for PyTorch checkpoints"),
+        (tmp_path, None, "holds no checkpoint.json"),
+        (tmp_path / "none.safetensors", None, "no such file"),
+    ):
+        with pytest.raises(errors.InputError, match=said):
+            main(Args(source=source, output=tmp_path / "x", focal=focal))
+    assert not (tmp_path / "x").exists()

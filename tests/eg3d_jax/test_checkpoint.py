@@ -169,7 +169,7 @@ def test_a_save_that_fails_leaves_no_thread_behind(generator, tmp_path, monkeypa
 
 def test_errors_name_the_folder_the_file_and_what_to_do(generator, tmp_path):
     folder = tmp_path / "x"
-    with pytest.raises(ValueError, match=r"x holds no checkpoint\.json.*convert_weights"):
+    with pytest.raises(ValueError, match=r"x holds no checkpoint\.json.*eg3d-jax convert"):
         checkpoint.load(folder)
     checkpoint.save(folder, generator)
     text = (folder / "checkpoint.json").read_text()

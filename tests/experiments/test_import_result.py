@@ -14,7 +14,7 @@ from eg3d_jax.cameras import nearest_camera, to_label, yaw_pitch_camera
 from eg3d_jax.config import tiny
 from eg3d_jax.errors import InputError
 from experiments.import_result import Args, main
-from inversion.array_files import read_latents
+from inversion.latent_files import read_latents
 
 CONFIG = dataclasses.replace(
     tiny(), render=dataclasses.replace(tiny().render, ray_start=2.35)

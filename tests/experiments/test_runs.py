@@ -127,6 +127,13 @@ def test_older_runs_looked_at_the_background(tmp_path):
             check_same(tmp_path, started, other)
 
 
+def test_older_runs_started_from_the_mean_latent(tmp_path):
+    """They go on without the option, which they did not note, and not with it."""
+    check_same(tmp_path, {"views": 3}, {"views": 3, "start_from": None})
+    with pytest.raises(OtherSettings, match="start_from was None, is abc"):
+        check_same(tmp_path, {"views": 3}, {"views": 3, "start_from": "abc"})
+
+
 def test_an_overwriting_that_was_killed_anywhere_can_be_repeated(tmp_path, monkeypatch):
     """Files go one after another; whichever was the last to go, the next call clears the rest."""
     files = ("log.csv", "metrics.json", "turntable.mp4", "report.html")
