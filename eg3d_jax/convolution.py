@@ -1,4 +1,7 @@
-"""Convolutions on one image [H, W, C] with a kernel [k, k, I, O], written for XLA."""
+"""Convolutions on one image [H, W, C] with a kernel [k, k, I, O], written for XLA.
+
+Each has a form for CPUs and one for all other devices; see `resample.for_cpu`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from eg3d_jax.resample import blur_phases
+from eg3d_jax.resample import blur, blur_phases, for_cpu
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def conv2d(x: Array, kernel: Array) -> Array:
@@ -16,15 +21,12 @@ def conv2d(x: Array, kernel: Array) -> Array:
     if kernel.shape[:2] == (1, 1):
         return x @ kernel[0, 0]
     half = kernel.shape[0] // 2
-    return _correlate(x, kernel, ((half, half), (half, half)))
+    padding = ((half, half), (half, half))
+    return (_correlate if for_cpu() else _convolve)(x, kernel, padding)
 
 
 def conv2d_up(x: Array, kernel: Array) -> Array:
     """Double the side: a transposed stride-2 convolution, then the 1-3-3-1 filter (spec eg3d 4.2).
-
-    The transposed convolution t[2y + ky, 2x + kx] += x[y, x] W[ky, kx] is computed by its four
-    phases: even samples of t see two taps of an axis, odd ones a single tap. Nine products a
-    pixel, no multiplication with inserted zeros, no dilation; the filter acts on the phases.
 
     Args:
       x: [H, W, I].
@@ -32,6 +34,29 @@ def conv2d_up(x: Array, kernel: Array) -> Array:
 
     Returns:
       [2 H, 2 W, O].
+    """
+    return (_up_by_phases if for_cpu() else _up_transposed)(x, kernel)
+
+
+def _up_transposed(x: Array, kernel: Array) -> Array:
+    """`conv2d_up` for GPUs: one call of their library, and one filter on all that it returns."""
+    spread = jax.lax.conv_general_dilated(
+        x[None],
+        kernel[::-1, ::-1],
+        (1, 1),
+        ((2, 2), (2, 2)),
+        lhs_dilation=(2, 2),
+        dimension_numbers=_LAYOUT,
+    )
+    return blur(spread[0])
+
+
+def _up_by_phases(x: Array, kernel: Array) -> Array:
+    """`conv2d_up` for CPUs.
+
+    The transposed convolution t[2y + ky, 2x + kx] += x[y, x] W[ky, kx] is computed by its four
+    phases: even samples of t see two taps of an axis, odd ones a single tap. Nine products a
+    pixel, no multiplication with inserted zeros, no dilation; the filter acts on the phases.
     """
     even, odd = jnp.array([2, 0]), jnp.array([1])
     phases = [
@@ -51,18 +76,27 @@ def conv2d_up(x: Array, kernel: Array) -> Array:
 _Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
+def _convolve(x: Array, kernel: Array, padding: _Padding) -> Array:
+    """Correlate [H, W, I] with [kh, kw, I, O] under ((top, bottom), (left, right)) padding.
+
+    JAX's own gradients: views of a `vmap` share the kernel, so that its gradient is one convolution
+    over all of them, which a GPU's library has; matrix products would take half of a tuning step.
+    """
+    return jax.lax.conv_general_dilated(
+        x[None], kernel, (1, 1), padding, dimension_numbers=_LAYOUT
+    )[0]
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _correlate(x: Array, kernel: Array, padding: _Padding) -> Array:
-    """Correlate [H, W, I] with [kh, kw, I, O] under ((top, bottom), (left, right)) padding.
+    """`_convolve` for CPUs.
 
     The gradients are written out because XLA's CPU compiler handles its own badly: inside a loop
     (`lax.scan`, `lax.map`) convolutions that are not in the canonical layout run up to 50 times
     slower (github.com/jax-ml/jax/issues/12868), and the gradient with respect to the kernel is a
     convolution with a kernel as large as the image, two to four times slower than matrix products.
     """
-    return jax.lax.conv_general_dilated(
-        x[None], kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )[0]
+    return _convolve(x, kernel, padding)
 
 
 def _forward(x: Array, kernel: Array, padding: _Padding):

@@ -39,6 +39,9 @@ COMMANDS = {
     "crosscheck": Command("experiments.crosscheck.main", "the same through NVIDIA's PyTorch code"),
     "benchmark": Command("experiments.benchmark.main", "time and memory of every part"),
     "benchmark bars": Command("experiments.benchmark.bars", "all that is promised of speed"),
+    "benchmark gpu-plan": Command(
+        "experiments.benchmark.gpu_plan", "what a GPU would run, compiled without one"
+    ),
     "benchmark scale": Command("experiments.benchmark.scale", "what runs would cost, estimated"),
     "heads film": Command("experiments.heads.sequences", "short videos of synthetic heads"),
     "heads raw-videos": Command("experiments.heads.filming", "raw videos of synthetic heads"),
