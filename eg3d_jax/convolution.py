@@ -6,10 +6,12 @@ Each has a form for CPUs and one for all other devices; see `resample.for_cpu`.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.custom_derivatives import SymbolicZero
 
 from eg3d_jax.resample import blur, blur_phases, for_cpu
 
@@ -40,15 +42,51 @@ def conv2d_up(x: Array, kernel: Array) -> Array:
 
 def _up_transposed(x: Array, kernel: Array) -> Array:
     """`conv2d_up` for GPUs: one call of their library, and one filter on all that it returns."""
-    spread = jax.lax.conv_general_dilated(
+    return blur(_spread(x, kernel))
+
+
+@jax.custom_jvp
+def _spread(x: Array, kernel: Array) -> Array:
+    """Transposed stride-2 convolution: [H, W, I] with [3, 3, I, O] -> [2 H + 1, 2 W + 1, O]."""
+    return jax.lax.conv_general_dilated(
         x[None],
         kernel[::-1, ::-1],
         (1, 1),
         ((2, 2), (2, 2)),
         lhs_dilation=(2, 2),
         dimension_numbers=_LAYOUT,
-    )
-    return blur(spread[0])
+    )[0]
+
+
+@partial(_spread.defjvp, symbolic_zeros=True)
+def _spread_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]):
+    x, kernel = primals
+    dx, dkernel = tangents
+    terms = []
+    if not isinstance(dx, SymbolicZero):
+        terms.append(_spread(dx, kernel))
+    if not isinstance(dkernel, SymbolicZero):
+        terms.append(_spread_of_kernel(x, dkernel))
+    out = _spread(x, kernel)
+    return out, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(out)
+
+
+def _spread_of_kernel(x: Array, kernel: Array) -> Array:
+    """`_spread` with the roles swapped: the kernel is the image, and x, spread, is the kernel.
+
+    Its transpose, the gradient of the kernel, is then the gradient of a strided convolution, which
+    a GPU's library has; that of `_spread` as it stands is none, and ends as a convolution with a
+    kernel of 513 x 513.
+    """
+    height, width = x.shape[:2]
+    return jax.lax.conv_general_dilated(
+        kernel,
+        x[::-1, ::-1, None],
+        (1, 1),
+        ((2 * height - 2,) * 2, (2 * width - 2,) * 2),
+        rhs_dilation=(2, 2),
+        dimension_numbers=("HWCN", "HWOI", "NHWC"),
+    )[..., 0].transpose(1, 2, 0)
 
 
 def _up_by_phases(x: Array, kernel: Array) -> Array:

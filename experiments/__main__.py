@@ -42,6 +42,7 @@ COMMANDS = {
     "benchmark gpu-plan": Command(
         "experiments.benchmark.gpu_plan", "what a GPU would run, compiled without one"
     ),
+    "benchmark gpu-day": Command("experiments.benchmark.gpu_day", "all to measure on a lent GPU"),
     "benchmark scale": Command("experiments.benchmark.scale", "what runs would cost, estimated"),
     "heads film": Command("experiments.heads.sequences", "short videos of synthetic heads"),
     "heads raw-videos": Command("experiments.heads.filming", "raw videos of synthetic heads"),

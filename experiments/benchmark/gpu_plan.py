@@ -22,7 +22,7 @@ import jax
 from eg3d_jax.errors import InputError
 from eg3d_jax.folders import check_file_writable
 from experiments import command
-from experiments.benchmark.gpu_programs import LATENT, NAMES, TUNING, program
+from experiments.benchmark.gpu_programs import LATENT, NAMES, TUNING, shapes_of
 from experiments.benchmark.gpu_reading import as_numbers, compares_and_swaps
 from experiments.benchmark.gpu_target import TARGETS, Plan, compile_for, missing, sharding
 from experiments.benchmark.promises import Bar
@@ -91,7 +91,7 @@ def main(args: Args) -> int:
         where = sharding(TARGETS[target])
         for name in chosen:
             with progress.task(f"{target}: {name}"):
-                case = program(name)
+                case = shapes_of(name)
                 plan = compile_for(where, case.function, case.arguments, carries=case.carries)
             speed = args.share * TARGETS[target].tf32
             found.setdefault(target, {})[name] = numbers(plan, speed)

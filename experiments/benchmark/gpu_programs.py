@@ -1,13 +1,15 @@
-"""Programs of the generator and of an inversion as shapes, to be compiled and not run."""
+"""Programs of the generator and of an inversion, to be compiled for a GPU, and run on one."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from eg3d_jax.cameras import yaw_pitch_camera
@@ -28,45 +30,76 @@ SYNTHESIS, KEPT, GRADIENT = "synthesis", "synthesis, planes kept", "gradient of 
 LATENT, TUNING = f"latent step, {VIEWS} views", f"tuning step, {VIEWS} views"
 SEVERAL = f"step of {_KNOTS} latents, {VIEWS} views, all regularisers"
 SMALL_LATENT, SMALL_TUNING = "small latent step, 1 view", "small tuning step, 1 view"
+SMALL = (SMALL_LATENT, SMALL_TUNING)
 NAMES = (SYNTHESIS, KEPT, GRADIENT, LATENT, TUNING, SEVERAL, SMALL_LATENT, SMALL_TUNING)
 
 
-def program(name: str) -> Case:
-    """One of the programs of `NAMES`, with shapes for arguments: no weights are made.
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What programs are made of; shapes or arrays.
 
-    All but the small ones have the size of the official faces, ffhq512-128; the small ones are
-    those of 'quick' with the embedded generator, which draw one view a step.
+    Attributes:
+      generator: of any weights.
+      networks: of the losses.
+      shapes: whether programs are for compiling only: their arguments are shapes then.
+    """
+
+    generator: TriPlaneGenerator
+    networks: FeatureNetworks
+    shapes: bool = False
+
+    def made(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function returns, or its shape."""
+        if self.shapes:
+            return jax.eval_shape(function, *arguments)
+        return jax.jit(function)(*arguments)
+
+    @property
+    def ws(self) -> Any:
+        """A latent [L, D]."""
+        return self.made(lambda g: g.map_to_ws(jnp.ones(g.config.z_dim)), self.generator)
+
+
+def official_shapes() -> Subject:
+    """The size of the official faces, ffhq512-128; no weights are made."""
+    generator = nnx.eval_shape(lambda: TriPlaneGenerator(ffhq_512(), rngs=nnx.Rngs(0)))
+    networks = load_networks(generator.config.image_side)
+    return Subject(generator=generator, networks=networks, shapes=True)
+
+
+def embedded_shapes() -> Subject:
+    """The embedded generator's size."""
+    generator = load_generator(EMBEDDED)
+    networks = load_networks(generator.config.image_side)
+    return Subject(generator=generator, networks=networks, shapes=True)
+
+
+def shapes_of(name: str) -> Case:
+    """One of the programs of `NAMES` at the size it is meant for, with shapes for arguments."""
+    return program(name, embedded_shapes() if name in SMALL else official_shapes())
+
+
+def program(name: str, subject: Subject, *, num_steps: int = 1) -> Case:
+    """One of the programs of `NAMES`.
+
+    Args:
+      name: which; the small ones are steps of 'quick' on one view, as it draws.
+      subject: of any size.
+      num_steps: of a call, where it is a step.
     """
     if name in (SYNTHESIS, KEPT, GRADIENT):
-        return _picture(name)
+        return _picture(name, subject)
     if name == SEVERAL:
-        return _several(_official(), _networks(512), InversionConfig(num_latents=_KNOTS))
-    small = name in (SMALL_LATENT, SMALL_TUNING)
-    generator = load_generator(EMBEDDED) if small else _official()
-    networks = _networks(generator.config.image_side)
-    config = quick(views_per_step=None) if small else InversionConfig()
-    latent, tuning = _steps(generator, networks, config, 1 if small else VIEWS)
+        return _several(subject, num_steps)
+    config = quick(views_per_step=None) if name in SMALL else InversionConfig()
+    latent, tuning = _steps(subject, config, 1 if name in SMALL else VIEWS, num_steps)
     chosen = latent if name in (LATENT, SMALL_LATENT) else tuning
     return dataclasses.replace(chosen, name=name)
 
 
-def _official() -> TriPlaneGenerator:
-    return nnx.eval_shape(lambda: TriPlaneGenerator(ffhq_512(), rngs=nnx.Rngs(0)))
-
-
-def _networks(image_side: int) -> FeatureNetworks:
-    return jax.eval_shape(lambda x: x, load_networks(image_side))
-
-
-def _ws(generator: TriPlaneGenerator) -> jax.ShapeDtypeStruct:
-    config = generator.config
-    return jax.ShapeDtypeStruct((config.num_ws, config.w_dim), jnp.float32)
-
-
-def _picture(name: str) -> Case:
+def _picture(name: str, subject: Subject) -> Case:
     """A picture of a latent, of planes that are there already, or its gradient by the latent."""
-    generator, camera = _official(), yaw_pitch_camera(0.3, 0.1)
-    ws = _ws(generator)
+    generator, ws, camera = subject.generator, subject.ws, yaw_pitch_camera(0.3, 0.1)
 
     def synthesize(generator: TriPlaneGenerator, ws: jax.Array) -> Renders:
         return generator.synthesize(ws, camera)
@@ -81,36 +114,32 @@ def _picture(name: str) -> Case:
     function: Callable[..., Any] = synthesize
     arguments: tuple[Any, ...] = (generator, ws)
     if name == KEPT:
-        planes = jax.eval_shape(lambda g, ws: g.tri_planes(ws), generator, ws)
+        planes = subject.made(lambda g, ws: g.tri_planes(ws), generator, ws)
         function, arguments = kept, (generator, planes, ws)
     elif name == GRADIENT:
         function, arguments = jax.value_and_grad(loss), (ws, generator)
     return Case(name=name, function=function, arguments=arguments)
 
 
-def _steps(
-    generator: TriPlaneGenerator, networks: FeatureNetworks, config: InversionConfig, views: int
-) -> list[Case]:
-    """A step of the latent stage and one of tuning."""
+def _steps(subject: Subject, config: InversionConfig, views: int, num_steps: int) -> list[Case]:
+    """A step of the latent stage and one of tuning, or several."""
     cases: list[Case] = []
 
     def arguments(generator: Any, networks: Any, ws: jax.Array) -> list[tuple[Any, ...]]:
-        cases[:] = step_cases(generator, networks, config, ws, views)
+        cases[:] = step_cases(generator, networks, config, ws, views, num_steps=num_steps)
         return [case.arguments for case in cases]
 
-    shapes = jax.eval_shape(arguments, generator, networks, _ws(generator))
+    found = subject.made(arguments, subject.generator, subject.networks, subject.ws)
     return [
-        dataclasses.replace(case, arguments=each) for case, each in zip(cases, shapes, strict=True)
+        dataclasses.replace(case, arguments=each) for case, each in zip(cases, found, strict=True)
     ]
 
 
-def _several(
-    generator: TriPlaneGenerator, networks: FeatureNetworks, config: InversionConfig
-) -> Case:
+def _several(subject: Subject, num_steps: int) -> Case:
     """A step of several latents with all regularisers, every second view a knot."""
-    latent = _steps(generator, networks, config, VIEWS)[0]
-    knots = jnp.arange(0, VIEWS, 2)
-    between = jnp.arange(1, VIEWS, 2)
+    config = InversionConfig(num_latents=_KNOTS)
+    latent = _steps(subject, config, VIEWS, 1)[0]
+    knots, between = np.arange(0, VIEWS, 2), np.arange(1, VIEWS, 2)
 
     def arguments(targets: Any, ws: jax.Array) -> tuple[Any, ...]:
         latents = Latents(
@@ -119,17 +148,16 @@ def _several(
         state = start_latents(latents, jax.random.key(0))
         return state, split_targets(targets, knots, between), latents
 
-    targets = latent.arguments[3]
-    state, targets, latents = jax.eval_shape(arguments, targets, _ws(generator))
+    state, targets, latents = subject.made(arguments, latent.arguments[3], subject.ws)
 
     def step(state: Any, generator: Any, networks: Any, targets: Any, latents: Any) -> Any:
         return advance_latents(
-            state, generator, networks, targets, latents, config=config, num_steps=1
+            state, generator, networks, targets, latents, config=config, num_steps=num_steps
         )
 
     return Case(
         name=SEVERAL,
         function=step,
-        arguments=(state, generator, networks, targets, latents),
+        arguments=(state, subject.generator, subject.networks, targets, latents),
         carries=True,
     )

@@ -12,7 +12,7 @@ import pytest
 from eg3d_jax.convolution import conv2d, conv2d_up
 from eg3d_jax.errors import InputError
 from experiments.benchmark import gpu_plan, gpu_target
-from experiments.benchmark.gpu_programs import LATENT, NAMES, SYNTHESIS, TUNING, program
+from experiments.benchmark.gpu_programs import LATENT, NAMES, SYNTHESIS, TUNING, shapes_of
 from experiments.benchmark.gpu_reading import (
     compares_and_swaps,
     read_atomics,
@@ -182,7 +182,7 @@ def test_the_command_compares_what_it_compiles(monkeypatch, tmp_path, capsys):
 
 
 def test_programs_are_shapes_of_the_official_size():
-    case = program(SYNTHESIS)
+    case = shapes_of(SYNTHESIS)
     assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(case.arguments))
     out = jax.eval_shape(case.function, *case.arguments)
     assert out.image.shape == (512, 512, 3)
