@@ -99,11 +99,10 @@ def main(args: Args) -> int:
                 args.texts.mkdir(parents=True, exist_ok=True)
                 file = f"{target} {name}".replace(",", "").replace(" ", "_")
                 (args.texts / f"{file}.txt").write_text(plan.text)
-        add_schedule(found[target])
+            add_schedule(found[target])
+            if args.out is not None:  # after each, as they take minutes
+                write_json(args.out, as_json(found, args.share))
         progress.console.print(table(target, found[target]), markup=False)
-    if args.out is not None:
-        write_json(args.out, as_json(found, args.share))
-        progress.say(f"wrote {args.out}")
     if args.write_bounds is not None:
         write_json(args.write_bounds, bounds_from(found, args.margin))
         progress.say(f"wrote {args.write_bounds}")
