@@ -85,7 +85,6 @@ def main(args: Args) -> int:
     if reason is not None:
         progress.say(f"skipped: {reason}")
         return 0
-    jax.config.update("jax_platforms", "cpu")  # the plug-in would look for a driver
     found: dict[str, dict[str, Any]] = {}
     for target in args.targets:
         where = sharding(TARGETS[target])
@@ -251,6 +250,7 @@ def as_json(found: Mapping[str, Any], share: float) -> dict[str, Any]:
 
 def start(prog: str | None = None) -> NoReturn:
     """Run the command; see `command.start`."""
+    jax.config.update("jax_platforms", "cpu")  # else JAX's plug-in looks for a driver, and fails
     command.start(main, Args, name="experiments.benchmark.gpu_plan", prog=prog, cached=False)
 
 
