@@ -78,12 +78,12 @@ def _spread_of_kernel(x: Array, kernel: Array) -> Array:
     a GPU's library has; that of `_spread` as it stands is none, and ends as a convolution with a
     kernel of 513 x 513.
     """
-    height, width = x.shape[:2]
+    rows, columns = (2 * side - 2 for side in x.shape[:2])
     return jax.lax.conv_general_dilated(
         kernel,
         x[::-1, ::-1, None],
         (1, 1),
-        ((2 * height - 2,) * 2, (2 * width - 2,) * 2),
+        ((rows, rows), (columns, columns)),
         rhs_dilation=(2, 2),
         dimension_numbers=("HWCN", "HWOI", "NHWC"),
     )[..., 0].transpose(1, 2, 0)

@@ -39,9 +39,7 @@ COMMANDS = {
     "crosscheck": Command("experiments.crosscheck.main", "the same through NVIDIA's PyTorch code"),
     "benchmark": Command("experiments.benchmark.main", "time and memory of every part"),
     "benchmark bars": Command("experiments.benchmark.bars", "all that is promised of speed"),
-    "benchmark gpu-plan": Command(
-        "experiments.benchmark.gpu_plan", "what a GPU would run, compiled without one"
-    ),
+    "benchmark gpu-plan": Command("experiments.benchmark.gpu_plan", "what a GPU would run"),
     "benchmark gpu-day": Command("experiments.benchmark.gpu_day", "all to measure on a lent GPU"),
     "benchmark scale": Command("experiments.benchmark.scale", "what runs would cost, estimated"),
     "heads film": Command("experiments.heads.sequences", "short videos of synthetic heads"),

@@ -164,7 +164,7 @@ def _add(found: Reading, computations: Mapping[str, _Computation], name: str, ti
     for one in instructions.values():
         if one.opcode in ("while", "call", "async-start"):
             inner = one.refers_to("body") or one.refers_to("to_apply") or one.refers_to("calls")
-            if inner in computations:
+            if inner is not None and inner in computations:
                 _add(found, computations, inner, times * one.trips)
         if one.opcode in _SILENT or one.target in ("Sharding", "annotate_device_placement"):
             continue
