@@ -55,7 +55,7 @@ COMMANDS = {
     ),
 }
 # First words that are no commands themselves.
-GROUPS = {"heads": "synthetic heads, and the training of the embedded generator"}
+GROUPS = {"heads": "synthetic heads, the training of the embedded generator"}
 
 
 def main(args: Sequence[str] | None = None, *, program: str = PROGRAM) -> NoReturn:
