@@ -16,8 +16,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -217,6 +218,16 @@ def parity_table(found: Mapping[str, Mapping[str, Any]]) -> str:
     return markdown(["largest difference to PyTorch", *found], rows)
 
 
+@contextmanager
+def compilers() -> Iterator[ThreadPoolExecutor]:
+    """Threads that compile; what they have not begun when the context ends, they leave."""
+    pool = ThreadPoolExecutor()
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
 def programs(args: Args, day: Day, modelled: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Each program compiled, all at once as compiling leaves the device alone, then measured."""
     import jax
@@ -232,7 +243,7 @@ def programs(args: Args, day: Day, modelled: Mapping[str, Any]) -> dict[str, dic
         networks = load_networks(generator.config.image_side)
         subjects[config] = Subject(generator=generator, networks=networks)
     found: dict[str, dict[str, Any]] = {}
-    with ThreadPoolExecutor() as pool:
+    with compilers() as pool:
         cases = {}
         for name in NAMES:
             subject = subjects["embedded" if name in SMALL else args.config]
@@ -288,7 +299,7 @@ def schedule(args: Args, day: Day) -> dict[str, Any]:
     networks = load_networks(generator.config.image_side)
     subject = Subject(generator=generator, networks=networks)
     found: dict[str, Any] = {}
-    with ThreadPoolExecutor() as pool:
+    with compilers() as pool:
         cases = [program(name, subject, num_steps=args.steps) for name in (LATENT, TUNING)]
         waiting = [(case, pool.submit(compile_case, case)) for case in cases]
         for case, future in waiting:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from flax import nnx
 
 from eg3d_jax.cameras import yaw_pitch_camera
 from eg3d_jax.config import ffhq_512
-from eg3d_jax.generator import Renders, TriPlaneGenerator
+from eg3d_jax.generator import Renders, TriPlaneGenerator, planes_of
 from experiments.benchmark.cases import Case, step_cases
 from experiments.subjects import EMBEDDED, load_generator
 from inversion.config import InversionConfig, quick
@@ -42,22 +42,27 @@ class Subject:
       generator: of any weights.
       networks: of the losses.
       shapes: whether programs are for compiling only: their arguments are shapes then.
+      steps: that were made, by views and number.
     """
 
     generator: TriPlaneGenerator
     networks: FeatureNetworks
     shapes: bool = False
+    steps: dict[tuple[int, int], list[Case]] = field(default_factory=dict)
 
     def made(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """What a function returns, or its shape."""
-        if self.shapes:
-            return jax.eval_shape(function, *arguments)
-        return jax.jit(function)(*arguments)
+        return jax.eval_shape(function, *arguments) if self.shapes else function(*arguments)
 
     @property
     def ws(self) -> Any:
         """A latent [L, D]."""
-        return self.made(lambda g: g.map_to_ws(jnp.ones(g.config.z_dim)), self.generator)
+        return self.made(_some_ws, self.generator)
+
+
+@jax.jit
+def _some_ws(generator: TriPlaneGenerator) -> jax.Array:
+    return generator.map_to_ws(jnp.ones(generator.config.z_dim))
 
 
 def official_shapes() -> Subject:
@@ -114,7 +119,7 @@ def _picture(name: str, subject: Subject) -> Case:
     function: Callable[..., Any] = synthesize
     arguments: tuple[Any, ...] = (generator, ws)
     if name == KEPT:
-        planes = subject.made(lambda g, ws: g.tri_planes(ws), generator, ws)
+        planes = subject.made(planes_of, generator, ws)
         function, arguments = kept, (generator, planes, ws)
     elif name == GRADIENT:
         function, arguments = jax.value_and_grad(loss), (ws, generator)
@@ -122,23 +127,26 @@ def _picture(name: str, subject: Subject) -> Case:
 
 
 def _steps(subject: Subject, config: InversionConfig, views: int, num_steps: int) -> list[Case]:
-    """A step of the latent stage and one of tuning, or several."""
+    """A step of the latent stage and one of tuning, or several; kept with the subject."""
     cases: list[Case] = []
 
     def arguments(generator: Any, networks: Any, ws: jax.Array) -> list[tuple[Any, ...]]:
         cases[:] = step_cases(generator, networks, config, ws, views, num_steps=num_steps)
         return [case.arguments for case in cases]
 
-    found = subject.made(arguments, subject.generator, subject.networks, subject.ws)
-    return [
-        dataclasses.replace(case, arguments=each) for case, each in zip(cases, found, strict=True)
-    ]
+    if (views, num_steps) not in subject.steps:
+        found = subject.made(arguments, subject.generator, subject.networks, subject.ws)
+        subject.steps[views, num_steps] = [
+            dataclasses.replace(case, arguments=each)
+            for case, each in zip(cases, found, strict=True)
+        ]
+    return subject.steps[views, num_steps]
 
 
 def _several(subject: Subject, num_steps: int) -> Case:
     """A step of several latents with all regularisers, every second view a knot."""
     config = InversionConfig(num_latents=_KNOTS)
-    latent = _steps(subject, config, VIEWS, 1)[0]
+    latent = _steps(subject, InversionConfig(), VIEWS, 1)[0]
     knots, between = np.arange(0, VIEWS, 2), np.arange(1, VIEWS, 2)
 
     def arguments(targets: Any, ws: jax.Array) -> tuple[Any, ...]:
