@@ -1,14 +1,21 @@
-"""Convolutions on one image [H, W, C] with a kernel [k, k, I, O], written for XLA."""
+"""Convolutions on one image [H, W, C] with a kernel [k, k, I, O], written for XLA.
+
+Each has a form for CPUs and one for all other devices; see `resample.for_cpu`.
+"""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.custom_derivatives import SymbolicZero
 
-from eg3d_jax.resample import blur_phases
+from eg3d_jax.resample import blur, blur_phases, for_cpu
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def conv2d(x: Array, kernel: Array) -> Array:
@@ -16,15 +23,12 @@ def conv2d(x: Array, kernel: Array) -> Array:
     if kernel.shape[:2] == (1, 1):
         return x @ kernel[0, 0]
     half = kernel.shape[0] // 2
-    return _correlate(x, kernel, ((half, half), (half, half)))
+    padding = ((half, half), (half, half))
+    return (_correlate if for_cpu() else _convolve)(x, kernel, padding)
 
 
 def conv2d_up(x: Array, kernel: Array) -> Array:
     """Double the side: a transposed stride-2 convolution, then the 1-3-3-1 filter (spec eg3d 4.2).
-
-    The transposed convolution t[2y + ky, 2x + kx] += x[y, x] W[ky, kx] is computed by its four
-    phases: even samples of t see two taps of an axis, odd ones a single tap. Nine products a
-    pixel, no multiplication with inserted zeros, no dilation; the filter acts on the phases.
 
     Args:
       x: [H, W, I].
@@ -32,6 +36,65 @@ def conv2d_up(x: Array, kernel: Array) -> Array:
 
     Returns:
       [2 H, 2 W, O].
+    """
+    return (_up_by_phases if for_cpu() else _up_transposed)(x, kernel)
+
+
+def _up_transposed(x: Array, kernel: Array) -> Array:
+    """`conv2d_up` for GPUs: one call of their library, and one filter on all that it returns."""
+    return blur(_spread(x, kernel))
+
+
+@jax.custom_jvp
+def _spread(x: Array, kernel: Array) -> Array:
+    """Transposed stride-2 convolution: [H, W, I] with [3, 3, I, O] -> [2 H + 1, 2 W + 1, O]."""
+    return jax.lax.conv_general_dilated(
+        x[None],
+        kernel[::-1, ::-1],
+        (1, 1),
+        ((2, 2), (2, 2)),
+        lhs_dilation=(2, 2),
+        dimension_numbers=_LAYOUT,
+    )[0]
+
+
+@partial(_spread.defjvp, symbolic_zeros=True)
+def _spread_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]):
+    x, kernel = primals
+    dx, dkernel = tangents
+    terms = []
+    if not isinstance(dx, SymbolicZero):
+        terms.append(_spread(dx, kernel))
+    if not isinstance(dkernel, SymbolicZero):
+        terms.append(_spread_of_kernel(x, dkernel))
+    out = _spread(x, kernel)
+    return out, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(out)
+
+
+def _spread_of_kernel(x: Array, kernel: Array) -> Array:
+    """`_spread` with the roles swapped: the kernel is the image, and x, spread, is the kernel.
+
+    Its transpose, the gradient of the kernel, is then the gradient of a strided convolution, which
+    a GPU's library has; that of `_spread` as it stands is none, and ends as a convolution with a
+    kernel of 513 x 513.
+    """
+    rows, columns = (2 * side - 2 for side in x.shape[:2])
+    return jax.lax.conv_general_dilated(
+        kernel,
+        x[::-1, ::-1, None],
+        (1, 1),
+        ((rows, rows), (columns, columns)),
+        rhs_dilation=(2, 2),
+        dimension_numbers=("HWCN", "HWOI", "NHWC"),
+    )[..., 0].transpose(1, 2, 0)
+
+
+def _up_by_phases(x: Array, kernel: Array) -> Array:
+    """`conv2d_up` for CPUs.
+
+    The transposed convolution t[2y + ky, 2x + kx] += x[y, x] W[ky, kx] is computed by its four
+    phases: even samples of t see two taps of an axis, odd ones a single tap. Nine products a
+    pixel, no multiplication with inserted zeros, no dilation; the filter acts on the phases.
     """
     even, odd = jnp.array([2, 0]), jnp.array([1])
     phases = [
@@ -51,18 +114,27 @@ def conv2d_up(x: Array, kernel: Array) -> Array:
 _Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
+def _convolve(x: Array, kernel: Array, padding: _Padding) -> Array:
+    """Correlate [H, W, I] with [kh, kw, I, O] under ((top, bottom), (left, right)) padding.
+
+    JAX's own gradients: views of a `vmap` share the kernel, so that its gradient is one convolution
+    over all of them, which a GPU's library has; matrix products would take half of a tuning step.
+    """
+    return jax.lax.conv_general_dilated(
+        x[None], kernel, (1, 1), padding, dimension_numbers=_LAYOUT
+    )[0]
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _correlate(x: Array, kernel: Array, padding: _Padding) -> Array:
-    """Correlate [H, W, I] with [kh, kw, I, O] under ((top, bottom), (left, right)) padding.
+    """`_convolve` for CPUs.
 
     The gradients are written out because XLA's CPU compiler handles its own badly: inside a loop
     (`lax.scan`, `lax.map`) convolutions that are not in the canonical layout run up to 50 times
     slower (github.com/jax-ml/jax/issues/12868), and the gradient with respect to the kernel is a
     convolution with a kernel as large as the image, two to four times slower than matrix products.
     """
-    return jax.lax.conv_general_dilated(
-        x[None], kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )[0]
+    return _convolve(x, kernel, padding)
 
 
 def _forward(x: Array, kernel: Array, padding: _Padding):

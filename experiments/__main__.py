@@ -40,6 +40,8 @@ COMMANDS = {
     "crosscheck": Command("experiments.crosscheck.main", "the same through NVIDIA's PyTorch code"),
     "benchmark": Command("experiments.benchmark.main", "time and memory of every part"),
     "benchmark bars": Command("experiments.benchmark.bars", "all that is promised of speed"),
+    "benchmark gpu-plan": Command("experiments.benchmark.gpu_plan", "what a GPU would run"),
+    "benchmark gpu-day": Command("experiments.benchmark.gpu_day", "all to measure on a lent GPU"),
     "benchmark scale": Command("experiments.benchmark.scale", "what runs would cost, estimated"),
     "heads film": Command("experiments.heads.sequences", "short videos of synthetic heads"),
     "heads raw-videos": Command("experiments.heads.filming", "raw videos of synthetic heads"),
@@ -54,7 +56,7 @@ COMMANDS = {
     ),
 }
 # First words that are no commands themselves.
-GROUPS = {"heads": "synthetic heads, and the training of the embedded generator"}
+GROUPS = {"heads": "synthetic heads, the training of the embedded generator"}
 
 
 def main(args: Sequence[str] | None = None, *, program: str = PROGRAM) -> NoReturn:

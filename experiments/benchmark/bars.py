@@ -94,9 +94,11 @@ def main(args: Args) -> int:
     on_cpu = jax.default_backend() == "cpu"
     parts = args.parts or (_ON_CPU if on_cpu else get_args(Part))
     generator = make_generator(args.config)
-    # On a CPU rays in chunks, which bounds memory, and views one after another.
+    # On a CPU rays in chunks, which bounds memory, and views one after another; all at once
+    # elsewhere, as an inversion does where that fits.
     chunk = min(4096, generator.config.neural_side**2)
-    config = InversionConfig(views_at_once=1, rays_at_once=chunk if on_cpu else None)
+    at_once = (1, chunk) if on_cpu else (None, None)
+    config = InversionConfig(views_at_once=at_once[0], rays_at_once=at_once[1])
     networks = load_networks(generator.config.image_side)
     found = Findings()
     with jax.default_matmul_precision("highest"):

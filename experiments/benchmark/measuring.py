@@ -71,11 +71,19 @@ class Measurement:
         return self.bytes / self.median / ceilings.bandwidth
 
 
-def measure(case: Case, repeats: int) -> Measurement:
-    """Compile a case and run it `repeats` times after a first run."""
+def compile_case(case: Case) -> tuple[jax.stages.Compiled, float]:
+    """A case as a compiled program, and the seconds that it took to trace and compile."""
     started = time.perf_counter()
-    compiled = jax.jit(case.function).lower(*case.arguments).compile()
-    compile_seconds = time.perf_counter() - started
+    donated = 0 if case.carries else ()
+    compiled = jax.jit(case.function, donate_argnums=donated).lower(*case.arguments).compile()
+    return compiled, time.perf_counter() - started
+
+
+def measure(
+    case: Case, repeats: int, done: tuple[jax.stages.Compiled, float] | None = None
+) -> Measurement:
+    """Compile a case, unless `compile_case` has, and run it `repeats` times after a first run."""
+    compiled, compile_seconds = done or compile_case(case)
     # A step eats its state; a copy leaves the case as it was.
     arguments = list(case.arguments)
     if case.carries:

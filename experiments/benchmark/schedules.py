@@ -42,11 +42,12 @@ def run_schedule(
     )
 
 
-def videos_speedup(count: int) -> float:
+def videos_speedup(count: int, config: InversionConfig | None = None) -> float:
     """How many times faster that many demo heads are inverted together than one by one.
 
-    Whole inversions are timed, with all steps compiled before.
+    Whole inversions are timed, by `quick` if no config is given, with all steps compiled before.
     """
+    config = config or quick()
     generator = load_generator(EMBEDDED)
     networks = load_networks(generator.config.image_side)
     frames, key = load_frames(DEMO, generator).evenly(7), jax.random.key(0)
@@ -54,7 +55,7 @@ def videos_speedup(count: int) -> float:
     def seconds(heads: int) -> float:
         started = time.perf_counter()
         videos = [frames] * heads
-        for found in invert_videos(generator, videos, quick(), key=key, networks=networks):
+        for found in invert_videos(generator, videos, config, key=key, networks=networks):
             if isinstance(found, Exception):
                 raise found
             jax.block_until_ready(found.latents)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from fir_reference import FILTER_1331, upfirdn2d
 
-from eg3d_jax.convolution import _correlate, conv2d, conv2d_up
+from eg3d_jax.convolution import _correlate, _up_transposed, conv2d, conv2d_up
 
+# The form for CPUs, which is taken here, and the one for all other devices.
+FORMS = pytest.mark.parametrize("up", [conv2d_up, _up_transposed])
 PADDINGS = [((1, 1), (1, 1)), ((1, 1), (0, 0)), ((0, 0), (1, 1)), ((2, 0), (0, 1))]
 
 
@@ -91,7 +93,8 @@ def test_gradients_of_gradients_exist():
     close(twice(conv2d), twice(lambda x, k: plain(x, k, PADDINGS[0])))
 
 
-def test_upsampling_convolution_equals_its_definition():
+@FORMS
+def test_upsampling_convolution_equals_its_definition(up):
     """Zeros between the samples, a true convolution with the kernel, then the 1-3-3-1 filter."""
     x, kernel = arrays((5, 6, 3), (3, 3, 3, 2))
     columns = []
@@ -102,11 +105,12 @@ def test_upsampling_convolution_equals_its_definition():
         )
         assert spread.shape == (11, 13, 1)
         columns.append(upfirdn2d(spread, FILTER_1331, pad=(1, 1, 1, 1), gain=4))
-    close(jax.jit(conv2d_up)(x, kernel), jnp.concatenate(columns, axis=-1))
+    close(jax.jit(up)(x, kernel), jnp.concatenate(columns, axis=-1))
 
 
+@FORMS
 @pytest.mark.compiled_in_full
-def test_upsampling_convolution_equals_the_transposed_one_of_pytorch():
+def test_upsampling_convolution_equals_the_transposed_one_of_pytorch(up):
     """A loop over t[2y + ky, 2x + kx] += x[y, x] W[ky, kx]."""
     x, kernel = (np.asarray(a) for a in arrays((4, 4, 2), (3, 3, 2, 3)))
     t = np.zeros((9, 9, 3), np.float32)
@@ -114,4 +118,14 @@ def test_upsampling_convolution_equals_the_transposed_one_of_pytorch():
         for kx in range(3):
             t[ky : ky + 8 : 2, kx : kx + 8 : 2] += x @ kernel[ky, kx]
     wanted = upfirdn2d(jnp.asarray(t), FILTER_1331, pad=(1, 1, 1, 1), gain=4)
-    close(conv2d_up(jnp.asarray(x), jnp.asarray(kernel)), wanted)
+    close(up(jnp.asarray(x), jnp.asarray(kernel)), wanted)
+
+
+def test_both_forms_of_an_upsampling_convolution_have_the_same_gradients():
+    x, kernel, cotangent = arrays((5, 6, 3), (3, 3, 3, 2), (10, 12, 2))
+    ours, wanted = (
+        jax.jit(lambda x, k, c, f=f: gradients(f, x, k, c))(x, kernel, cotangent)
+        for f in (_up_transposed, conv2d_up)
+    )
+    for a, b in zip(ours, wanted, strict=True):
+        close(a, b)

@@ -4,9 +4,20 @@ import numpy as np
 import pytest
 from fir_reference import FILTER_1331, upfirdn2d
 
-from eg3d_jax.resample import blur_phases, resize_bilinear, upsample2d
+from eg3d_jax.resample import (
+    _taps_1331,
+    _upsample_repeated,
+    blur,
+    blur_phases,
+    resize_bilinear,
+    upsample2d,
+)
 
 pytestmark = pytest.mark.compiled_in_full
+
+
+# The form for CPUs, which is taken here, and the one for all other devices.
+FORMS = pytest.mark.parametrize("up", [upsample2d, _upsample_repeated])
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +54,16 @@ def test_the_filter_is_that_of_pytorch(golden):
     np.testing.assert_array_equal(FILTER_1331, golden["fir/f_1331"])
 
 
-def test_upsample2d_matches_pytorch(golden, close):
-    out = jax.jit(jax.vmap(upsample2d))(nhwc(golden["fir/x"]))
+@FORMS
+def test_upsample2d_matches_pytorch(golden, close, up):
+    out = jax.jit(jax.vmap(up))(nhwc(golden["fir/x"]))
     close("primitives: fir", out, nhwc(golden["fir/upsample2d_1331"]), 1e-5)
 
 
-def test_upsampling_loses_energy_at_the_border():
+@FORMS
+def test_upsampling_loses_energy_at_the_border(up):
     """Zeros lie outside, so that a constant keeps its value inside only: no bilinear resize."""
-    out = np.asarray(upsample2d(jnp.ones((4, 4, 1))))[..., 0]
+    out = np.asarray(up(jnp.ones((4, 4, 1))))[..., 0]
     np.testing.assert_allclose(out[1:-1, 1:-1], 1.0, rtol=1e-6)
     np.testing.assert_allclose(out[0, 1:-1], 0.75, rtol=1e-6)
     np.testing.assert_allclose(out[0, 0], 0.75**2, rtol=1e-6)
@@ -65,6 +78,17 @@ def test_filtering_by_phases_equals_filtering_the_whole_signal(axis):
         taps, pad = taps.T, (0, 0, 1, 1)
     wanted = upfirdn2d(signal, taps.astype(np.float32), pad=pad)
     np.testing.assert_allclose(blur_phases(even, odd, axis), wanted, atol=1e-6)
+
+
+def test_blurring_is_the_filter_and_its_gradient_is_that_of_jax():
+    signal = jnp.asarray(np.random.default_rng(0).normal(size=(9, 11, 2)), jnp.float32)
+    wanted = upfirdn2d(signal, FILTER_1331, pad=(1, 1, 1, 1), gain=4)
+    np.testing.assert_allclose(blur(signal), wanted, atol=1e-6)
+    ours, of_jax = (
+        jax.grad(lambda x, f=f: jnp.sum(jnp.sin(f(x))))(signal)
+        for f in (blur, lambda x: _taps_1331(x, 1))
+    )
+    np.testing.assert_allclose(ours, of_jax, atol=1e-6)
 
 
 @pytest.mark.parametrize("antialias", [False, True])

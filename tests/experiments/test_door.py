@@ -141,7 +141,8 @@ def test_completion_knows_every_option(tmp_path, capsys):
         o for o in specification["subcommands"]["invert"]["options"] if "--views" in o["flags"]
     ]
     assert len(views) == 1
-    assert set(specification["subcommands"]["benchmark"]["subcommands"]) == {"bars", "scale"}
+    benchmarks = {"bars", "gpu-day", "gpu-plan", "scale"}
+    assert set(specification["subcommands"]["benchmark"]["subcommands"]) == benchmarks
 
 
 @pytest.mark.parametrize("words", [["bash"], ["tcsh", "file"], []])
