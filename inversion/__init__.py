@@ -21,6 +21,8 @@ from inversion.methods import Method
 from inversion.monitor import Monitor, Stopped
 from inversion.pipeline import invert, invert_videos
 from inversion.result import Inversion, load
+from inversion.splats.fit import SplatSettings, splat
+from inversion.splats.gaussians import Gaussians, load_gaussians
 from inversion.views import Views
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Footage",
     "FootageSettings",
     "Frames",
+    "Gaussians",
     "Inversion",
     "InversionConfig",
     "Latents",
@@ -35,6 +38,7 @@ __all__ = [
     "Method",
     "Monitor",
     "Resources",
+    "SplatSettings",
     "StageConfig",
     "StateFolder",
     "Stopped",
@@ -46,9 +50,11 @@ __all__ = [
     "invert_videos",
     "load",
     "load_frames",
+    "load_gaussians",
     "mesh",
     "paper",
     "prepare_footage",
     "quick",
     "refine_cameras",
+    "splat",
 ]
