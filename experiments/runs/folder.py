@@ -98,7 +98,8 @@ _FORMAT = "eg3d_jax run 1"
 _LITTER = re.compile(r"\..+\.\d+|\.DS_Store|Thumbs\.db|desktop\.ini")
 _OWN_FOLDERS = (STATES, "result", "pictures", "tensorboard")
 # Folders that other commands make from the result.
-_LATER_FOLDERS = ("render", "mesh", "edit", "evaluation", "view")
+_LATER_FOLDERS = ("render", "mesh", "splat", "edit", "evaluation", "view")
+_LATER_FILES = ("head.html",)
 # The configuration last: an overwriting that was killed can be repeated while it is there.
 _OWN_FILES = (_LOG, "metrics.json", "turntable.mp4", "report.html", _CONFIG)
 

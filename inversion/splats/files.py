@@ -1,9 +1,9 @@
-"""Files of Gaussians: the reference implementation's `.ply`, Niantic's `.spz`, and `.splat`.
+"""Files of Gaussians: the reference implementation's `.ply` and Niantic's `.spz`.
 
-All hold metres. A `.ply` and a `.splat` have the axes of the reference implementation, x right, y
-down and z forward for a camera in front of the face, which viewers turn upright; an `.spz` has those
-that its format prescribes, x right, y up, z backward, which are EG3D's own. So from world to file
-nothing turns but signs of y and z.
+Both hold metres. A `.ply` has the axes of the reference implementation, x right, y down and z
+forward for a camera in front of the face, which viewers turn upright; an `.spz` has those that its
+format prescribes, x right, y up, z backward, which are EG3D's own. So from world to file nothing
+turns but signs of y and z. `.splat` is what pages show: the axes of a `.ply`, any unit.
 
 In memory a splat is its fields by name, as `inversion.splats.gaussians.Gaussians` describes them.
 """
@@ -36,14 +36,14 @@ _TURN_HARMONICS = np.array([1, -1, -1, 1, -1, 1, 1, -1, 1, -1, 1, -1, -1, 1, -1,
 
 
 def write_splat(path: Path, fields: Fields) -> Path:
-    """Write Gaussians as `.ply`, `.spz` or `.splat`, by the suffix.
+    """Write Gaussians as `.ply` or `.spz`, by the suffix.
 
     Raises:
       InputError: if the suffix is none of these, or a number is not finite.
     """
-    encode = {".ply": ply_bytes, ".spz": spz_bytes, ".splat": splat_bytes}.get(path.suffix)
+    encode = {".ply": ply_bytes, ".spz": spz_bytes}.get(path.suffix)
     if encode is None:
-        raise InputError(f"{path}: a splat is written as .ply, .spz or .splat; choose one of these")
+        raise InputError(f"{path}: a splat is written as .ply or .spz; choose one of these")
     for name, values in fields.items():
         if not np.isfinite(values).all():
             raise InputError(f"{path}: {name} holds numbers that are not finite; fit it again")
@@ -65,24 +65,19 @@ def read_splat(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path} is no complete splat ({error}); write it again") from None
 
 
-def _in_metres(fields: Fields) -> dict[str, np.ndarray]:
-    """Fields in metres, with quaternions of unit length; still y up."""
+def _scaled(fields: Fields, factor: float) -> dict[str, np.ndarray]:
+    """Fields in another unit, with quaternions of unit length; still y up."""
     rotations = np.asarray(fields["rotations"], np.float64)
     return {
-        "centres": fields["centres"] * METRES_A_WORLD_UNIT,
-        "log_scales": fields["log_scales"] + math.log(METRES_A_WORLD_UNIT),
+        **fields,
+        "centres": fields["centres"] * factor,
+        "log_scales": fields["log_scales"] + math.log(factor),
         "rotations": rotations / np.linalg.norm(rotations, axis=-1, keepdims=True),
-        "opacity_logits": fields["opacity_logits"],
-        "harmonics": fields["harmonics"],
     }
 
 
 def _in_world_units(fields: Fields) -> dict[str, np.ndarray]:
-    scaled = {
-        **fields,
-        "centres": fields["centres"] / METRES_A_WORLD_UNIT,
-        "log_scales": fields["log_scales"] - math.log(METRES_A_WORLD_UNIT),
-    }
+    scaled = _scaled(fields, 1 / METRES_A_WORLD_UNIT)
     return {name: np.asarray(values, np.float32) for name, values in scaled.items()}
 
 
@@ -103,7 +98,7 @@ def ply_bytes(fields: Fields) -> bytes:
     others of red, of green, of blue), logit of the opacity, logarithms of the scales, and the
     quaternion with w first.
     """
-    fields = _in_metres(fields)
+    fields = _scaled(fields, METRES_A_WORLD_UNIT)
     harmonics = fields["harmonics"]
     count, names = len(harmonics), ply_names(math.isqrt(harmonics.shape[1]) - 1)
     columns = np.concatenate(
@@ -179,7 +174,7 @@ def spz_bytes(fields: Fields) -> bytes:
 
     Coordinates of 24 bits, opacity, colours, scales and harmonics of 8, quaternions of 32.
     """
-    fields = _in_metres(fields)
+    fields = _scaled(fields, METRES_A_WORLD_UNIT)
     harmonics = fields["harmonics"]
     count, beyond = len(harmonics), harmonics.shape[1] - 1
     fixed = np.round(fields["centres"] * 2.0**_SPZ_BITS).astype("<i4")
@@ -262,13 +257,13 @@ def _from_spz(content: bytes) -> dict[str, np.ndarray]:
     return _in_world_units(fields)
 
 
-def splat_bytes(fields: Fields) -> bytes:
+def splat_bytes(fields: Fields, *, units_a_world_unit: float) -> bytes:
     """Encode as `.splat`: 32 bytes a Gaussian, colours of degree 0 alone; what web viewers stream.
 
     Position and scales as float32, colour and opacity as bytes, the quaternion, w first, as
     bytes about 128. The most visible come first.
     """
-    fields = _in_metres(fields)
+    fields = _scaled(fields, units_a_world_unit)
     opacity = 1 / (1 + np.exp(-fields["opacity_logits"].astype(np.float64)))
     colours = fields["harmonics"][:, 0] * 0.28209479177387814 + 0.5
     records = np.zeros(

@@ -51,15 +51,18 @@ class Gaussians:
         return math.isqrt(self.harmonics.shape[1]) - 1
 
     def save(self, path: Path | str) -> Path:
-        """Write a `.ply` of the reference implementation, an `.spz` or a `.splat`, by the suffix.
+        """Write a `.ply` of the reference implementation, or an `.spz`, by the suffix.
 
         Lengths there are metres; see `inversion.splats.files` for axes and encodings.
 
         Raises:
           InputError: if the suffix is none of these, or a number is not finite.
         """
-        fields = {f.name: np.asarray(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        return write_splat(Path(path), fields)
+        return write_splat(Path(path), self.fields())
+
+    def fields(self) -> dict[str, np.ndarray]:
+        """Host copies of all fields by name."""
+        return {f.name: np.asarray(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
 
 def load_gaussians(path: Path | str) -> Gaussians:

@@ -2,8 +2,8 @@
 
 Which Gaussians a pixel shows, and in which order, is found by NumPy: `overlaps` lists the K nearest
 that are visible there. The blend along these lists is JAX, and differentiable in all fields of the
-Gaussians: a gather, then K steps that are the same for all pixels. The lists hold no derivative, and
-stay good while the Gaussians move by less than a pixel.
+Gaussians: a gather, then arithmetic that is the same for all pixels. The lists have no derivative,
+and stay good while the Gaussians move by less than a pixel.
 
 N Gaussians, P pixels, K entries of a list. Pictures are squares of `side` pixels, row by row, of
 which the centre of pixel i lies at i + 0.5.
