@@ -96,7 +96,7 @@ def check(args: Args) -> SplatSettings:
     command.check_limits(
         args,
         {"count": (100, 10**6), "degree": (0, 3), "steps": (1, 10**6), "views": (2, 10_000),
-         "max_yaw": (0, 180), "max_pitch": (0, 85), "yaw": (-180, 180)},
+         "max_yaw": (0, 180), "max_pitch": (0, 80), "yaw": (-180, 180)},
     )  # fmt: skip
     if not args.formats:
         raise InputError("--formats is empty; name ply or spz")

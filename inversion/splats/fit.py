@@ -24,15 +24,15 @@ from inversion.splats.gaussians import MAX_DEGREE, Gaussians
 from inversion.splats.rasteriser import Overlaps, blend, overlaps, project
 from inversion.splats.start import surface_gaussians
 
-MOST_GAUSSIANS = 60_000
 _LIST_LENGTH = 32
 _STEPS_A_REPORT = 20
-_WEIGHTS = {"colour": 0.8, "structure": 0.2, "opacity": 0.2, "depth": 0.2}
+_WEIGHTS = {"colour": 0.8, "structure": 0.2, "opacity": 0.05, "depth": 0.2}
 # Adam's steps: world units, logarithms, quaternions, logits, harmonics of degree 0 and beyond.
 _RATES = {"centres": 2e-4, "log_scales": 1e-2, "rotations": 1e-2, "opacity_logits": 5e-2}
 _COLOUR_RATE, _BEYOND = 1e-2, 0.1
 _LAST_RATE = 0.05  # over the first
 _PRUNED = 0.02  # opacity of Gaussians that are left out in the end
+_FARTHER = 1.08  # cameras of the fit, so that as many see the borders of the range as its middle
 _ALL = 96  # entries of a list that leaves next to nothing out
 
 
@@ -51,18 +51,18 @@ class SplatSettings:
         it to the fit what they agree on.
     """
 
-    count: int = 40_000
+    count: int = 30_000
     degree: int = 0
     views: int = 96
-    steps: int = 2_000
+    steps: int = 1_200
     max_yaw: float = math.radians(85)
     max_pitch: float = math.radians(25)
     yaw: float | None = 0.0
 
     def __post_init__(self):
         limits = {
-            "count": (1, MOST_GAUSSIANS * 10), "degree": (0, MAX_DEGREE), "views": (1, 10_000),
-            "steps": (0, 10**6), "max_yaw": (0, math.pi), "max_pitch": (0, math.radians(89)),
+            "count": (1, 10**6), "degree": (0, MAX_DEGREE), "views": (1, 10_000),
+            "steps": (0, 10**6), "max_yaw": (0, 1.1 * math.pi), "max_pitch": (0, math.pi / 2 - 1e-3),
         }  # fmt: skip
         for name, (least, most) in limits.items():
             if not least <= getattr(self, name) <= most:
@@ -95,7 +95,8 @@ def fit_head(
 ) -> Gaussians:
     """Fit Gaussians to a generator's renders of latents; otherwise as `splat`."""
     monitor = monitor or Monitor()
-    cameras = spread_cameras(generator.config, settings)
+    farther = {"max_yaw": _FARTHER * settings.max_yaw, "max_pitch": _FARTHER * settings.max_pitch}
+    cameras = spread_cameras(generator.config, dataclasses.replace(settings, **farther))
     with monitor.task("renders to fit to"):
         renders = render_views(generator, baked(latents, settings.yaw), cameras)
     with monitor.task("surface"):

@@ -17,7 +17,8 @@ from eg3d_jax.rays import cast_rays
 from inversion.metrics import depth_normals
 from inversion.splats.gaussians import Gaussians, colour_harmonics
 
-_SOLID, _LEAST_COSINE = 0.9, 0.2
+# Solid is a pixel with this share of the largest opacity, unless that is next to nothing.
+_SOLID, _LEAST_OPACITY, _LEAST_COSINE = 0.9, 0.05, 0.2
 # Of a disc: deviation along it over the distance of its neighbours, and across over along.
 _WIDTH, _FLATNESS = 0.45, 0.3
 _START_OPACITY = 0.9
@@ -38,7 +39,8 @@ def _surface(renders: Renders, cameras: Cameras) -> tuple[jax.Array, jax.Array, 
     points, normals, facing = jax.lax.map(lambda view: one(*view), (renders.depth, cameras))
     shape = (*renders.depth.shape, 3)
     colours = jnp.clip((jax.image.resize(renders.image, shape, "linear") + 1) / 2, 0.0, 1.0)
-    solid = (renders.opacity > _SOLID) & (facing > _LEAST_COSINE)
+    least = jnp.maximum(_SOLID * jnp.max(renders.opacity), _LEAST_OPACITY)
+    solid = (renders.opacity > least) & (facing > _LEAST_COSINE)
     return points, normals, jnp.where(solid[..., None], colours, jnp.nan)
 
 
