@@ -27,8 +27,8 @@ from inversion.splats.start import surface_gaussians
 _LIST_LENGTH = 32
 _STEPS_A_REPORT = 20
 _WEIGHTS = {"colour": 0.8, "structure": 0.2, "opacity": 0.05, "depth": 0.2}
-# Adam's steps: world units, logarithms, quaternions, logits, harmonics of degree 0 and beyond.
-_RATES = {"centres": 2e-4, "log_scales": 1e-2, "rotations": 1e-2, "opacity_logits": 5e-2}
+# Adam's steps: pixels, logarithms, parts of quaternions, logits, harmonics of degree 0 and beyond.
+_RATES = {"centres": 0.04, "log_scales": 1e-2, "rotations": 1e-2, "opacity_logits": 5e-2}
 _COLOUR_RATE, _BEYOND = 1e-2, 0.1
 _LAST_RATE = 0.05  # over the first
 _PRUNED = 0.02  # opacity of Gaussians that are left out in the end
@@ -222,6 +222,7 @@ def fit(
     """
     targets, side = _targets(renders), renders.image.shape[1]
     num_pixels = _pixels_needed(start, cameras, side)
+    rates = _rates(start.degree, cameras, side)
     gaussians, adam = start, _ADAM.init(start)
     rng, order = np.random.default_rng(0), []
     told: list[dict[str, Array]] = []
@@ -233,9 +234,9 @@ def fit(
             lists = overlaps(
                 _project(gaussians, camera, side), side, length=_LIST_LENGTH, num_pixels=num_pixels
             )
-            rate = _LAST_RATE ** (step / steps)
+            now = jax.tree.map(lambda rate, t=step / steps: rate * _LAST_RATE**t, rates)
             gaussians, adam, terms = _advance(
-                gaussians, adam, camera, lists, targets, view, jnp.float32(rate), white
+                gaussians, adam, camera, lists, targets, view, now, white
             )
             told.append(terms)
             if len(told) == _STEPS_A_REPORT or step == steps - 1:
@@ -261,20 +262,23 @@ def _pixels_needed(gaussians: Gaussians, cameras: Cameras, side: int) -> int:
     return min(side * side, -(-int(most * 1.15) // 1024) * 1024)
 
 
+def _rates(degree: int, cameras: Cameras, side: int) -> Gaussians:
+    """Largest step of each field, as Adam takes them; of centres by what a pixel shows."""
+    distance = np.linalg.norm(np.asarray(cameras.position), axis=-1).mean()
+    pixel = distance / (side * np.asarray(cameras.intrinsics)[..., 0, 0].mean())
+    first = np.arange((degree + 1) ** 2)[:, None] == 0
+    harmonics = np.where(first, _COLOUR_RATE, _BEYOND * _COLOUR_RATE)
+    return Gaussians(**_RATES | {"centres": _RATES["centres"] * pixel, "harmonics": harmonics})
+
+
 @jax.jit
-def _advance(gaussians, adam, camera, lists, targets, view, rate, white):
+def _advance(gaussians, adam, camera, lists, targets, view, rates, white):
     target = jax.tree.map(lambda x: x[view], targets)
     (_, terms), slopes = jax.value_and_grad(_loss, has_aux=True)(
         gaussians, camera, lists, target, white
     )
     moves, adam = _ADAM.update(slopes, adam)
-    rates = Gaussians(**_RATES, harmonics=_COLOUR_RATE * _harmonic_rates(gaussians.degree))
-    moved = jax.tree.map(lambda x, m, r: x - rate * r * m, gaussians, moves, rates)
-    return moved, adam, terms
-
-
-def _harmonic_rates(degree: int) -> Array:
-    return jnp.where(jnp.arange((degree + 1) ** 2) == 0, 1.0, _BEYOND)[:, None]
+    return jax.tree.map(lambda x, move, rate: x - rate * move, gaussians, moves, rates), adam, terms
 
 
 def _loss(gaussians, camera, lists: Overlaps, target: _Targets, white):
