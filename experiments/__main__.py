@@ -28,6 +28,8 @@ COMMANDS = {
     "prepare": Command("experiments.prepare.main", "video, photos, others' cameras to frames"),
     "render": Command("experiments.render", "a video of a head from any cameras"),
     "mesh": Command("experiments.mesh", "a head's closed, coloured surface"),
+    "splat": Command("experiments.splat", "Gaussians of a head, for any viewer of splats"),
+    "page": Command("experiments.page.main", "one HTML file in which anyone turns a head"),
     "view": Command("experiments.view.main", "turn a head in the browser"),
     "edit": Command("experiments.edit", "move a head along directions of its latents"),
     "evaluate": Command("experiments.evaluate.main", "how well finished runs show every frame"),

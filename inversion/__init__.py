@@ -26,6 +26,8 @@ from inversion.methods import Method
 from inversion.monitor import Monitor, Stopped
 from inversion.pipeline import invert, invert_videos
 from inversion.result import Inversion, load
+from inversion.splats.fit import SplatSettings, splat
+from inversion.splats.gaussians import Gaussians, load_gaussians
 from inversion.views import Views
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "Footage",
     "FootageSettings",
     "Frames",
+    "Gaussians",
     "Inversion",
     "InversionConfig",
     "Latents",
@@ -42,6 +45,7 @@ __all__ = [
     "Method",
     "Monitor",
     "Resources",
+    "SplatSettings",
     "StageConfig",
     "StateFolder",
     "Stopped",
@@ -54,9 +58,11 @@ __all__ = [
     "invert_videos",
     "load",
     "load_frames",
+    "load_gaussians",
     "mesh",
     "paper",
     "prepare_footage",
     "quick",
     "refine_cameras",
+    "splat",
 ]

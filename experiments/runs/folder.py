@@ -97,8 +97,9 @@ _FORMAT = "eg3d_jax run 1"
 # Files that a killed write of ours leaves, and those of file managers.
 _LITTER = re.compile(r"\..+\.\d+|\.DS_Store|Thumbs\.db|desktop\.ini")
 _OWN_FOLDERS = (STATES, "result", "pictures", "tensorboard")
-# Folders that other commands make from the result.
-_LATER_FOLDERS = ("render", "mesh", "edit", "evaluation", "view", "cameras")
+# Folders and files that other commands make from the result.
+_LATER_FOLDERS = ("render", "mesh", "splat", "edit", "evaluation", "view", "cameras")
+_LATER_FILES = ("head.html",)
 # The configuration last: an overwriting that was killed can be repeated while it is there.
 _OWN_FILES = (_LOG, "metrics.json", "turntable.mp4", "report.html", _CONFIG)
 
@@ -306,7 +307,7 @@ class RunFolder:
                     "another --run"
                 )
             self._config(self.path)
-            known |= {*_OWN_FOLDERS, *_LATER_FOLDERS, *_OWN_FILES}
+            known |= {*_OWN_FOLDERS, *_LATER_FOLDERS, *_OWN_FILES, *_LATER_FILES}
         found = sorted(p.name for p in self.path.iterdir() if not _LITTER.fullmatch(p.name))
         others = [name for name in found if name not in known]
         if others:
@@ -322,7 +323,7 @@ class RunFolder:
     def _clear(self) -> None:
         for name in (*_OWN_FOLDERS, *_LATER_FOLDERS):
             shutil.rmtree(self.path / name, ignore_errors=True)
-        for name in _OWN_FILES:
+        for name in (*_LATER_FILES, *_OWN_FILES):
             (self.path / name).unlink(missing_ok=True)
 
     @staticmethod

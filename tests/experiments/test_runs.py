@@ -76,14 +76,15 @@ def test_a_folder_of_other_files_is_refused(tmp_path):
 def test_an_earlier_run_is_kept_unless_told_otherwise(tmp_path):
     with RunFolder.create(tmp_path, _SETTINGS) as run:
         states.save(run.states, 1, {"x": jnp.zeros(2)})
-    later = ("render", "mesh", "edit", "evaluation", "view")  # what the other commands leave
+    later = ("render", "mesh", "splat", "edit", "evaluation", "view")  # what other commands leave
     for name in later:
         (tmp_path / name / "orbit").mkdir(parents=True)
+    (tmp_path / "head.html").write_text("")
     with pytest.raises(InputError, match="holds a run already; continue it with --resume"):
         RunFolder.create(tmp_path, _SETTINGS)
     with RunFolder.create(tmp_path, _SETTINGS, overwrite=True) as run:
         assert states.load(run.states, {"x": jnp.zeros(2)}) is None
-        assert not any((tmp_path / name).exists() for name in later)
+        assert not any((tmp_path / name).exists() for name in (*later, "head.html"))
 
 
 def test_what_holds_other_files_is_not_cleared(tmp_path):

@@ -1,0 +1,1 @@
+"""`python -m experiments.page`: one HTML file in which a head is turned in any browser."""

@@ -1,0 +1,5 @@
+"""Run `experiments.page.main` as `python -m experiments.page`."""
+
+from experiments.page.main import start
+
+start()
