@@ -34,6 +34,7 @@ def _softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
     return softplus(x), jax.nn.sigmoid(x) * tangent
 
 
+@jax.named_scope("compositing")
 def interval_weights(density: Array, depth: Array) -> Array:
     """Weight of each interval between two samples, by the mid-point rule.
 

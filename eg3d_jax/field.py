@@ -26,6 +26,7 @@ class Decoder(nnx.Module):
         self.hidden = Linear(features, hidden, lr_mul=lr_mul, rngs=rngs)
         self.output = Linear(hidden, 1 + features, lr_mul=lr_mul, rngs=rngs)
 
+    @jax.named_scope("decoder")
     def __call__(self, features: Array) -> tuple[Array, Array]:
         """[..., C] -> colour features [..., C] in [-0.001, 1.001] and raw density [...]."""
         out = self.output(softplus(self.hidden(features)))

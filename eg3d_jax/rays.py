@@ -159,6 +159,7 @@ def stratified_depths(start: Array, end: Array, jitter: Array, *, disparity: boo
     return start[:, None] + steps * span + jitter * (span / (count - 1))
 
 
+@jax.named_scope("fine_depths")
 def importance_depths(depths: Array, weights: Array, u: Array) -> Array:
     """Fine sample depths from the coarse pass, without gradient (spec eg3d 8.4).
 

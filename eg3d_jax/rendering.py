@@ -128,6 +128,7 @@ def _along(field: Field, rays: Rays, depths: Array) -> tuple[Array, Array]:
     return features.reshape(*depths.shape, -1), density.reshape(depths.shape)
 
 
+@jax.named_scope("merging")
 def merge_orders(coarse: Array, fine: Array) -> tuple[Array, Array]:
     """Order [R, D + K] that sorts ascending depths [R, D] and [R, K] as one list, and its inverse.
 
@@ -152,7 +153,8 @@ def permute(x: Array, order: Array, inverse: Array) -> Array:
     indices are all different, would scatter.
     """
     del inverse
-    return jnp.take_along_axis(x, order, axis=-1)
+    with jax.named_scope("merging"):
+        return jnp.take_along_axis(x, order, axis=-1)
 
 
 def _permute_forward(x: Array, order: Array, inverse: Array):
@@ -160,7 +162,8 @@ def _permute_forward(x: Array, order: Array, inverse: Array):
 
 
 def _permute_backward(orders: tuple[Array, Array], gradient: Array):
-    return jnp.take_along_axis(gradient, orders[1], axis=-1), None, None
+    with jax.named_scope("merging"):
+        return jnp.take_along_axis(gradient, orders[1], axis=-1), None, None
 
 
 permute.defvjp(_permute_forward, _permute_backward)

@@ -15,11 +15,13 @@ from jax import Array
 from eg3d_jax.config import Axes
 
 
+@jax.named_scope("border")
 def with_border(planes: Array) -> Array:
     """Planes [N, P, P, C] with a texel of zeros on every side, [N, P+2, P+2, C]."""
     return jnp.pad(planes, ((0, 0), (1, 1), (1, 1), (0, 0)))
 
 
+@jax.named_scope("lookup")
 def project(points: Array, axes: tuple[Axes, ...], *, box_warp: float) -> Array:
     """Coordinates of points on each plane.
 
@@ -37,6 +39,7 @@ def project(points: Array, axes: tuple[Axes, ...], *, box_warp: float) -> Array:
     return sum(scaled[None, :, k, None] * inverse[:, None, k, :] for k in range(3))  # type: ignore[return-value]
 
 
+@jax.named_scope("lookup")
 def sample_planes(bordered: Array, coordinates: Array) -> Array:
     """Bilinear lookup with zeros outside, align_corners = false (spec eg3d 7.3).
 
@@ -102,6 +105,7 @@ def _blend_backward(side: int, residuals: tuple[Array, Array, Array], gradient: 
 _blend.defvjp(_blend_forward, _blend_backward)
 
 
+@jax.named_scope("lookup")
 def mean_over_planes(sampled: Array) -> Array:
     """[N, M, C] features from `sample_planes` -> [M, C].
 

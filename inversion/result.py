@@ -96,6 +96,7 @@ def render_batches(
     generator: TriPlaneGenerator, latents: Latents, cameras: Cameras
 ) -> Iterator[Renders]:
     """Render from many cameras up to `BATCH` at a time: batches of `Renders` on the host."""
+    generator, latents = _on_one_device(generator, latents)
     for index, count in _batches(len(cameras)):
         out = _render_path(generator, latents, cameras[index], views_at_once=_VIEWS_AT_ONCE)
         yield _on_host(out, count)
@@ -105,6 +106,7 @@ def render_each_in_batches(
     generator: TriPlaneGenerator, w_plus: Array, cameras: Cameras
 ) -> Iterator[Renders]:
     """Render latents [T, L, D], one for each camera, up to `BATCH` at a time."""
+    generator, w_plus = _on_one_device(generator, w_plus)
     for index, count in _batches(len(cameras)):
         view = w_plus[index], cameras[index]
         yield _on_host(_render_each(generator, *view, views_at_once=_VIEWS_AT_ONCE), count)
@@ -127,6 +129,16 @@ def depth_range(renders: Renders) -> tuple[float, float]:
         return 2.0, 3.5
     near, far = np.quantile(solid, [0.005, 0.995])
     return float(near), float(max(far, near + 1e-3))
+
+
+def _on_one_device(generator: TriPlaneGenerator, latents: Any) -> Any:
+    """Commit both to the latents' device.
+
+    Arrays of a loaded generator are bound to no device, those of a tuned one are: JAX would trace
+    and compile the same program for each.
+    """
+    device = next(iter(jax.tree.leaves(jax.tree.map(jnp.asarray, latents))[0].devices()))
+    return jax.device_put((generator, latents), device)
 
 
 def _batches(count: int) -> Iterator[tuple[np.ndarray, int]]:

@@ -22,6 +22,7 @@ from eg3d_jax.generator import TriPlaneGenerator
 from experiments import command
 from experiments.benchmark.cases import make_cases
 from experiments.benchmark.measuring import Measurement, measure, measure_ceilings
+from experiments.benchmark.operations import operation_shares, shares_table
 from experiments.benchmark.results import as_json, read_earlier, slower, table
 from experiments.command import check_limits
 from experiments.progress import Progress
@@ -53,6 +54,7 @@ class Args:
       precision: of matrix products: highest is float32; default is what the device likes, such as
         TF32
       repeats: runs of each case after its first
+      operations: also show which of the renderer's operations the time of each case goes into
       out: JSON file to write
       compare: JSON file of an earlier run with the same settings
       tolerance: slower by more than this share counts as slower
@@ -65,6 +67,7 @@ class Args:
     rays_at_once: int | None = None
     precision: Literal["highest", "default"] = "highest"
     repeats: int = 5
+    operations: bool = False
     out: Path | None = None
     compare: Path | None = None
     tolerance: float = 0.25
@@ -94,13 +97,19 @@ def main(args: Args) -> int:
         with progress.task("ceilings"):
             ceilings = measure_ceilings()
         measurements: list[Measurement] = []
+        shares: dict[str, dict[str, float]] = {}
         for case in chosen:
             with progress.task(case.name):
                 measurements.append(measure(case, args.repeats))
+                if args.operations:
+                    shares[case.name] = operation_shares(case, args.repeats)
     progress.console.print(table(measurements, ceilings, earlier))
+    if shares:
+        progress.console.print(shares_table(shares))
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(args.out, as_json(measurements, ceilings, settings, found))
+        numbers = as_json(measurements, ceilings, settings, found)
+        write_json(args.out, numbers | ({"operations": shares} if shares else {}))
         progress.say(f"wrote {args.out}")
     worse = slower(measurements, earlier, args.tolerance)
     if worse:

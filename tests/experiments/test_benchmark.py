@@ -15,6 +15,7 @@ from experiments.benchmark import bars
 from experiments.benchmark import main as command
 from experiments.benchmark.cases import Case
 from experiments.benchmark.measuring import Ceilings, Measurement, measure
+from experiments.benchmark.operations import REST, operation_shares, scopes_of_operations
 from experiments.benchmark.peak_memory import PeakMemory, tree_bytes
 from experiments.benchmark.promises import LATENT, TUNING, Bar, cpu_bars, memory_bars
 from experiments.benchmark.results import slower, table
@@ -153,3 +154,28 @@ def test_one_command_measures_all_promises(tmp_path):
 def test_bad_arguments_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         command.main(command.Args(config="tiny", **changes))
+
+
+def test_shares_of_operations_are_named_by_their_scopes_and_sum_to_one():
+    def program(x):
+        with jax.named_scope("lookup"):
+            x = jnp.sin(x)[jnp.array([1, 0])]
+        with jax.named_scope("decoder"):
+            return jax.nn.softplus(x @ x)
+
+    case = Case(name="both", function=jax.grad(lambda x: program(x).sum()),
+                arguments=(jnp.ones((2, 2)),))  # fmt: skip
+    found = operation_shares(case, repeats=2)
+    assert sum(found.values()) == pytest.approx(1.0)
+    assert {"lookup", "decoder"} <= set(found) <= {"lookup", "decoder", REST}
+
+
+def test_an_operation_counts_for_its_innermost_scope_and_loops_for_none():
+    program = """
+  %fusion.3 = f32[8]{0} fusion(%a), kind=kLoop, metadata={op_name="jit(f)/lookup/decoder/mul"}
+  ROOT %dot = f32[8]{0} dot(%a, %b), metadata={op_name="transpose(jvp(lookup))/dot_general"}
+  %copy = f32[8]{0} copy(%a)
+  %while.3 = (s32[], f32[8]{0}) while(%t), body=%b, metadata={op_name="jit(f)/merging/while"}
+"""
+    wanted = {"fusion.3": "decoder", "dot": "lookup", "copy": REST}
+    assert scopes_of_operations(program) == wanted
