@@ -128,7 +128,12 @@ def read_program(text: str) -> Reading:
         raise ValueError("the text has no ENTRY computation; give optimised HLO")
     found = Reading()
     _add(found, computations, entry, 1)
-    found.element_types = {kind for kind, _ in _SHAPE.findall(text)}
+    found.element_types = {
+        kind
+        for computation in computations.values()
+        for one in computation.instructions.values()
+        for kind, _ in one.shapes
+    }
     return found
 
 
