@@ -51,7 +51,7 @@ class Args:
 
     Attributes:
       minutes: after which no part is begun
-      parts: in this order
+      parts: what to do, always in this order
       programs: only those of `gpu-plan` whose names hold one of these words; all if not given
       config: ffhq, the official faces' size with random weights; tiny, to try the command
       repeats: runs of each program after its first
