@@ -65,8 +65,9 @@ def _taps_1331(image: Array, padding: int) -> Array:
         pad = [(padding, padding) if k == axis else (0, 0) for k in range(image.ndim)]
         padded = jnp.pad(image, pad)
         length = padded.shape[axis] - 3
-        a, b, c, d = (jax.lax.slice_in_dim(padded, i, i + length, axis=axis) for i in range(4))
-        image = (a + 3.0 * (b + c) + d) * 0.25
+        taps = [jax.lax.slice_in_dim(padded, i, i + length, axis=axis) for i in range(4)]
+        a, b, c, d = (tap.astype(jnp.float32) for tap in taps)  # sums are not taken in bfloat16
+        image = ((a + 3.0 * (b + c) + d) * 0.25).astype(image.dtype)
     return image
 
 

@@ -51,7 +51,8 @@ class Args:
 
     Attributes:
       minutes: after which no part is begun
-      parts: in this order
+      parts: what to do, always in this order
+      programs: only those of `gpu-plan` whose names hold one of these words; all if not given
       config: ffhq, the official faces' size with random weights; tiny, to try the command
       repeats: runs of each program after its first
       steps: of one call, in the schedule
@@ -64,6 +65,7 @@ class Args:
 
     minutes: float = 8.0
     parts: tuple[Part, ...] = _PARTS
+    programs: tuple[str, ...] = ()
     config: Literal["ffhq", "tiny"] = "ffhq"
     repeats: int = 3
     steps: int = 10
@@ -246,6 +248,8 @@ def programs(args: Args, day: Day, modelled: Mapping[str, Any]) -> dict[str, dic
     with compilers() as pool:
         cases = {}
         for name in NAMES:
+            if args.programs and not any(word in name for word in args.programs):
+                continue
             subject = subjects["embedded" if name in SMALL else args.config]
             case = day.attempt(f"{name}: making it", lambda n=name, s=subject: program(n, s))
             if case is not None:

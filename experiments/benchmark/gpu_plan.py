@@ -24,7 +24,7 @@ from eg3d_jax.folders import check_file_writable
 from experiments import command
 from experiments.benchmark.gpu_programs import LATENT, NAMES, TUNING, shapes_of
 from experiments.benchmark.gpu_reading import as_numbers, compares_and_swaps
-from experiments.benchmark.gpu_target import TARGETS, Plan, compile_for, missing, sharding
+from experiments.benchmark.gpu_target import TARGETS, Plan, Target, compile_for, missing, sharding
 from experiments.benchmark.promises import Bar
 from experiments.command import check_limits
 from experiments.progress import Progress
@@ -51,7 +51,9 @@ class Args:
     Attributes:
       programs: only those whose names hold one of these words; all if not given
       targets: architectures of GPUs: sm_90 is an H200, sm_80 an A100
-      share: of the peak in TF32 that convolutions are taken to reach
+      share: of the peak that convolutions are taken to reach
+      precision: of convolutions and matrix products: default is TF32; bfloat16 also keeps what the
+        convolutions read and write so
       out: JSON file to write
       texts: folder for the compiled programs, to be read
       bounds: JSON file with the bounds; the project's own if not given
@@ -63,6 +65,7 @@ class Args:
     programs: tuple[str, ...] = ()
     targets: tuple[Literal["sm_90", "sm_80"], ...] = ("sm_90", "sm_80")
     share: float = 0.4
+    precision: Literal["default", "bfloat16"] = "default"
     out: Path | None = None
     texts: Path | None = None
     bounds: Path | None = None
@@ -91,16 +94,16 @@ def main(args: Args) -> int:
         for name in chosen:
             with progress.task(f"{target}: {name}"):
                 case = shapes_of(name)
-                plan = compile_for(where, case.function, case.arguments, carries=case.carries)
-            speed = args.share * TARGETS[target].tf32
-            found.setdefault(target, {})[name] = numbers(plan, speed)
+                with jax.default_matmul_precision(args.precision):
+                    plan = compile_for(where, case.function, case.arguments, carries=case.carries)
+            found.setdefault(target, {})[name] = numbers(plan, TARGETS[target], args.share)
             if args.texts is not None:
                 args.texts.mkdir(parents=True, exist_ok=True)
                 file = f"{target} {name}".replace(",", "").replace(" ", "_")
                 (args.texts / f"{file}.txt").write_text(plan.text)
             add_schedule(found[target])
             if args.out is not None:  # after each, as they take minutes
-                write_json(args.out, as_json(found, args.share))
+                write_json(args.out, as_json(found, args))
         progress.console.print(table(target, found[target]), markup=False)
     if args.write_bounds is not None:
         write_json(args.write_bounds, bounds_from(found, args.margin))
@@ -115,10 +118,11 @@ def main(args: Args) -> int:
     return 1 if broken else 0
 
 
-def numbers(plan: Plan, flops: float) -> dict[str, Any]:
-    """A plan as plain values, with convolutions at so many operations a second."""
+def numbers(plan: Plan, target: Target, share: float) -> dict[str, Any]:
+    """A plan as plain values, with convolutions at a share of the target's peak."""
+    modelled = plan.reading.milliseconds(share * target.tf32, share * target.bf16)
     return {
-        "modelled_ms": round(plan.reading.milliseconds(flops), 3),
+        "modelled_ms": round(modelled, 3),
         **as_numbers(plan.reading),
         "atomics": dict(plan.atomics.most_common()),
         "compares_and_swaps": compares_and_swaps(plan.atomics),
@@ -236,13 +240,14 @@ def table(target: str, found: Mapping[str, Mapping[str, Any]]) -> str:
     return markdown(head, rows)
 
 
-def as_json(found: Mapping[str, Any], share: float) -> dict[str, Any]:
+def as_json(found: Mapping[str, Any], args: Args) -> dict[str, Any]:
     """All numbers, and what they are."""
     return {
         "format": "eg3d_jax gpu-plan 1",
         "what": "modelled, not measured: compiled for a GPU that is not there",
-        "convolutions_at_share_of_tf32_peak": share,
-        "tf32_peak": {name: TARGETS[name].tf32 for name in found},
+        "convolutions_at_share_of_peak": args.share,
+        "precision": args.precision,
+        "peak": {name: {"tf32": t.tf32, "bf16": t.bf16} for name, t in TARGETS.items()},
         "versions": versions(),
         "targets": found,
     }

@@ -87,6 +87,7 @@ class Reading:
       convolutions: calls of cuDNN by kind and layout, as 'convForward b01f_o01i->b01f'.
       unlibrary_convolutions: convolutions that cuDNN does not compute.
       convolution_flop: operations of all convolutions.
+      half_flop: of those in bfloat16 among them.
       kernel_microseconds: of everything but convolutions, by XLA's cost model.
       by_kind: the same by kind of kernel, the name of its fusion without a number.
       precision: of the operands of convolutions and matrix products, how many of each.
@@ -97,14 +98,16 @@ class Reading:
     convolutions: Counter[str] = field(default_factory=Counter)
     unlibrary_convolutions: int = 0
     convolution_flop: float = 0.0
+    half_flop: float = 0.0
     kernel_microseconds: float = 0.0
     by_kind: Counter[str] = field(default_factory=Counter)
     precision: Counter[str] = field(default_factory=Counter)
     element_types: set[str] = field(default_factory=set)
 
-    def milliseconds(self, flops: float) -> float:
-        """Modelled time with convolutions at so many operations a second."""
-        return self.kernel_microseconds / 1e3 + 1e3 * self.convolution_flop / flops
+    def milliseconds(self, flops: float, half: float) -> float:
+        """Modelled time with convolutions at so many operations a second; `half` in bfloat16."""
+        convolutions = (self.convolution_flop - self.half_flop) / flops + self.half_flop / half
+        return self.kernel_microseconds / 1e3 + 1e3 * convolutions
 
 
 def read_program(text: str) -> Reading:
@@ -125,7 +128,12 @@ def read_program(text: str) -> Reading:
         raise ValueError("the text has no ENTRY computation; give optimised HLO")
     found = Reading()
     _add(found, computations, entry, 1)
-    found.element_types = {kind for kind, _ in _SHAPE.findall(text)}
+    found.element_types = {
+        kind
+        for computation in computations.values()
+        for one in computation.instructions.values()
+        for kind, _ in one.shapes
+    }
     return found
 
 
@@ -175,7 +183,9 @@ def _add(found: Reading, computations: Mapping[str, _Computation], name: str, ti
             layout = re.search(r"dim_labels=(\S+?),?\s", one.text)
             kind = one.target.removeprefix(_CUDNN)
             found.convolutions[f"{kind} {layout.group(1) if layout else '?'}"] += times
-            found.convolution_flop += times * convolution_flop(one, instructions)
+            flop = times * convolution_flop(one, instructions)
+            found.convolution_flop += flop
+            found.half_flop += flop if one.shapes[0][0] == "bf16" else 0.0
             found.precision[f"convolution {_precision(one)}"] += times
             continue
         if one.target.startswith(_GEMM):
@@ -253,6 +263,7 @@ def as_numbers(found: Reading) -> dict[str, Any]:
         "convolutions": dict(found.convolutions.most_common()),
         "convolutions_not_of_cudnn": found.unlibrary_convolutions,
         "convolution_tflop": round(found.convolution_flop / 1e12, 4),
+        "convolution_tflop_in_bfloat16": round(found.half_flop / 1e12, 4),
         "kernels_modelled_ms": round(found.kernel_microseconds / 1e3, 3),
         "kernels_modelled_ms_by_kind": {
             kind: round(nanoseconds / 1e6, 3) for kind, nanoseconds in found.by_kind.most_common(12)

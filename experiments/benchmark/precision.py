@@ -12,14 +12,15 @@ from experiments.progress import Progress
 from experiments.subjects import DEMO, EMBEDDED, load_generator
 from inversion import evaluate, invert, load_frames, quick
 
-# Of `jax.default_matmul_precision`; on a CPU all are float32.
+# Of `jax.default_matmul_precision`; on a CPU products are float32 in all of them.
 PRECISIONS = ("highest", "tensorfloat32", "bfloat16")
 
 
 def errors(generator: TriPlaneGenerator) -> dict[str, dict[str, float]]:
     """Root mean square of each error over that of the value itself, by precision.
 
-    'bfloat16' is of the products alone; 'bfloat16 throughout' also stores weights and features so.
+    'bfloat16' is of products, and of what convolutions read and write (`layers.in_bfloat16`);
+    'bfloat16 throughout' stores all weights and features so.
 
     Args:
       generator: with any weights.

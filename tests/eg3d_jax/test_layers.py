@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from eg3d_jax.convolution import conv2d, conv2d_up
 from eg3d_jax.layers import (
     Linear,
     SynthesisLayer,
@@ -167,3 +168,26 @@ def test_random_noise_is_normal_with_the_layer_s_strength_and_alike_in_all_chann
     assert noise.std() == pytest.approx(0.5, rel=0.03)
     assert noise.mean() == pytest.approx(0.0, abs=0.03)
     assert np.abs(out[0] - out[1]).max() > 0.1
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_bfloat16_rounds_what_a_convolution_reads_and_writes_and_nothing_else(up):
+    rng = np.random.default_rng(0)
+    x, kernel, style = (
+        jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((6, 6, 8), (3, 3, 8, 4), 8)
+    )
+
+    def rounded(a):
+        return a.astype(jnp.bfloat16).astype(jnp.float32)
+
+    with jax.default_matmul_precision("bfloat16"):
+        found = modulated_conv(x, kernel, style, up=up)
+        plain = modulated_conv(x, kernel, style, demodulate=False, up=up)
+    assert found.dtype == jnp.float32
+    # The same with rounded operands; each sum is rounded once more, and up-sampling filters twice.
+    convolve = conv2d_up if up else conv2d
+    power = jnp.square(style) @ jnp.sum(jnp.square(kernel), axis=(0, 1))
+    exact = convolve(rounded(x * style), rounded(kernel)) * jax.lax.rsqrt(power + 1e-8)
+    difference = jnp.max(jnp.abs(found - exact)) / jnp.max(jnp.abs(exact))
+    assert 0 < difference < (4 if up else 1) * 2**-8
+    np.testing.assert_array_equal(plain, modulated_conv(x, kernel, style, demodulate=False, up=up))

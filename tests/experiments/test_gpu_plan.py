@@ -72,9 +72,17 @@ def test_launches_times_and_convolutions_are_those_counted_by_hand():
     assert found.precision == {
         "convolution default": 2, "convolution highest": 1, "product default": 1,
     }  # fmt: skip
-    assert found.milliseconds(3 * FLOP) == pytest.approx(1e3 + 3.875e-3)
+    assert found.milliseconds(3 * FLOP, 6 * FLOP) == pytest.approx(1e3 + 3.875e-3)
     assert found.unlibrary_convolutions == 0
     assert "f64" not in found.element_types
+
+
+def test_convolutions_in_bfloat16_are_told_apart():
+    text = HLO.replace("cudnn-conv.1 = (f32", "cudnn-conv.1 = (bf16")
+    found = read_program(text)
+    assert found.half_flop == FLOP
+    milliseconds = found.milliseconds(2 * FLOP, 4 * FLOP)
+    assert milliseconds == pytest.approx(1e3 + 250 + 3.875e-3)
 
 
 def test_a_convolution_outside_cudnn_and_float64_are_seen():
@@ -106,7 +114,7 @@ def plan(**changes):
 
 
 def found_with(**changes):
-    values = gpu_plan.numbers(plan(**changes), 1e12)
+    values = gpu_plan.numbers(plan(**changes), TARGETS["sm_90"], 0.4)
     found = {"sm_90": {LATENT: values, TUNING: values}}
     gpu_plan.add_schedule(found["sm_90"])
     return found
