@@ -117,7 +117,7 @@ function open() {
 try {
   if (!document.createElement("canvas").getContext("webgl2")) throw new Error("no WebGL 2");
   // For whoever embeds or tests the page.
-  window.head = { look, state: open() };
+  window.head = { look, state: open(), viewer: SPLAT };
 } catch (error) {
   problem(`The head cannot be shown here (${error.message}); try a newer browser.`);
 }
