@@ -100,8 +100,8 @@ def test_a_finger_turns_the_head_and_two_come_nearer_within_limits(opened):
     before = at_rest(opened, 0, 0)
 
     def touch(kind, *points):
-        opened.call("Input.dispatchTouchEvent", type=kind,
-                    touchPoints=[{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)])  # fmt: skip
+        touched = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]
+        opened.call("Input.dispatchTouchEvent", type=kind, touchPoints=touched)
 
     touch("touchStart", (120, 120))
     for x in (130, 140, 150, 160):
