@@ -46,6 +46,8 @@ SHORT = {
     "prepare": ["--start", "0.65", "--end", "1.2", "--size", "64"],
     "render": ["--num-frames", "2"],
     "mesh": ["--resolution", "16", "--level", "0"],
+    "splat": ["--steps", "2", "--views", "4", "--count", "200"],
+    "page": ["--overwrite"],
     "evaluate": [],
     "edit": ["--samples", "1000", "--yaws", "0", "--strengths", "1"],
 }
@@ -130,6 +132,8 @@ def test_its_commands_run_one_after_another(folder, monkeypatch, capsys):
         "render",
         "render",
         "mesh",
+        "splat",
+        "page",
         "evaluate",
         "edit",
         "edit",
@@ -148,6 +152,9 @@ def test_its_commands_run_one_after_another(folder, monkeypatch, capsys):
         "render/orbit/video.mp4",
         "render/frames/video.mp4",
         "mesh/mesh.glb",
+        "splat/splat.ply",
+        "splat/splat.spz",
+        "head.html",
         "evaluation/table.md",
         "edit/edit.json",
     ):
@@ -187,7 +194,7 @@ def test_its_inversion_in_python_is_saved_and_measured(folder, tmp_path, monkeyp
 def test_its_options_and_folders_exist(monkeypatch, capsys):
     named = re.findall(r"eg3d-jax\s([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", README)
     names = sorted({door.split(words)[0] for words in named})
-    assert len(names) == 18
+    assert len(names) == 20
     assert "" not in names
     helps = [run_here([*name.split(), "--help"], ROOT, monkeypatch, capsys) for name in names]
     for name, text in zip(names, helps, strict=True):

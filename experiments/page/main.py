@@ -68,7 +68,8 @@ def main(args: Args) -> None:
     with made(path.parent):
         write_atomically(path, text.encode())
     report = path.with_name("report.html")
-    linked = path.name == NAME and report.is_file() and link_head(report, NAME)
+    if linked := path.name == NAME and report.is_file():
+        link_head(report, NAME)
     progress.say(
         f"{path}: {len(text) / 1e6:.1f} MB, {len(gaussians)} Gaussians; open it in any browser"
         + (f"; {report} links it" if linked else "")

@@ -132,7 +132,6 @@ def render(report: Report, *, folder: Path) -> str:
         f"<h1>{title}</h1>",
         f"<p>{html.escape(report.intro)}</p>",
         f'<p class="summary">{html.escape(summary)}</p>',
-        _HEAD_PLACE,
         section("Numbers", _table(report.comparison) + _table_notes(report.comparison)),
         section("Quality over yaw", figure(yaw_curves(report.comparison), _YAW_CAPTION)),
         section("Pictures", _pictures(report)),
@@ -147,25 +146,12 @@ def render(report: Report, *, folder: Path) -> str:
     return document(report.title, parts)
 
 
-# Where the link to the page of the head goes, once there is one.
-_HEAD_PLACE = "<!-- page of the head -->"
-
-
-def link_head(report: Path, name: str) -> bool:
-    """Link the page of the head from a report in its folder.
-
-    Args:
-      report: the report's file.
-      name: of the page, in the same folder.
-
-    Returns:
-      Whether the report links it now; one of an earlier version has no place for it.
-    """
+def link_head(report: Path, name: str) -> None:
+    """Link the page of the head, which lies in the report's folder, before the first section."""
     text = report.read_text(encoding="utf-8")
-    link = f'<p><a href="{html.escape(name)}">Turn the head in the browser.</a></p>'
-    if _HEAD_PLACE in text:
-        write_atomically(report, text.replace(_HEAD_PLACE, link, 1).encode())
-    return _HEAD_PLACE in text or link in text
+    link = f'<p><a href="{html.escape(name)}">Turn the head in the browser.</a></p>\n'
+    if link not in text:
+        write_atomically(report, text.replace("<section>", f"{link}<section>", 1).encode())
 
 
 def document(title: str, parts: Sequence[str]) -> str:

@@ -62,7 +62,7 @@ class SplatSettings:
     def __post_init__(self):
         limits = {
             "count": (1, 10**6), "degree": (0, MAX_DEGREE), "views": (1, 10_000),
-            "steps": (0, 10**6), "max_yaw": (0, 1.1 * math.pi), "max_pitch": (0, math.pi / 2 - 1e-3),
+            "steps": (0, 10**6), "max_yaw": (0, 1.1 * math.pi), "max_pitch": (0, 1.57),
         }  # fmt: skip
         for name, (least, most) in limits.items():
             if not least <= getattr(self, name) <= most:

@@ -12,11 +12,11 @@ const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
 const start = { yaw: 0, pitch: 0, distance: scene.distance };
 const goal = { ...start }; // where the camera goes,
 const now = { ...start }; // and where it is on the way
-let drawn = 0;
-let busyUntil = 0; // nothing is drawn while nothing moves: phones stay cool
+let drawn = 0; // when, the last time
+let left = 0; // pictures to draw; none while nothing moves: phones stay cool
 
-function wake(milliseconds = 1500) {
-  busyUntil = performance.now() + milliseconds;
+function wake(pictures = 90) {
+  left = pictures;
 }
 
 function look(yaw, pitch, distance = goal.distance) {
@@ -91,7 +91,8 @@ function open() {
     const time = performance.now();
     const near = 1 - Math.exp((drawn - time) / 70); // as fast on slow machines
     drawn = time;
-    if (time > busyUntil) return;
+    if (left <= 0) return;
+    left -= 1;
     for (const name of ["yaw", "pitch", "distance"]) now[name] += near * (goal[name] - now[name]);
     const { yaw, pitch, distance } = now;
     camera.position = new SPLAT.Vector3(
@@ -109,7 +110,7 @@ function open() {
   resize();
   renderer.render(world, camera);
   resize();
-  wake(4000); // until the first order of depth has come back from the worker
+  wake(240); // until the first order of depth has come back from the worker
   draw();
   return () => ({ ...now, ordered: renderer.renderProgram.depthIndex.length });
 }
@@ -117,7 +118,7 @@ function open() {
 try {
   if (!document.createElement("canvas").getContext("webgl2")) throw new Error("no WebGL 2");
   // For whoever embeds or tests the page.
-  window.head = { look, state: open() };
+  window.head = { look, state: open(), viewer: SPLAT };
 } catch (error) {
   problem(`The head cannot be shown here (${error.message}); try a newer browser.`);
 }

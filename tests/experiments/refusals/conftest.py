@@ -52,7 +52,7 @@ class Command:
 
     @property
     def writes_a_file(self) -> bool:
-        return self.earlier in (one_file, one_picture)
+        return self.earlier in (one_file, one_picture, one_page)
 
     @property
     def takes_any_folder(self) -> bool:
@@ -93,6 +93,10 @@ def one_picture(output: Path) -> None:
     one_file(output.with_suffix(".png"))
 
 
+def one_page(output: Path) -> None:
+    one_file(output.with_suffix(".html"))
+
+
 def checkpoint_folder(output: Path) -> None:
     output.mkdir()
     (output / "checkpoint.json").write_text("earlier")
@@ -110,6 +114,12 @@ COMMANDS = [
     Command(module="experiments.mesh", work=("density_grid",),
             call=lambda at, out: [at / "run", "--output", out],
             earlier=files("mesh.json", "mesh.ply", "density.mrc")),
+    Command(module="experiments.splat", work=("fit_head",),
+            call=lambda at, out: [at / "run", "--output", out],
+            earlier=files("splat.json", "splat.ply", "splat.spz")),
+    Command(module="experiments.page.main", work=("fit_head",),
+            call=lambda at, out: [at / "run", "--output", out.with_suffix(".html")],
+            earlier=one_page),
     Command(module="experiments.edit", work=("generator_directions", "strip"),
             call=lambda at, out: [at / "run", "--output", out, "--directions",
                                   at / "directions.npy", "--which", 0],

@@ -41,9 +41,7 @@ def shapes(gaussians: Gaussians) -> np.ndarray:
     return covariance / np.trace(covariance, axis1=1, axis2=2)[:, None, None]
 
 
-cases = given(
-    count=st.integers(1, 40), degree=st.integers(0, 3), seed=st.integers(0, 2**32 - 1)
-)
+cases = given(count=st.integers(1, 40), degree=st.integers(0, 3), seed=st.integers(0, 2**32 - 1))
 
 
 @settings(max_examples=20)
