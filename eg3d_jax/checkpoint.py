@@ -25,7 +25,15 @@ from jax.typing import DTypeLike
 
 from eg3d_jax.config import GeneratorConfig, RenderConfig, SuperResolutionConfig
 from eg3d_jax.errors import InputError, check_devices, check_float32, is_disk_full
-from eg3d_jax.folders import check_file_writable, check_room, check_writable, made, sha256
+from eg3d_jax.folders import (
+    check_file_writable,
+    check_room,
+    check_writable,
+    flush,
+    flush_names,
+    made,
+    sha256,
+)
 from eg3d_jax.generator import Origin, TriPlaneGenerator
 from eg3d_jax.safetensors_file import SUFFIX, read_metadata, read_tensors, write_tensors
 
@@ -145,6 +153,7 @@ def save(
         (partial / _ARRAYS / "commit_success.txt").unlink(missing_ok=True)
         metadata["files"] = digests(partial / _ARRAYS)
         (partial / _JSON).write_text(json.dumps(metadata, indent=1) + "\n")
+        flush(partial)
         _replace(partial, folder)
     return metadata
 
@@ -217,6 +226,7 @@ def _replace(partial: Path, folder: Path) -> None:
         if old.exists():
             old.rename(folder)
         raise
+    flush_names(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -74,6 +74,56 @@ def check_room(folder: Path, arrays: Iterable[np.ndarray]) -> None:
         path.unlink(missing_ok=True)
 
 
+def flush(path: Path) -> None:
+    """Have the disk hold a file, or all that is in a folder, before this returns.
+
+    Whoever moves it to its name after that, and then calls `flush_names` of where it went, finds it
+    whole or not at all after a power loss, as far as the file system keeps its promises.
+    """
+    if path.is_dir():
+        for entry in path.iterdir():
+            if not entry.is_symlink():
+                flush(entry)
+        flush_names(path)
+        return
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def flush_names(folder: Path) -> None:
+    """Have the disk hold the names in a folder, such as one that was moved there just now."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, content: bytes) -> Path:
+    """Write a file so that a reader, or a crash, meets the old content or the new, never a part.
+
+    So does a power loss: the content is on the disk before it gets the name, and the name before
+    this returns.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        flush_names(path.parent)
+    except BaseException as error:
+        unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a full disk is reported without the file
+            error.filename, error.filename2 = str(path), None
+        raise
+    return path
+
+
 def innermost_existing(path: Path) -> Path:
     """Absolute path, or the innermost folder above it that exists."""
     path = path.absolute()

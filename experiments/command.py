@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -73,13 +74,14 @@ def enable_compilation_cache() -> Path | None:
     """Keep compiled programs in the user's cache folder, so that a second start is quick.
 
     What lies in the folder is a trusted input: JAX loads compiled programs from it and runs them,
-    and checks no signature. Point JAX_COMPILATION_CACHE_DIR only at folders that nobody else can
-    write. The folder is `eg3d_jax/xla` below XDG_CACHE_HOME or ~/.cache; JAX's own variable
-    JAX_COMPILATION_CACHE_DIR goes before it. Programs that compile within a second are not kept.
+    and checks no signature. The folder is `eg3d_jax/xla` below XDG_CACHE_HOME or ~/.cache, made so
+    that nobody else can open it, and not used if others could have written to it. JAX's own
+    variable JAX_COMPILATION_CACHE_DIR goes before it; point that only at folders that nobody else
+    can write. Programs that compile within a second are not kept.
 
     Returns:
       The folder, or None if EG3D_JAX_NO_CACHE is set (to anything but 0 and the empty string) or
-      the folder cannot be written.
+      the folder cannot be written, or others can write to it.
     """
     jax.config.update("jax_compilation_cache_dir", None)
     if os.environ.get(OFF_VARIABLE, "0") not in ("", "0"):
@@ -87,15 +89,20 @@ def enable_compilation_cache() -> Path | None:
     chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     try:
         folder = Path(chosen) if chosen else _user_cache() / "eg3d_jax" / "xla"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK) or not (chosen or _is_private(folder)):
+            return None
     except (OSError, RuntimeError):  # of a user without a home
-        return None
-    if not os.access(folder, os.W_OK):
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_SECONDS)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return folder
+
+
+def _is_private(folder: Path) -> bool:
+    found = folder.stat()
+    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _user_cache() -> Path:

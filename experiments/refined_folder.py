@@ -63,6 +63,7 @@ class RefinementSettings:
       fine_steps: the same after them, in pictures twice as large
       steady: frames are a video's, in order: smooth the jitter of their cameras from one to the
         next; photographs, whose cameras jitter by more than is expected, stay as found in any case
+      mask_background: look at the person alone: frames need masks, which `prepare --mask` finds
       degrees: deviation expected of a camera's turn about the head
       percent: of its shift, of its distance
       focal_percent: of the focal length that all share
@@ -81,6 +82,7 @@ class RefinementSettings:
     coarse_steps: int = RefinementConfig().coarse_steps
     fine_steps: int = RefinementConfig().fine_steps
     steady: bool = RefinementConfig().steady
+    mask_background: bool = RefinementConfig().mask_background
     degrees: float = 2.0
     percent: float = 2.0
     focal_percent: float = 2.0
@@ -100,6 +102,7 @@ class RefinementSettings:
             coarse_steps=self.coarse_steps,
             fine_steps=self.fine_steps,
             steady=self.steady,
+            mask_background=self.mask_background,
             prior=CameraPrior(
                 rotation=math.radians(self.degrees),
                 translation=self.percent / 100,

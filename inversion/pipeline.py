@@ -37,7 +37,7 @@ from inversion.fitting.stages import (
 )
 from inversion.fitting.states import Store
 from inversion.fitting.steps import tuned_generator
-from inversion.frames.folder import Frames, read_images, resized_masks
+from inversion.frames.folder import Frames, check_masks, read_images, resized_masks
 from inversion.latents import Latents, WStatistics, mean_latent
 from inversion.methods import Method, choose_methods, place_knots
 from inversion.monitor import Monitor
@@ -478,7 +478,7 @@ def plan_methods(
     latents = config.num_latents if count == views else min(config.num_latents, count)
     methods = choose_methods(angles, views=count, latents=latents, baseline=baseline)
     if config.mask_background:
-        _check_masks(frames, np.unique(np.concatenate([method.frames for method in methods])))
+        check_masks(frames, np.unique(np.concatenate([method.frames for method in methods])))
     if config.knots == "change" and latents > 1:
         last = methods[-1]
         video = Video(name="", frames=frames, methods=methods)
@@ -498,24 +498,6 @@ def _from_start(methods: list[Method], config: InversionConfig, start: Start) ->
     for method in methods:
         start.check(1 if method.knots is None else len(method.knots))
     return methods
-
-
-def _check_masks(frames: Frames | Views, chosen: np.ndarray) -> None:
-    """Refuse frames without masks, or with empty ones among those chosen."""
-    named = isinstance(frames, Frames)
-    if frames.mask is None:
-        where = f"{frames.folder} has" if named else "the views have"
-        raise InputError(
-            f"{where} no masks, which mask_background needs; `eg3d-jax prepare --mask` finds them "
-            "in footage, and of other frames they may lie beside as mask/NAME.png"
-        )
-    empty = [i for i in chosen if not np.asarray(frames.mask[i]).any()]
-    if empty:
-        name = f"{frames.folder}: {frames.names[empty[0]]}" if named else f"view {empty[0]}"
-        raise InputError(
-            f"{name} has an empty mask, so that mask_background leaves nothing of it; mend the "
-            "mask or remove the frame"
-        )
 
 
 def batches(videos: Sequence[Video], size: int) -> list[list[Video]]:

@@ -55,10 +55,15 @@ def random_motion(seed, count=5, focal=0.0):
     )
 
 
+def pictures_from(cameras, ws):
+    """Pictures [V, S, S, 3] of the dots."""
+    dots = Dots()
+    return jax.vmap(lambda c: dots.render(dots.tri_planes(ws), c, side=SIDE, draws=None).features)(
+        cameras
+    )
+
+
 def seen_from(cameras, wrong, ws):
     """Targets as they look from `cameras`, labelled with `wrong` ones."""
-    dots = Dots()
-    images = jax.vmap(
-        lambda c: dots.render(dots.tri_planes(ws), c, side=SIDE, draws=None).features
-    )(cameras)
-    return pose_targets(dots, Plain(), Views(images=images, cameras=wrong), RefinementConfig())
+    views = Views(images=pictures_from(cameras, ws), cameras=wrong)
+    return pose_targets(Dots(), Plain(), views, RefinementConfig())

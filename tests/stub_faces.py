@@ -111,6 +111,7 @@ def put_in_place(monkeypatch):
     """Put the stubs in the place of nets and solver."""
     for stub in (find_faces, find_landmarks, best_turn):
         monkeypatch.setattr(following, stub.__name__, stub)
+    monkeypatch.setattr(following, "steady_landmarks", find_landmarks)
     monkeypatch.setattr(prepare, "load_face_nets", lambda: None)
     monkeypatch.setattr(prepare, "load_person_net", PersonNet)
     monkeypatch.setattr(prepare, "solve", solve)

@@ -37,8 +37,8 @@ def refine_first(plan: Plan, monitor: CommandMonitor, usual: RefinementSettings 
     Args:
       plan: of the run, the frames checked.
       monitor: shows it on its screen.
-      usual: settings of the refinement, but for frames, generator, crop and seed, which are those
-        of the run.
+      usual: settings of the refinement, but for frames, generator, masks, crop and seed, which are
+        those of the run.
 
     Raises:
       InputError: if the labels of a single video cannot be refined, or differ from its run's.
@@ -70,8 +70,8 @@ def refinement_settings(
     """Settings of the refinement that copies one video's frames to `copy`."""
     return replace(
         usual, frames=video.folder.resolve(), output=copy, generator=plan.models.folder,
-        crop=plan.options.crop, views=min(usual.views, len(video.frames)), seed=plan.options.seed,
-        overwrite=True,
+        mask_background=plan.options.config.mask_background, crop=plan.options.crop,
+        views=min(usual.views, len(video.frames)), seed=plan.options.seed, overwrite=True,
     )  # fmt: skip
 
 
@@ -94,9 +94,10 @@ def refine_labels(
     made, wanted = _made(settings.output), _depends_on(to_json(settings)) | source
     if made is not None:
         if RunFolder.has_run(video.run) and not plan.options.overwrite:
-            unknown = source  # of copies from before it was noted
+            # Of copies from before it was noted.
+            unknown = source | {"mask_background": wanted["mask_background"]}
             return check_same(settings.output, unknown | made, wanted)
-        if made == wanted:
+        if {"mask_background": False} | made == wanted:
             return None
     check_settings(settings)
     output = check_output(video.frames, settings)

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from eg3d_jax.errors import InputError
-from eg3d_jax.folders import check_writable, made
+from eg3d_jax.folders import check_writable, flush, flush_names, made
 from experiments.command import deferred_interrupt
 from experiments.runs.folder import RunLock
 from inversion.files import write_json
@@ -102,8 +102,10 @@ def _staging(folder: Path, take_over: Callable[[Path], None]) -> Iterator[Path]:
             shutil.rmtree(staging, ignore_errors=True)  # of a call that was killed
             staging.mkdir()
             yield staging
+            flush(staging)
             with deferred_interrupt() as interrupt:
                 take_over(staging)
+                flush_names(folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     if interrupt.asked:

@@ -26,12 +26,11 @@ from experiments.subjects import HeadArgs, Subjects
 from experiments.view.exports import Exports
 from experiments.view.head import Head, Look
 from experiments.view.page import Exhibit
-from experiments.view.server import Server, check_port, load_viser
+from experiments.view.server import LOOPBACK, Server, check_port, load_viser
 from experiments.view.targets import load_targets
 from inversion.direction_files import load_directions
 from inversion.editing import Directions
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _MESH_RESOLUTIONS = range(8, 513)
 _TIMED_PICTURES = 3
 

@@ -2,7 +2,7 @@
 
 viser 0.2.23 answers `GET /../../anything` with that file of this machine and loads Google's
 analytics into its page (1.1.1 does neither), and both take web sockets from any other page that is
-open in the browser.
+open in the browser, and messages of 50 MB.
 """
 
 from __future__ import annotations
@@ -20,27 +20,37 @@ from experiments.view.page import Exhibit, Page
 
 # The page may load what this server has, and nothing from elsewhere.
 CONTENT_POLICY = "default-src 'self' ws: wss: data: blob: 'unsafe-inline' 'unsafe-eval'"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# Bytes of a message to the viewer: cameras, sliders and buttons, of a few hundred bytes each.
+LARGEST_MESSAGE = 2**20
 
 
-def refusal(path: str, headers: Mapping[str, str]) -> HTTPStatus | None:
+def refusal(path: str, headers: Mapping[str, str], *, host: str) -> HTTPStatus | None:
     """HTTP status with which to refuse a request; None if it is welcome.
 
     Args:
       path: of the request, with its query.
-      headers: of the request; browsers tell in Origin which page asks.
+      headers: of the request; browsers tell in Origin which page asks, and in Host whom.
+      host: address that the server listens on. If it is this machine's own, only its names are
+        answered: another site may give its name this address, and then ask as from its own page.
     """
     plain = unquote(path.partition("?")[0]).replace("\\", "/")
     if plain.startswith("//") or ".." in plain.split("/"):
         return HTTPStatus.NOT_FOUND
-    origin = headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("Host"):
+    asked, origin = headers.get("Host", ""), headers.get("Origin")
+    if host in LOOPBACK and urlsplit(f"//{asked}").hostname not in LOOPBACK:
+        return HTTPStatus.FORBIDDEN
+    if origin is not None and urlsplit(origin).netloc != asked:
         return HTTPStatus.FORBIDDEN
     return None
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
-    """Guard web servers started inside the context by `refusal`, as long as they run.
+def guarded(host: str) -> Iterator[None]:
+    """Guard web servers started inside the context, as long as they run.
+
+    Requests are refused by `refusal`, and a client that sends more than `LARGEST_MESSAGE` is
+    disconnected.
 
     viser offers no other hook: it makes its server in its constructor.
     """
@@ -50,7 +60,7 @@ def guarded() -> Iterator[None]:
 
     def guarded_serve(*args: Any, process_request: Any, **options: Any) -> Any:
         def process(connection: Any, request: Any) -> Any:
-            status = refusal(request.path, request.headers)
+            status = refusal(request.path, request.headers, host=host)
             if status is not None:
                 return connection.respond(status, f"{status.phrase}\n")
             response = process_request(connection, request)
@@ -58,7 +68,7 @@ def guarded() -> Iterator[None]:
                 response.headers["Content-Security-Policy"] = CONTENT_POLICY
             return response
 
-        return serve(*args, process_request=process, **options)
+        return serve(*args, process_request=process, **{**options, "max_size": LARGEST_MESSAGE})
 
     server.serve = guarded_serve  # pyright: ignore[reportAttributeAccessIssue]  # for a moment
     try:
@@ -110,7 +120,7 @@ class Server:
         viser = load_viser()
         check_port(host, port)
         self._pages: dict[int, Page] = {}
-        with guarded():
+        with guarded(host):
             self._viser = viser.ViserServer(host=host, port=port, label="eg3d_jax", verbose=False)
         # A share link would let anybody in, whatever --host says. The button stays, without effect:
         # the page of viser 0.2.23 breaks if it is hidden.

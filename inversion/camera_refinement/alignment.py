@@ -70,6 +70,7 @@ def align(
         moved = CameraMotion(rigid=rigid[None], focal=motion.focal)
         camera = transform(given, moved, config.prior)[0]
         image = generator.render(planes, camera, side=side, draws=None).features[..., :3]
+        image = target.seen(image)
         return jnp.concatenate(
             [
                 (config.pixel / image.size) ** 0.5 * (image - target.images).ravel(),

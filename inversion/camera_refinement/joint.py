@@ -40,6 +40,7 @@ class RefinementConfig:
         the side.
       fine_steps: the same after it, in pictures of the full side.
       steady: frames are a video's, in order: smooth the cameras after either (`smoothing.smooth`).
+      mask_background: look at the person alone, as `losses.person_alone` does; frames need masks.
       prior: deviations expected of the cameras.
       camera_prior: weight of the squared motions in `joint`, in units of these deviations: of the
         mean over the views, and of the focal length.
@@ -65,6 +66,7 @@ class RefinementConfig:
     coarse_steps: int = 8
     fine_steps: int = 4
     steady: bool = True
+    mask_background: bool = False
     prior: CameraPrior = CameraPrior()
     camera_prior: float = 0.003
     align_prior: float = 0.002
@@ -85,11 +87,17 @@ class PoseTargets:
       images: [V, S, S, 3] in [-1, 1], S pixels as they are compared.
       features: [V, F] for the perceptual term.
       cameras: [V] as given, or as refined so far.
+      mask: bool [V, S, S], outside of which nothing counts, and images are grey; or None.
     """
 
     images: Array
     features: Array
     cameras: Cameras
+    mask: Array | None = None
+
+    def seen(self, image: Array) -> Array:
+        """What counts of a rendering [S, S, 3] of one view: the person alone, if it has a mask."""
+        return image if self.mask is None else losses.person_alone(image, self.mask)
 
 
 def pose_targets(
@@ -100,7 +108,7 @@ def pose_targets(
     Args:
       generator: whose side counts where the config has none.
       lpips: of the features.
-      views: V frames with their cameras.
+      views: V frames with their cameras, and with masks if the person alone is to count.
       config: says the side.
 
     Returns:
@@ -108,8 +116,16 @@ def pose_targets(
     """
     side = config.side or generator.config.neural_side
     small = jax.lax.map(lambda image: area_resize(image, side), views.images)
+    mask = None
+    if views.mask is not None:
+        inside = views.mask[..., None].astype(jnp.float32)
+        mask = jax.lax.map(lambda part: area_resize(part, side), inside)[..., 0] >= 0.5
+        small = jax.vmap(losses.person_alone)(small, mask)
     return PoseTargets(
-        images=small, features=jax.lax.map(lpips.features, small), cameras=views.cameras
+        images=small,
+        features=jax.lax.map(lpips.features, small),
+        cameras=views.cameras,
+        mask=mask,
     )
 
 
@@ -212,7 +228,7 @@ def _latent_terms(
         target, key = inputs
         draws = generator.random_draws(key, side)
         rendered = generator.render(planes, target.cameras, side=side, draws=draws)
-        image = rendered.features[..., :3]
+        image = target.seen(rendered.features[..., :3])
         return {
             "pixel": losses.pixel(image, target.images),
             "perceptual": losses.perceptual(lpips.features(image), target.features),

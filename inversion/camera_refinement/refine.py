@@ -37,7 +37,7 @@ from inversion.features.lpips import Lpips
 from inversion.features.networks import load_networks
 from inversion.fitting.adam import StageState
 from inversion.fitting.programs import chunk_steps
-from inversion.frames.folder import Frames, read_images
+from inversion.frames.folder import Frames, check_masks, read_images, resized_masks
 from inversion.latents import WStatistics, mean_latent
 from inversion.monitor import Monitor, Stopped
 from inversion.objectives import FeatureNetworks, Terms
@@ -90,12 +90,14 @@ def refine_cameras(
       The cameras, how far they moved, and the latent.
 
     Raises:
-      InputError: if a loss is not finite, or a frame cannot be read.
+      InputError: if a loss is not finite, a frame cannot be read, or masks are wanted and missing.
       ValueError: if the config's `num_views` is below 1.
       Stopped: if the monitor asked for it; nothing is kept.
     """
     config, monitor = config or RefinementConfig(), monitor or Monitor()
     config = replace(config, side=max(config.side or generator.config.neural_side, LEAST_SIDE))
+    if config.mask_background:
+        check_masks(frames, np.arange(len(frames)))
     count = min(config.num_views, len(frames))
     chosen = select_evenly(np.radians(yaw_azimuth(frames.yaw_degrees, degrees=True)), count)
     if networks is None:
@@ -214,7 +216,11 @@ class _Refiner:
     def _target(self, index: int, cameras: Cameras, config: RefinementConfig) -> PoseTargets:
         """Read one frame as a target of one view; not all at once, for videos may be long."""
         one = np.array([index])
-        views = Views(images=jnp.asarray(read_images(self.frames, one)), cameras=cameras[one])
+        mask = None
+        if config.mask_background and self.frames.mask is not None:
+            mask = jnp.asarray(resized_masks(self.frames.mask[one], self.frames.image_side))
+        images = jnp.asarray(read_images(self.frames, one))
+        views = Views(images=images, cameras=cameras[one], mask=mask)
         return _targets(self.generator, self.lpips, views, config=config)
 
 

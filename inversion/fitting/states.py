@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 
 from eg3d_jax.checkpoint import digests
 from eg3d_jax.errors import DiskFullError, InputError, is_disk_full
-from eg3d_jax.folders import check_room
+from eg3d_jax.folders import check_room, flush, flush_names
 from inversion.files import description, entries
 
 _DIGESTS = "digests.json"
@@ -77,12 +77,13 @@ class SavedState:
 class Saver:
     """Saves states of a run into one folder in the background; closed by `with`.
 
-    A state appears as `folder`/STEP complete, or not at all, whenever the process dies. All but the
-    last two are removed.
+    A state appears as `folder`/STEP complete, or not at all, whenever the process dies. Once the
+    next save begins it outlives a power loss, too. All but the last two are removed.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder.absolute()
+        self._flushed: set[int] = set()
         logging.getLogger("absl").addFilter(_without_traceback)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
@@ -141,16 +142,23 @@ class Saver:
             check_room(self.folder, arrays.values())
             if step in self._manager.all_steps():
                 self._manager.delete(step)
+            self._flushed.discard(step)
             self._manager.save(step, args=args, force=True)
 
     def wait(self) -> None:
-        """Wait until the last save is complete.
+        """Wait until the last save is complete and on the disk.
 
         Raises:
           DiskFullError: see `save`.
         """
         with _quiet(), self._explained():
             self._manager.wait_until_finished()
+            # orbax renames what it has written without waiting for the disk; should the power fail
+            # before this, the digests tell, and the state before is there, flushed.
+            for step in set(steps(self.folder)) - self._flushed:
+                flush(self.folder / f"{step:08d}")
+                self._flushed.add(step)
+            flush_names(self.folder)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from inversion.footage.landmarks import (
     best_turn,
     find_faces,
     find_landmarks,
+    steady_landmarks,
 )
 from inversion.footage.nets import FaceNets
 from inversion.footage.pictures import Picture
@@ -123,7 +124,7 @@ def look_at_photo(
     point = None if person is None else turned_point(person, turns, *picture.pixels.shape[:2])
     found = None
     if faces:
-        found = find_landmarks(nets, pixels, _choose(faces, point, None))
+        found = steady_landmarks(nets, pixels, _choose(faces, point, None))
     small = _small(pixels)
     look = _look(picture, pixels, turns, found, len(faces), small=small, jumped=False)
     return look, pixels

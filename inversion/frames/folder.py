@@ -27,7 +27,7 @@ from inversion.frames.camera_checks import check_cameras
 from inversion.frames.camera_files import read_labels
 from inversion.frames.labels import LABELS_FILE, join_names, natural_key, plain_name
 from inversion.frames.mirror_images import unnamed_mirrors, without_mirrored
-from inversion.views import select_evenly
+from inversion.views import Views, select_evenly
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # Folder of masks beside the frames, and the grey level from which a pixel is inside.
@@ -367,6 +367,28 @@ def _read_mask(masks: Frames, index: int) -> np.ndarray:
     with _opened(masks, index) as file:
         image = _rgb(file).convert("L")
     return np.asarray(_square(image, masks.image_side, Image.Resampling.BILINEAR)) >= HALF
+
+
+def check_masks(frames: Frames | Views, indices: Iterable[int]) -> None:
+    """Refuse frames without masks, or with empty ones among those of `indices`.
+
+    Raises:
+      InputError: if there are such.
+    """
+    named = isinstance(frames, Frames)
+    if frames.mask is None:
+        where = f"{frames.folder} has" if named else "the views have"
+        raise InputError(
+            f"{where} no masks, which mask_background needs; `eg3d-jax prepare --mask` finds them "
+            "in footage, and of other frames they may lie beside as mask/NAME.png"
+        )
+    empty = [int(i) for i in indices if not np.asarray(frames.mask[i]).any()]
+    if empty:
+        name = f"{frames.folder}: {frames.names[empty[0]]}" if named else f"view {empty[0]}"
+        raise InputError(
+            f"{name} has an empty mask, so that mask_background leaves nothing of it; mend the "
+            "mask or remove the frame"
+        )
 
 
 def resized_masks(masks: np.ndarray, side: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The compilation cache lies in the user's cache folder unless told otherwise."""
 
 import logging
+import stat
 
 import jax
 import pytest
@@ -48,6 +49,16 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert command.enable_compilation_cache() is None
+
+
+@pytest.mark.parametrize(("mode", "used"), [(0o755, True), (0o775, False), (0o757, False)])
+def test_a_cache_that_others_can_write_is_done_without(tmp_path, monkeypatch, mode, used):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = command.enable_compilation_cache()
+    assert folder is not None
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder.chmod(mode)
+    assert (command.enable_compilation_cache() == folder) is used
 
 
 def test_the_loader_is_quiet_while_jax_warns_on(monkeypatch):

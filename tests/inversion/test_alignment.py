@@ -2,16 +2,18 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dot_scene import CAMERAS, PRIOR, Dots, Plain, random_motion, seen_from
+from dot_scene import CAMERAS, PRIOR, Dots, Plain, pictures_from, random_motion, seen_from
 
 from inversion import losses
 from inversion.camera_refinement.alignment import align
-from inversion.camera_refinement.joint import RefinementConfig
+from inversion.camera_refinement.joint import RefinementConfig, pose_targets
 from inversion.camera_refinement.motion import CameraMotion, no_motion, pose_errors, transform
+from inversion.views import Views
 
 CONFIG = RefinementConfig(align_prior=1e-5)
 WS = jnp.zeros((2, 3))
@@ -44,6 +46,35 @@ def test_cameras_of_a_known_head_are_found():
     for before, after in zip(pose_errors(WRONG, CAMERAS), pose_errors(found, CAMERAS), strict=True):
         assert np.median(after) < np.median(before) / 20
     assert np.all(courses[:, -1] < courses[:, 0] / 50)
+
+
+def test_what_lies_outside_the_masks_has_no_say():
+    images = pictures_from(CAMERAS, WS)
+    mask = images.max(-1) > 0.02
+    room = np.random.default_rng(2).uniform(-1, 1, images.shape)
+    spoiled = Views(images=jnp.where(mask[..., None], images, room), cameras=WRONG, mask=mask)
+    targets = pose_targets(Dots(), Plain(), spoiled, CONFIG)
+    masked = dataclasses.replace(spoiled, images=images)
+    chex.assert_trees_all_equal(targets, pose_targets(Dots(), Plain(), masked, CONFIG))
+    found, _ = aligned(targets)
+    everything = pose_targets(Dots(), Plain(), dataclasses.replace(spoiled, mask=None), CONFIG)
+    disturbed, _ = aligned(everything)
+    for before, after, unmasked in zip(
+        pose_errors(WRONG, CAMERAS), pose_errors(found, CAMERAS), pose_errors(disturbed, CAMERAS),
+        strict=True,
+    ):  # fmt: skip
+        assert np.median(after) < np.median(before) / 20
+        assert np.median(after) < np.median(unmasked) / 2
+
+
+def test_masks_shrink_to_where_half_of_a_pixel_is():
+    mask = np.zeros((1, 48, 48), bool)
+    mask[0, :, :25] = True
+    views = Views(images=jnp.ones((1, 48, 48, 3)), cameras=CAMERAS[:1], mask=jnp.asarray(mask))
+    targets = pose_targets(Dots(), Plain(), views, CONFIG)
+    assert targets.mask is not None
+    np.testing.assert_array_equal(targets.mask[0].sum(1), 13)
+    np.testing.assert_array_equal(targets.images[0, 0, :, 0], np.arange(24) < 13)
 
 
 def test_the_loss_is_that_of_the_weights_and_never_rises():

@@ -11,7 +11,7 @@ HOST = {"Host": "localhost:9000"}
 
 @pytest.mark.parametrize("path", ["/", "/?a=../b", "/assets/index-1.js", "/a..b/c.js"])
 def test_the_pages_own_files_are_welcome(path):
-    assert refusal(path, HOST) is None
+    assert refusal(path, HOST, host="127.0.0.1") is None
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ def test_the_pages_own_files_are_welcome(path):
     ["/../etc/passwd", "/assets/../../x", "/%2e%2e/x", "/..%2Fx", "/..\\x", "/..", "//etc/passwd"],
 )
 def test_paths_outside_are_not_found(path):
-    assert refusal(path, HOST) == HTTPStatus.NOT_FOUND
+    assert refusal(path, HOST, host="127.0.0.1") == HTTPStatus.NOT_FOUND
 
 
 @pytest.mark.parametrize(
@@ -32,4 +32,22 @@ def test_paths_outside_are_not_found(path):
     ],
 )
 def test_other_pages_may_not_ask(origin, status):
-    assert refusal("/", HOST | {"Origin": origin}) == status
+    assert refusal("/", HOST | {"Origin": origin}, host="127.0.0.1") == status
+
+
+@pytest.mark.parametrize(
+    ("listens", "asked", "status"),
+    [
+        ("127.0.0.1", "127.0.0.1:8080", None),
+        ("127.0.0.1", "localhost:9000", None),  # through a tunnel
+        ("127.0.0.1", "[::1]:8080", None),
+        # A site of that name, which the visitor's browser was told to find at this address.
+        ("127.0.0.1", "evil.example:8080", HTTPStatus.FORBIDDEN),
+        ("localhost", "evil.example", HTTPStatus.FORBIDDEN),
+        ("::1", "", HTTPStatus.FORBIDDEN),
+        ("0.0.0.0", "workstation.local:8080", None),  # let in by --host
+    ],
+)
+def test_only_own_names_are_answered(listens, asked, status):
+    headers = {"Host": asked, "Origin": f"http://{asked}"} if asked else {}
+    assert refusal("/", headers, host=listens) == status

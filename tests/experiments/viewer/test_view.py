@@ -1,5 +1,6 @@
 """The viewer as a user meets it: its mistakes, its server, and its page in a real browser."""
 
+import collections
 import dataclasses
 import http.client
 import importlib
@@ -17,12 +18,16 @@ pytest.importorskip("viser")
 
 from browser import browse, find_browser, wait_until
 from PIL import Image
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from eg3d_jax.cameras import from_label
 from eg3d_jax.errors import InputError
 from experiments.view.head import Head, Look
 from experiments.view.main import Args, check, open_viewer
-from experiments.view.server import check_port
+from experiments.view.server import LARGEST_MESSAGE, check_port
 
 ROOT = Path(__file__).parents[3]
 # Ctrl-C ends it even if whoever runs the tests ignores that.
@@ -83,6 +88,21 @@ def test_the_page_is_served_to_its_own_browser_only(server, args):
     assert "default-src 'self'" in page.getheader("Content-Security-Policy")
     assert get(args.port, "/../__init__.py", {}).status == 404
     assert get(args.port, "/", {"Origin": "https://example.org"}).status == 403
+
+
+def test_who_sends_too_much_is_disconnected(server, args):
+    version = importlib.import_module("viser").__version__
+    with connect(
+        f"ws://127.0.0.1:{args.port}",
+        max_size=None,
+        subprotocols=[Subprotocol(f"viser-v{version}")],
+    ) as client:
+        client.send(bytes(LARGEST_MESSAGE + 1))
+        with pytest.raises(ConnectionClosed) as ended:
+            # What the page is told meanwhile.
+            collections.deque(iter(lambda: client.recv(timeout=60), None), maxlen=0)
+    assert ended.value.rcvd is not None
+    assert ended.value.rcvd.code == CloseCode.MESSAGE_TOO_BIG
 
 
 def test_a_taken_port_is_refused_and_not_replaced_by_another(server, args):

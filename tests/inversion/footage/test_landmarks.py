@@ -7,7 +7,9 @@ from typing import cast
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
+import inversion
 from inversion.footage import landmarks
 from inversion.footage.landmarks import (
     Face,
@@ -102,6 +104,23 @@ def test_a_turned_picture_has_the_same_landmarks(nets, astronaut, found, degrees
     wanted += np.array(turned.shape[1::-1]) / 2
     # Over 24 turns .1 % of the window was measured; a pixel of this picture is .6 %.
     assert np.linalg.norm(points - wanted, axis=1).mean() < 0.004 * found.face.side
+
+
+@pytest.mark.parametrize("degrees", [45, 165, 285])
+def test_a_turned_photo_has_the_same_camera(astronaut, tmp_path, degrees):
+    photo = Image.fromarray(astronaut)
+    turned = photo.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
+    poses = []
+    for name, image in ("upright.png", photo), ("turned.png", turned):
+        image.save(tmp_path / name)
+        (frame,) = inversion.prepare_footage(tmp_path / name).kept
+        left = 90 * frame.turns + (degrees if image is turned else 0)
+        pose = frame.cam2world[:3, :3].copy()
+        pose[:, :2] @= landmarks._rotation(-math.radians(left))  # undo it about the camera's axis
+        poses.append(pose)
+    # The bar of the specification; .3 over all multiples of 15 of four photos.
+    between = Rotation.from_matrix(poses[0].T @ poses[1]).magnitude()
+    assert math.degrees(between) < 1
 
 
 def test_quarter_turns_give_faces_of_the_picture_as_it_is(nets, astronaut):
