@@ -102,6 +102,28 @@ def flush_names(folder: Path) -> None:
         os.close(descriptor)
 
 
+def write_atomically(path: Path, content: bytes) -> Path:
+    """Write a file so that a reader, or a crash, meets the old content or the new, never a part.
+
+    So does a power loss: the content is on the disk before it gets the name, and the name before
+    this returns.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        flush_names(path.parent)
+    except BaseException as error:
+        unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a full disk is reported without the file
+            error.filename, error.filename2 = str(path), None
+        raise
+    return path
+
+
 def innermost_existing(path: Path) -> Path:
     """Absolute path, or the innermost folder above it that exists."""
     path = path.absolute()

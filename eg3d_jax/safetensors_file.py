@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from eg3d_jax.errors import InputError
+from eg3d_jax.folders import write_atomically
 
 SUFFIX = ".safetensors"
 # The one name in the metadata: of several the package writes the order at random.
@@ -40,18 +40,7 @@ def write_tensors(path: Path, arrays: Mapping[str, np.ndarray], metadata: Any) -
     """
     text = json.dumps(metadata, sort_keys=True, allow_nan=False)
     content = save({name: np.asarray(a, order="C") for name, a in arrays.items()}, {_KEY: text})
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except BaseException as error:
-        unfinished.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # a full disk is reported without the file
-            error.filename, error.filename2 = str(path), None
-        raise
+    write_atomically(path, content)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Write files atomically and values as JSON; check disk space; fingerprints of trees."""
+"""Write arrays and values as JSON atomically; check disk space; fingerprints of trees."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,30 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from eg3d_jax.errors import InputError
-from eg3d_jax.folders import flush_names, innermost_existing
+from eg3d_jax.folders import innermost_existing, write_atomically
 from inversion.wording import beside
-
-
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Write a file so that a reader, or a crash, meets the old content or the new, never a part.
-
-    So does a power loss: the content is on the disk before it gets the name, and the name before
-    this returns.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        flush_names(path.parent)
-    except BaseException as error:
-        unfinished.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # a full disk is reported without the file
-            error.filename, error.filename2 = str(path), None
-        raise
-    return path
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any]) -> Path:

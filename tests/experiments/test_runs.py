@@ -15,7 +15,6 @@ import pytest
 from eg3d_jax.errors import InputError
 from experiments.runs.folder import RunFolder, RunLock
 from experiments.runs.settings import OtherSettings, check_same
-from inversion import files
 from inversion.fitting import states
 from inversion.fitting.states import StateFolder, save
 
@@ -257,7 +256,7 @@ def test_json_changes_whole_or_not_at_all(tmp_path, monkeypatch):
         def fail(_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(files.os, "fsync", fail)
+        monkeypatch.setattr(os, "fsync", fail)
         with pytest.raises(OSError, match="No space"):
             run.write_json("metrics.json", {"psnr": 0})
         assert json.loads((tmp_path / "metrics.json").read_text()) == content
