@@ -194,7 +194,7 @@ def test_its_inversion_in_python_is_saved_and_measured(folder, tmp_path, monkeyp
 def test_its_options_and_folders_exist(monkeypatch, capsys):
     named = re.findall(r"eg3d-jax\s([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", README)
     names = sorted({door.split(words)[0] for words in named})
-    assert len(names) == 20
+    assert len(names) == 21
     assert "" not in names
     helps = [run_here([*name.split(), "--help"], ROOT, monkeypatch, capsys) for name in names]
     for name, text in zip(names, helps, strict=True):
