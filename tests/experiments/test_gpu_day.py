@@ -99,7 +99,7 @@ def test_the_parity_of_either_precision_is_what_its_own_tests_print(tmp_path, mo
         "    error = {'highest': 1e-5}.get(os.environ['EG3D_JAX_TEST_PRECISION'], 1e-3)\n"
         "    terminalreporter.write_line(f'{\"image\":<48} {error:.1e}')\n"
     )
-    day = a_day()
+    day = a_day(seconds=600.0)
     found = gpu_day.parity(tmp_path, day)
     assert not day.left_out
     assert found == {
