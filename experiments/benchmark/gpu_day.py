@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -39,6 +40,7 @@ _TESTS = Path("tests/eg3d_jax")
 _PARITY = ("backbone", "generator", "gradients", "layers", "mapping", "rendering", "resample",
            "superresolution")  # fmt: skip
 PRECISIONS = ("highest", "tensorfloat32")
+_ROW = re.compile(r"(.*\S) +(\d\.\de[+-]\d+|nan|inf)$")  # group and difference
 _LENGTHS, _WHOLE = (1, 2, 4), 500  # calls of several steps; steps of either stage
 Part = Literal["parity", "programs", "schedule", "videos"]
 _PARTS: tuple[Part, ...] = ("parity", "programs", "schedule", "videos")
@@ -204,9 +206,8 @@ def read_differences(output: str) -> dict[str, float]:
             inside = True
         elif line.startswith("="):
             inside = False
-        elif inside:
-            group, _, value = line.rstrip().rpartition(" ")
-            found[group.strip()] = float(value)
+        elif inside and (row := _ROW.match(line)):
+            found[row[1]] = float(row[2])
     return found
 
 

@@ -23,7 +23,8 @@ def test_the_table_of_differences_is_read_from_what_the_tests_print():
         "==== largest differences to PyTorch ====\n"
         "gradients, small (relative): ws                  1.2e-04\n"
         "a group whose name is longer than forty-eight characters: depth 3.0e-02\n"
-        "==== short test summary info ====\nFAILED test 1\n"
+        "1 failed, 3 passed in 15.13s\n"
+        "==== short test summary info ====\nFAILED test 1e-1\n"
     )
     assert gpu_day.read_differences(output) == {
         "gradients, small (relative): ws": 1.2e-4,
@@ -83,3 +84,26 @@ def test_a_program_is_measured_beside_what_was_modelled(tmp_path, monkeypatch, c
     assert found["modelled_ms"] == 3.0
     assert found["planned_gb"] > 0
     assert "| 3.00 |" in capsys.readouterr().out
+
+
+def test_the_parity_of_either_precision_is_what_its_own_tests_print(tmp_path, monkeypatch):
+    """With a folder of one file that fails in TF32, as the project's own bounds do there."""
+    monkeypatch.setattr(gpu_day, "_PARITY", ("one",))
+    (tmp_path / "test_one.py").write_text(
+        "import os\n"
+        "def test_one():\n    assert os.environ['EG3D_JAX_TEST_PRECISION'] == 'highest'\n"
+    )
+    (tmp_path / "conftest.py").write_text(
+        "import os\ndef pytest_terminal_summary(terminalreporter):\n"
+        "    terminalreporter.section('largest differences to PyTorch')\n"
+        "    error = {'highest': 1e-5}.get(os.environ['EG3D_JAX_TEST_PRECISION'], 1e-3)\n"
+        "    terminalreporter.write_line(f'{\"image\":<48} {error:.1e}')\n"
+    )
+    day = a_day(seconds=600.0)
+    found = gpu_day.parity(tmp_path, day)
+    assert not day.left_out
+    assert found == {
+        "highest": {"passed": {"test_one": True}, "differences": {"image": 1e-5}},
+        "tensorfloat32": {"passed": {"test_one": False}, "differences": {"image": 1e-3}},
+    }
+    assert "| image | 1.0e-05 | 1.0e-03 |" in gpu_day.parity_table(found)
