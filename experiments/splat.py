@@ -25,8 +25,7 @@ from inversion.splats.files import METRES_A_WORLD_UNIT
 from inversion.splats.fit import SplatSettings, fit_head, measure_splat
 from inversion.splats.gaussians import Gaussians
 
-_MARK, _FORMATS = "splat.json", ("ply", "spz")
-_FILES = tuple(f"splat.{kind}" for kind in _FORMATS)
+_MARK, _FILES = "splat.json", ("splat.ply", "splat.spz")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +56,7 @@ class Args(HeadArgs):
     max_pitch: float = math.degrees(SplatSettings.max_pitch)
     yaw: float = 0.0
     along_path: bool = False
-    formats: tuple[Literal["ply", "spz"], ...] = _FORMATS
+    formats: tuple[Literal["ply", "spz"], ...] = ("ply", "spz")
     output: Path | None = None
     overwrite: bool = False
 

@@ -11,7 +11,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("eg3d_jax", "convert_weights", "inversion", "experiments")
-DATA = ("eg3d_jax/pretrained", "inversion/footage/data", "experiments/demo")
+DATA = (
+    "eg3d_jax/pretrained",
+    "inversion/footage/data",
+    "experiments/demo",
+    "experiments/page/viewer",
+)
 _PIP = ("-m", "pip", "--disable-pip-version-check")
 _LOAD = """
 from pathlib import Path

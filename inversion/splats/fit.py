@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -223,7 +224,8 @@ def fit(
     targets, side = _targets(renders), renders.image.shape[1]
     num_pixels = _pixels_needed(start, cameras, side)
     rates = _rates(start.degree, cameras, side)
-    gaussians, adam = start, _ADAM.init(start)
+    gaussians: Any = start
+    adam = _ADAM.init(gaussians)
     rng, order = np.random.default_rng(0), []
     told: list[dict[str, Array]] = []
     with monitor.stages([""], ["splat"], steps, [0]):
@@ -262,13 +264,14 @@ def _pixels_needed(gaussians: Gaussians, cameras: Cameras, side: int) -> int:
     return min(side * side, -(-int(most * 1.15) // 1024) * 1024)
 
 
-def _rates(degree: int, cameras: Cameras, side: int) -> Gaussians:
+def _rates(degree: int, cameras: Cameras, side: int) -> Any:
     """Largest step of each field, as Adam takes them; of centres by what a pixel shows."""
     distance = np.linalg.norm(np.asarray(cameras.position), axis=-1).mean()
     pixel = distance / (side * np.asarray(cameras.intrinsics)[..., 0, 0].mean())
     first = np.arange((degree + 1) ** 2)[:, None] == 0
     harmonics = np.where(first, _COLOUR_RATE, _BEYOND * _COLOUR_RATE)
-    return Gaussians(**_RATES | {"centres": _RATES["centres"] * pixel, "harmonics": harmonics})
+    rates: dict[str, Any] = {**_RATES, "centres": _RATES["centres"] * pixel}
+    return Gaussians(**rates, harmonics=jnp.asarray(harmonics))
 
 
 @jax.jit

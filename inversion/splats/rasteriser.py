@@ -205,7 +205,7 @@ def _lists(by_pixel, order, ended: int, length: int, num_pixels: int | None) -> 
     kept = (rank < length) & (where >= 0) & (left > _LEAST_LEFT)
     entries = np.full((length, len(chosen)), ended, np.int32)
     entries[rank[kept], where[kept]] = order[by_pixel.indices[kept]]
-    return Overlaps(pixels=chosen.astype(np.int32), entries=entries)
+    return Overlaps(pixels=jnp.asarray(chosen, jnp.int32), entries=jnp.asarray(entries))
 
 
 def blend(footprints: Footprints, lists: Overlaps, side: int) -> Blend:

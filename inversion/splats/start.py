@@ -86,7 +86,8 @@ def surface_gaussians(renders: Renders, cameras: Cameras, count: int, degree: in
 def _cells(points: np.ndarray, count: int) -> tuple[float, np.ndarray]:
     """Side of the smallest cubes of which points [M, 3] fill no more than `count`, and theirs."""
     least, extent = points.min(0), float(np.ptp(points, axis=0).max())
-    fine, coarse = extent / 2**10, max(extent, 1e-6)
+    fine, coarse = max(extent / 2**10, 1e-9), max(extent, 1e-6)
+    best = coarse, np.zeros(len(points), np.int64)
     for _ in range(20):
         size = np.sqrt(fine * coarse)
         index = np.floor((points - least) / size).astype(np.int64)

@@ -4,7 +4,10 @@ import base64
 import dataclasses
 import json
 import math
+import os
+from contextlib import contextmanager
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,11 +17,14 @@ pytest.importorskip("websockets", reason="the browser is driven by web sockets")
 from browser import browse, find_browser, wait_until
 from splat_sphere import cameras, renders
 
+import eg3d_jax
 from eg3d_jax.cameras import yaw_pitch_camera
 from eg3d_jax.config import RenderConfig, tiny
 from experiments.page.html import Scene, page
+from inversion.latents import repeat_latents
+from inversion.result import render_views
 from inversion.splats.files import METRES_A_WORLD_UNIT
-from inversion.splats.fit import render_gaussians
+from inversion.splats.fit import SplatSettings, fit_head, render_gaussians
 from inversion.splats.start import surface_gaussians
 
 pytestmark = pytest.mark.slow
@@ -35,20 +41,26 @@ def gaussians():
     return surface_gaussians(renders(views, 48), views, count=3000, degree=0)
 
 
-@pytest.fixture(scope="module")
-def opened(gaussians, tmp_path_factory):
-    """The page in Chromium, from a file; the browser has no way to any network."""
+@contextmanager
+def shown_page(text, folder, side):
+    """A page in Chromium, from a file, on a touch screen; the browser has no way to any network."""
     program = find_browser()
     if program is None:
         pytest.skip("needs Chromium")
-    folder = tmp_path_factory.mktemp("page")
-    (folder / "head.html").write_text(page(gaussians, CONFIG, SCENE), encoding="utf-8")
+    (folder / "head.html").write_text(text, encoding="utf-8")
     with browse(program, folder / "profile", (folder / "head.html").as_uri()) as shown:
         shown.call("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=2)
-        shown.call("Emulation.setDeviceMetricsOverride", width=SIDE, height=SIDE,
-                   deviceScaleFactor=1, mobile=False)  # fmt: skip
+        size = {"width": side, "height": side, "deviceScaleFactor": 1, "mobile": False}
+        shown.call("Emulation.setDeviceMetricsOverride", **size)
         wait_until(lambda: (state(shown) or {}).get("ordered"), 60)
-        shown.evaluate("document.querySelectorAll('p').forEach(p => p.hidden = true)")
+        shown.evaluate("document.querySelectorAll('p').forEach(p => p.style.display = 'none')")
+        yield shown
+
+
+@pytest.fixture(scope="module")
+def opened(gaussians, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    with shown_page(page(gaussians, CONFIG, SCENE), folder, SIDE) as shown:
         yield shown
 
 
@@ -143,3 +155,29 @@ def test_the_viewer_reads_a_ply_as_we_write_it(opened, gaussians, tmp_path):
     np.testing.assert_allclose(colours[:, 3], opacity, atol=1.01)
     red = (np.asarray(gaussians.harmonics)[:, 0, 0] * 0.2820948 + 0.5) * 255
     np.testing.assert_allclose(colours[:, 0], np.clip(red, 0, 255), atol=1.01)
+
+
+@pytest.mark.compiled_in_full
+@pytest.mark.skipif(
+    not os.environ.get("EG3D_JAX_LONG_TESTS"), reason="minutes; set EG3D_JAX_LONG_TESTS=1"
+)
+def test_chromium_shows_what_the_generator_does(tmp_path):
+    """A head of the embedded generator, from sides that its splat was not fitted to."""
+    generator = eg3d_jax.load_embedded()
+    ws = generator.map_to_ws(jax.random.normal(jax.random.key(0), (generator.config.z_dim,)))
+    latents = repeat_latents(ws, np.zeros(1))
+    fitted = fit_head(generator, latents, SplatSettings(steps=600))
+    side = 3 * generator.config.image_side
+    with shown_page(page(fitted, generator.config, SCENE), tmp_path, side) as shown:
+        for yaw, pitch in ((0.0, 0.0), (0.7, 0.15), (-1.0, -0.1)):
+            camera = yaw_pitch_camera(jnp.array([yaw]), pitch)
+            wanted = (np.clip(render_views(generator, latents, camera).image[0], -1, 1) + 1) / 2
+            shown.evaluate(f"head.look({yaw}, {pitch})")
+            at_rest(shown, yaw, pitch)
+
+            def near(wanted=wanted):
+                picture = shown.screenshot()[:side, :side] / 255
+                means = picture.reshape(side // 3, 3, side // 3, 3, 3).mean((1, 3))
+                return -10 * np.log10(np.mean((means - wanted) ** 2)) > 28  # dB
+
+            wait_until(near, 60)
