@@ -34,7 +34,7 @@ def operation_shares(case: Case, repeats: int) -> dict[str, float]:
       operations.
     """
     compiled = jax.jit(case.function).lower(*case.arguments).compile()
-    scopes = scopes_of_operations(compiled.as_text())
+    scopes = scopes_of_operations(compiled.as_text() or "")
     arguments = list(case.arguments)
     if case.carries:  # a step eats its state
         arguments[0] = jax.tree.map(jnp.copy, arguments[0])
