@@ -16,7 +16,7 @@ from typing import NoReturn
 from eg3d_jax.errors import InputError
 from eg3d_jax.folders import check_file_writable, made
 from experiments import command
-from experiments.page.html import Scene, page
+from experiments.page.document import Scene, page
 from experiments.progress import CommandMonitor, Progress
 from experiments.report.page import link_head
 from experiments.subjects import HeadArgs, Subjects

@@ -14,7 +14,7 @@ from splat_sphere import cameras, renders
 import eg3d_jax
 from eg3d_jax.config import RenderConfig, tiny
 from eg3d_jax.errors import InputError
-from experiments.page.html import Scene, as_constant, page
+from experiments.page.document import Scene, as_constant, page
 from experiments.page.main import Args, main
 from inversion.splats.start import surface_gaussians
 

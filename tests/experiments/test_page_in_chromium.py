@@ -20,7 +20,7 @@ from splat_sphere import cameras, renders
 import eg3d_jax
 from eg3d_jax.cameras import yaw_pitch_camera
 from eg3d_jax.config import RenderConfig, tiny
-from experiments.page.html import Scene, page
+from experiments.page.document import Scene, page
 from inversion.latents import repeat_latents
 from inversion.result import render_views
 from inversion.splats.files import METRES_A_WORLD_UNIT
