@@ -30,11 +30,11 @@ from inversion.meshes import (
     density_grid,
     field_of,
     iso_surface,
-    metres_of_unit,
     with_fewer_faces,
     write_mesh,
     write_mrc,
 )
+from inversion.units import metres_of_unit
 
 _MARK, _FILES = "mesh.json", (*(f"mesh.{kind}" for kind in FORMATS), "density.mrc")
 _RESOLUTIONS = range(8, 513)

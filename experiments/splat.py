@@ -21,9 +21,9 @@ from experiments.runs.output_folder import OutputFolder
 from experiments.runs.settings import versions
 from experiments.subjects import HeadArgs, Subjects
 from inversion.files import write_json
-from inversion.splats.files import METRES_A_WORLD_UNIT
 from inversion.splats.fit import SplatSettings, fit_head, measure_splat
 from inversion.splats.gaussians import Gaussians
+from inversion.units import metres_of_unit
 
 _MARK, _FILES = "splat.json", ("splat.ply", "splat.spz")
 
@@ -77,7 +77,7 @@ def main(args: Args) -> None:
         measures = measure_splat(gaussians, generator, latents, settings)
     with output.writing() as staging:
         for kind in args.formats:
-            gaussians.save(staging / f"splat.{kind}")
+            gaussians.save(staging / f"splat.{kind}", metres=metres_of_unit(subjects.metadata))
         sizes = {path.suffix[1:]: path.stat().st_size for path in sorted(staging.glob("splat.*"))}
         write_numbers(
             staging / _MARK, args, subjects, gaussians,
@@ -119,7 +119,7 @@ def write_numbers(
         "generator": subjects.provenance,
         "head": subjects.names[0],
         "gaussians": len(gaussians),
-        "metres_a_world_unit": METRES_A_WORLD_UNIT,
+        "metres_of_world_unit": metres_of_unit(subjects.metadata),
         **measures,
         "versions": versions(),
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,13 @@ from jax import Array
 from scipy.spatial import KDTree
 
 from eg3d_jax.cameras import yaw_azimuth
-from eg3d_jax.checkpoint import embedded_fingerprint
 from eg3d_jax.errors import InputError
 from eg3d_jax.field import TriPlaneField
 from eg3d_jax.generator import TriPlaneGenerator, planes_of
 from inversion.files import write_atomically
-from inversion.footage.face_model import WORLD_UNITS_A_CM
 from inversion.latents import latents_at
-from inversion.result import Inversion, lineage
+from inversion.result import Inversion
+from inversion.units import FFHQ_METRES, metres_of_unit
 from inversion.wording import beside
 
 # Points of one call of the decoder: bounds memory (about 0.3 GB for EG3D's), and fixes the program.
@@ -38,21 +37,7 @@ CHUNK = 2**16
 Query = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-# Metres of a world unit. EG3D's crops show faces at one size, by which MediaPipe's canonical face,
-# of average size, was placed in them; the embedded generator's heads were built in metres.
 _METRES = "metres_of_world_unit"
-FFHQ_METRES = 0.01 / WORLD_UNITS_A_CM
-EMBEDDED_METRES = 1 / 1.75
-
-
-def metres_of_unit(metadata: Mapping[str, Any]) -> float:
-    """Metres of a world unit, of which a picture tells nothing: those of an average head.
-
-    Args:
-      metadata: of the generator's checkpoint; the embedded one, and those tuned from it, have a
-        scale of their own.
-    """
-    return EMBEDDED_METRES if embedded_fingerprint() in lineage(metadata) else FFHQ_METRES
 
 
 def mesh(

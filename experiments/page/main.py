@@ -23,6 +23,7 @@ from experiments.subjects import HeadArgs, Subjects
 from inversion.files import write_atomically
 from inversion.splats.fit import SplatSettings, fit_head
 from inversion.splats.gaussians import Gaussians, load_gaussians
+from inversion.units import metres_of_unit
 
 NAME = "head.html"
 
@@ -101,7 +102,8 @@ def splat_of(args: Args, subjects: Subjects, progress: Progress) -> tuple[Gaussi
         monitor = CommandMonitor(progress)
         fitted = fit_head(subjects.generator, subjects.latents[0], settings, monitor=monitor)
         return fitted, settings
-    return load_gaussians(path), settings_beside(path, subjects)
+    metres = metres_of_unit(subjects.metadata)
+    return load_gaussians(path, metres=metres), settings_beside(path, subjects)
 
 
 def settings_beside(path: Path, subjects: Subjects) -> SplatSettings:

@@ -29,9 +29,9 @@ from inversion.meshes import (
     density_grid,
     field_of,
     iso_surface,
-    metres_of_unit,
     write_mesh,
 )
+from inversion.units import metres_of_unit
 
 # Raw density of the surface of a mesh, as `python -m experiments.mesh` has it.
 _LEVEL = 10.0

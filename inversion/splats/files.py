@@ -22,12 +22,8 @@ import numpy as np
 
 from eg3d_jax.errors import InputError
 from inversion.files import write_atomically
-from inversion.footage.face_model import WORLD_UNITS_A_CM
 
 Fields = Mapping[str, np.ndarray]
-
-# By the size of MediaPipe's canonical face, where the labels of EG3D's pictures put it.
-METRES_A_WORLD_UNIT = 0.01 / WORLD_UNITS_A_CM
 
 # Signs that half a turn about x gives to what a file holds. Harmonics are by degree; those of the
 # world are told in the axes of a `.ply` (`harmonic_basis`), so that only `.spz` needs them.
@@ -35,8 +31,13 @@ _TURN_POINT, _TURN_ROTATION = np.array([1, -1, -1]), np.array([1, 1, -1, -1])
 _TURN_HARMONICS = np.array([1, -1, -1, 1, -1, 1, 1, -1, 1, -1, 1, -1, -1, 1, -1, 1])
 
 
-def write_splat(path: Path, fields: Fields) -> Path:
+def write_splat(path: Path, fields: Fields, metres: float) -> Path:
     """Write Gaussians as `.ply` or `.spz`, by the suffix.
+
+    Args:
+      path: of the file.
+      fields: of `Gaussians`, in world units.
+      metres: of a world unit.
 
     Raises:
       InputError: if the suffix is none of these, or a number is not finite.
@@ -47,11 +48,15 @@ def write_splat(path: Path, fields: Fields) -> Path:
     for name, values in fields.items():
         if not np.isfinite(values).all():
             raise InputError(f"{path}: {name} holds numbers that are not finite; fit it again")
-    return write_atomically(path, encode(fields))
+    return write_atomically(path, encode(_scaled(fields, metres)))
 
 
-def read_splat(path: Path) -> dict[str, np.ndarray]:
+def read_splat(path: Path, metres: float) -> dict[str, np.ndarray]:
     """Read what `write_splat` wrote, or another program, as `.ply` or `.spz`.
+
+    Args:
+      path: of the file.
+      metres: of the world unit in which the fields are wanted.
 
     Raises:
       InputError: if it cannot be read, or is damaged or something else.
@@ -60,9 +65,10 @@ def read_splat(path: Path) -> dict[str, np.ndarray]:
     if decode is None:
         raise InputError(f"{path}: a splat is read from .ply or .spz; choose one of these")
     try:
-        return decode(path.read_bytes())
+        scaled = _scaled(decode(path.read_bytes()), 1 / metres)
     except (OSError, EOFError, ValueError, KeyError, struct.error, zlib.error) as error:
         raise InputError(f"{path} is no complete splat ({error}); write it again") from None
+    return {name: np.asarray(values, np.float32) for name, values in scaled.items()}
 
 
 def _scaled(fields: Fields, factor: float) -> dict[str, np.ndarray]:
@@ -76,11 +82,6 @@ def _scaled(fields: Fields, factor: float) -> dict[str, np.ndarray]:
     }
 
 
-def _in_world_units(fields: Fields) -> dict[str, np.ndarray]:
-    scaled = _scaled(fields, 1 / METRES_A_WORLD_UNIT)
-    return {name: np.asarray(values, np.float32) for name, values in scaled.items()}
-
-
 def ply_names(degree: int) -> list[str]:
     """Properties of a `.ply` in the order of the reference implementation."""
     rest = 3 * ((degree + 1) ** 2 - 1)
@@ -92,13 +93,12 @@ def ply_names(degree: int) -> list[str]:
 
 
 def ply_bytes(fields: Fields) -> bytes:
-    """Encode as the reference implementation does (graphdeco-inria/gaussian-splatting).
+    """Encode fields in metres as the reference implementation does.
 
     Binary, little-endian float32: position, a normal of zeros, harmonics (of degree 0, then the
     others of red, of green, of blue), logit of the opacity, logarithms of the scales, and the
     quaternion with w first.
     """
-    fields = _scaled(fields, METRES_A_WORLD_UNIT)
     harmonics = fields["harmonics"]
     count, names = len(harmonics), ply_names(math.isqrt(harmonics.shape[1]) - 1)
     columns = np.concatenate(
@@ -150,7 +150,7 @@ def _from_ply(content: bytes) -> dict[str, np.ndarray]:
         "opacity_logits": columns["opacity"],
         "harmonics": np.concatenate(harmonics, axis=1),
     }
-    return _in_world_units(fields)
+    return fields
 
 
 def _degree(beyond: int) -> int:
@@ -170,11 +170,10 @@ _SPZ_LARGEST_PART = 511 / math.sqrt(0.5)  # a quaternion's three smaller parts, 
 
 
 def spz_bytes(fields: Fields) -> bytes:
-    """Encode as SPZ: about a sixth of a `.ply`, by fixed-point numbers and gzip.
+    """Encode fields in metres as SPZ: about a sixth of a `.ply`, by fixed-point numbers and gzip.
 
     Coordinates of 24 bits, opacity, colours, scales and harmonics of 8, quaternions of 32.
     """
-    fields = _scaled(fields, METRES_A_WORLD_UNIT)
     harmonics = fields["harmonics"]
     count, beyond = len(harmonics), harmonics.shape[1] - 1
     fixed = np.round(fields["centres"] * 2.0**_SPZ_BITS).astype("<i4")
@@ -254,7 +253,7 @@ def _from_spz(content: bytes) -> dict[str, np.ndarray]:
             axis=1,
         ),
     }
-    return _in_world_units(fields)
+    return fields
 
 
 def splat_bytes(fields: Fields, *, units_a_world_unit: float) -> bytes:

@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from inversion.splats.files import read_splat, write_splat
+from inversion.units import FFHQ_METRES
 
 MAX_DEGREE = 3
 
@@ -50,28 +51,36 @@ class Gaussians:
         """Degree of the harmonics, 0 to 3."""
         return math.isqrt(self.harmonics.shape[1]) - 1
 
-    def save(self, path: Path | str) -> Path:
+    def save(self, path: Path | str, *, metres: float = FFHQ_METRES) -> Path:
         """Write a `.ply` of the reference implementation, or an `.spz`, by the suffix.
 
         Lengths there are metres; see `inversion.splats.files` for axes and encodings.
 
+        Args:
+          path: of the file.
+          metres: of a world unit; see `inversion.units.metres_of_unit`.
+
         Raises:
           InputError: if the suffix is none of these, or a number is not finite.
         """
-        return write_splat(Path(path), self.fields())
+        return write_splat(Path(path), self.fields(), metres)
 
     def fields(self) -> dict[str, np.ndarray]:
         """Host copies of all fields by name."""
         return {f.name: np.asarray(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
 
-def load_gaussians(path: Path | str) -> Gaussians:
+def load_gaussians(path: Path | str, *, metres: float = FFHQ_METRES) -> Gaussians:
     """Read a `.ply` or `.spz` that `Gaussians.save` or another program wrote.
+
+    Args:
+      path: of the file.
+      metres: of the world unit that is wanted.
 
     Raises:
       InputError: if the file is damaged, or holds something else.
     """
-    return Gaussians(**{k: jnp.asarray(v) for k, v in read_splat(Path(path)).items()})
+    return Gaussians(**{k: jnp.asarray(v) for k, v in read_splat(Path(path), metres).items()})
 
 
 _CONSTANT = 0.28209479177387814  # the harmonic of degree 0

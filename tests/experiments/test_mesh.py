@@ -21,20 +21,18 @@ from experiments.subjects import EMBEDDED, load_generator
 from inversion import meshes
 from inversion.footage.face_model import load_face_model
 from inversion.meshes import (
-    EMBEDDED_METRES,
-    FFHQ_METRES,
     colour_vertices,
     density_grid,
     field_of,
     grid_axis,
     iso_surface,
     linear_light,
-    metres_of_unit,
     with_empty_faces,
     with_fewer_faces,
     write_mesh,
     write_mrc,
 )
+from inversion.units import EMBEDDED_METRES, FFHQ_METRES, metres_of_unit
 
 RADIUS, CENTRE = 0.25, np.array([0.1, -0.05, 0.02])
 

@@ -23,9 +23,9 @@ from eg3d_jax.config import RenderConfig, tiny
 from experiments.page.document import Scene, page
 from inversion.latents import repeat_latents
 from inversion.result import render_views
-from inversion.splats.files import METRES_A_WORLD_UNIT
 from inversion.splats.fit import SplatSettings, fit_head, render_gaussians
 from inversion.splats.start import surface_gaussians
+from inversion.units import FFHQ_METRES
 
 pytestmark = pytest.mark.slow
 
@@ -146,9 +146,9 @@ def test_the_viewer_reads_a_ply_as_we_write_it(opened, gaussians, tmp_path):
     def array(name):
         return np.array(json.loads(opened.evaluate(f"JSON.stringify(Array.from(read.{name}))")))
 
-    centres = np.asarray(gaussians.centres) * METRES_A_WORLD_UNIT * [1, -1, -1]
+    centres = np.asarray(gaussians.centres) * FFHQ_METRES * [1, -1, -1]
     np.testing.assert_allclose(array("positions").reshape(-1, 3), centres, atol=1e-6)
-    scales = np.exp(np.asarray(gaussians.log_scales)) * METRES_A_WORLD_UNIT
+    scales = np.exp(np.asarray(gaussians.log_scales)) * FFHQ_METRES
     np.testing.assert_allclose(array("scales").reshape(-1, 3), scales, rtol=1e-4)
     colours = array("colors").reshape(-1, 4)
     opacity = 255 / (1 + np.exp(-np.asarray(gaussians.opacity_logits)))

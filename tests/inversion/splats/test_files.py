@@ -8,6 +8,8 @@ import math
 import shutil
 import struct
 import subprocess
+import tempfile
+from pathlib import Path
 
 import hypothesis.strategies as st
 import jax.numpy as jnp
@@ -16,9 +18,10 @@ import pytest
 from hypothesis import given, settings
 
 from eg3d_jax.errors import InputError
-from inversion.splats.files import METRES_A_WORLD_UNIT, ply_bytes, ply_names, splat_bytes, spz_bytes
+from inversion.splats.files import ply_names, splat_bytes, spz_bytes
 from inversion.splats.gaussians import Gaussians, harmonic_basis, load_gaussians
 from inversion.splats.rasteriser import rotation_matrices
+from inversion.units import FFHQ_METRES
 
 
 def drawn(count=20, degree=1, seed=0) -> Gaussians:
@@ -66,7 +69,7 @@ def test_an_spz_comes_back_as_near_as_its_bits_allow(tmp_path_factory, count, de
     back = load_gaussians(gaussians.save(tmp_path_factory.mktemp("spz") / "a.spz"))
     assert (len(back), back.degree) == (count, degree)
     half = 0.5 + 1e-3  # of a step, and float32
-    for name, step in (("centres", 2**-18 / METRES_A_WORLD_UNIT), ("log_scales", 1 / 16)):
+    for name, step in (("centres", 2**-18 / FFHQ_METRES), ("log_scales", 1 / 16)):
         np.testing.assert_allclose(getattr(back, name), getattr(gaussians, name), atol=half * step)
     opacity = [1 / (1 + np.exp(-np.asarray(g.opacity_logits))) for g in (back, gaussians)]
     np.testing.assert_allclose(*opacity, atol=half / 255)
@@ -91,11 +94,11 @@ def test_the_properties_are_those_of_the_reference_implementation():
         "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3",
     ]  # fmt: skip
     row = dict(zip(names, np.frombuffer(body, "<f4").reshape(3, -1)[1], strict=True))
-    centre = np.asarray(gaussians.centres)[1] * METRES_A_WORLD_UNIT
+    centre = np.asarray(gaussians.centres)[1] * FFHQ_METRES
     np.testing.assert_allclose([row["x"], row["y"], row["z"]], centre * [1, -1, -1], rtol=1e-6)
     np.testing.assert_allclose(
         math.exp(row["scale_2"]),
-        math.exp(gaussians.log_scales[1, 2]) * METRES_A_WORLD_UNIT, rtol=1e-5,
+        math.exp(gaussians.log_scales[1, 2]) * FFHQ_METRES, rtol=1e-5,
     )  # fmt: skip
     assert row["opacity"] == gaussians.opacity_logits[1]
     assert row["f_dc_1"] == gaussians.harmonics[1, 0, 1]
@@ -107,7 +110,8 @@ def test_the_properties_are_those_of_the_reference_implementation():
 
 
 def gaussians_ply(gaussians):
-    return ply_bytes(gaussians.fields())
+    with tempfile.TemporaryDirectory() as folder:
+        return gaussians.save(Path(folder) / "a.ply").read_bytes()
 
 
 def test_trimesh_reads_the_ply(tmp_path):
@@ -115,7 +119,7 @@ def test_trimesh_reads_the_ply(tmp_path):
     gaussians = drawn(50, degree=3)
     cloud = trimesh.load(gaussians.save(tmp_path / "a.ply"))
     np.testing.assert_allclose(
-        cloud.vertices, np.asarray(gaussians.centres) * METRES_A_WORLD_UNIT * [1, -1, -1],
+        cloud.vertices, np.asarray(gaussians.centres) * FFHQ_METRES * [1, -1, -1],
         rtol=1e-6,
     )  # fmt: skip
     data = cloud.metadata["_ply_raw"]["vertex"]["data"]
@@ -144,14 +148,14 @@ def test_splat_transform_reads_it(tmp_path, kind):
     rows = list(csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text())))
     flip = [1, -1, -1] if kind == "ply" else [1, 1, 1]
     found = np.array([[float(row[name]) for name in "xyz"] for row in rows])
-    centres = np.asarray(gaussians.centres) * METRES_A_WORLD_UNIT
+    centres = np.asarray(gaussians.centres) * FFHQ_METRES
     np.testing.assert_allclose(found, centres * flip, atol=3e-6)
     q = np.asarray(gaussians.rotations)
     q = q / np.linalg.norm(q, axis=-1, keepdims=True) * [1, 1, flip[1], flip[2]]
     found = np.array([[float(row[f"rot_{i}"]) for i in range(4)] for row in rows])
     assert np.abs(np.sum(q * found, -1)).min() > 1 - 1e-5
     scales = np.array([[float(row[f"scale_{i}"]) for i in range(3)] for row in rows])
-    expected = np.asarray(gaussians.log_scales) + math.log(METRES_A_WORLD_UNIT)
+    expected = np.asarray(gaussians.log_scales) + math.log(FFHQ_METRES)
     np.testing.assert_allclose(scales, expected, atol=1 / 31)
     red = np.array([[float(row[f"f_rest_{i}"]) for i in range(15)] for row in rows])
     turned = np.asarray(gaussians.harmonics)[:, 1:, 0]
@@ -189,7 +193,7 @@ def test_the_header_of_an_spz():
     # A Gaussian above the world's middle lies above it in the file, too: y up.
     high = dataclasses.replace(drawn(1), centres=jnp.array([[0.0, 0.25, 0.0]]))
     y = gzip.decompress(spz_bytes(high.fields()))[19:22] + b"\0"
-    assert int.from_bytes(y, "little") == round(0.25 * METRES_A_WORLD_UNIT * 2**18)
+    assert int.from_bytes(y, "little") == round(0.25 * 2**18)
 
 
 def test_what_pages_show_begins_with_the_most_visible():

@@ -1,0 +1,25 @@
+"""How long a world unit is, for files of programs that measure in metres."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from eg3d_jax.checkpoint import embedded_fingerprint
+from inversion.footage.face_model import WORLD_UNITS_A_CM
+from inversion.result import lineage
+
+# Metres of a world unit. EG3D's crops show faces at one size, by which MediaPipe's canonical face,
+# of average size, was placed in them; the embedded generator's heads were built in metres.
+FFHQ_METRES = 0.01 / WORLD_UNITS_A_CM
+EMBEDDED_METRES = 1 / 1.75
+
+
+def metres_of_unit(metadata: Mapping[str, Any]) -> float:
+    """Metres of a world unit, of which a picture tells nothing: those of an average head.
+
+    Args:
+      metadata: of the generator's checkpoint; the embedded one, and those tuned from it, have a
+        scale of their own.
+    """
+    return EMBEDDED_METRES if embedded_fingerprint() in lineage(metadata) else FFHQ_METRES
