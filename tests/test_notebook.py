@@ -24,7 +24,7 @@ def test_it_is_short_valid_and_kept_without_outputs():
     assert str(ROOT) not in NOTEBOOK.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.compiled_in_full  # it renders more than it compiles
 def test_it_runs_from_top_to_bottom(tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="of the extra dev")
     for name in ("ipykernel", "ipywidgets"):

@@ -126,6 +126,8 @@ def main(args: Args) -> int:
     check_limits(args, _LIMITS)
     if args.out is not None:
         check_file_writable(args.out, option="--out")
+    if args.tests != _TESTS and (missing := missing_tests(args.tests)):
+        raise InputError(f"--tests: {missing[0]} is not there; name tests/eg3d_jax of a checkout")
     modelled = read_plan(args.plan, args.target)
     day = Day(
         deadline=time.monotonic() + 60 * args.minutes, progress=Progress(), out=args.out
@@ -167,8 +169,7 @@ def parity(tests: Path, day: Day) -> dict[str, dict[str, Any]]:
       By precision: 'passed' of the files, and 'differences' by group.
     """
     files = [tests / f"test_{name}.py" for name in _PARITY]
-    missing = [file for file in files if not file.is_file()]
-    if missing:
+    if missing := missing_tests(tests):
         day.left_out["parity"] = f"{missing[0]} is not there; start in a checkout"
         return {}
     found: dict[str, dict[str, Any]] = {p: {"passed": {}, "differences": {}} for p in PRECISIONS}
@@ -209,6 +210,12 @@ def read_differences(output: str) -> dict[str, float]:
         elif inside and (row := _ROW.match(line)):
             found[row[1]] = float(row[2])
     return found
+
+
+def missing_tests(folder: Path) -> list[Path]:
+    """Those of the tests against PyTorch that a folder lacks."""
+    files = (folder / f"test_{name}.py" for name in _PARITY)
+    return [file for file in files if not file.is_file()]
 
 
 def parity_table(found: Mapping[str, Mapping[str, Any]]) -> str:
@@ -361,12 +368,12 @@ def videos(args: Args, day: Day) -> dict[str, Any]:
 
 
 def read_plan(path: Path, target: str) -> dict[str, Any]:
-    """What was modelled for a kind of GPU, by program; nothing if there is no such file.
+    """What was modelled for a kind of GPU, by program; nothing outside of a checkout, which has it.
 
     Raises:
-      InputError: if there is one, and it is no plan or lacks the target.
+      InputError: if the file is no plan or lacks the target.
     """
-    if not path.exists():
+    if path == PLAN and not path.exists():
         return {}
     try:
         return json.loads(path.read_text())["targets"][target]

@@ -20,7 +20,7 @@ from typing import Any, Literal, NoReturn
 import jax
 
 from eg3d_jax.errors import InputError
-from eg3d_jax.folders import check_file_writable
+from eg3d_jax.folders import check_file_writable, check_writable
 from experiments import command
 from experiments.benchmark.gpu_programs import LATENT, NAMES, TUNING, shapes_of
 from experiments.benchmark.gpu_reading import as_numbers, compares_and_swaps
@@ -82,6 +82,8 @@ def main(args: Args) -> int:
     for option, path in (("--out", args.out), ("--write-bounds", args.write_bounds)):
         if path is not None:
             check_file_writable(path, option=option)
+    if args.texts is not None:
+        check_writable(args.texts, option="--texts")
     bounds = read_bounds(args.bounds or BOUNDS)
     progress = Progress()
     reason = missing()

@@ -66,7 +66,8 @@ def test_the_tests_named_are_there():
 
 def test_a_plan_is_read_by_target_and_a_file_that_is_none_is_refused(tmp_path):
     path = tmp_path / "plan.json"
-    assert gpu_day.read_plan(path, "sm_90") == {}
+    with pytest.raises(InputError, match="plan.json has no plan"):
+        gpu_day.read_plan(path, "sm_90")
     path.write_text(json.dumps(PLAN))
     assert gpu_day.read_plan(path, "sm_90")[KEPT]["modelled_ms"] == 3.0
     with pytest.raises(InputError, match="no plan for sm_80"):

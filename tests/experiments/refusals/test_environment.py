@@ -81,9 +81,10 @@ def test_a_program_hears_of_a_missing_device_not_of_damage(at, monkeypatch):
         load(at / "generator")
 
 
-def test_64_bits_change_no_number_of_a_command(at, tmp_path, call_here):
+def test_64_bits_change_no_number_of_a_command(at, tmp_path):
     options = [at / "run", "--num-frames", 2, "--png", "--output"]
-    assert call_here("experiments.render", *options, tmp_path / "0") == (0, "")
+    # Not in this process, where fewer views are rendered at a time, which may round differently.
+    assert call("experiments.render", *options, tmp_path / "0").returncode == 0
     done = call("experiments.render", *options, tmp_path / "1", JAX_ENABLE_X64="1")
     assert done.returncode == 0, done.stderr
     assert "JAX_ENABLE_X64 has no effect" in done.stderr
