@@ -50,7 +50,7 @@ from inversion.footage.pictures import (
 from inversion.footage.selection import SMALL, FootageFrame, is_spare, reasons
 from inversion.footage.solve import Observation, Solved, solve
 from inversion.footage.windows import cut, part_outside
-from inversion.frames.folder import HALF, mask_name
+from inversion.frames.folder import HALF, make_new_folder, save_frame
 from inversion.frames.labels import write_labels
 from inversion.monitor import Monitor, counted
 from inversion.views import Views
@@ -223,17 +223,11 @@ class Footage:
           InputError: if the folder holds files.
           Stopped: if the monitor asked for it.
         """
-        folder, monitor = Path(folder), monitor or Monitor()
-        if folder.is_dir() and any(folder.iterdir()):
-            raise InputError(f"{folder} holds files already; choose a new or empty folder")
-        folder.mkdir(parents=True, exist_ok=True)
+        folder, monitor = make_new_folder(Path(folder)), monitor or Monitor()
         with counted(monitor, "cutting out the frames", len(self.kept)) as advance:
             for frame, pixels in self.crops():
-                Image.fromarray(pixels).save(folder / frame.file, compress_level=3)
-                if self.settings.mask:
-                    path = folder / mask_name(frame.file)
-                    path.parent.mkdir(exist_ok=True)
-                    Image.fromarray(self.mask(frame, pixels)).save(path)
+                mask = self.mask(frame, pixels) if self.settings.mask else None
+                save_frame(folder, frame.file, pixels, mask)
                 advance()
         save_arrays(folder / LANDMARKS_FILE, self._landmark_arrays())
         write_json(folder / FOOTAGE_FILE, self.describe())

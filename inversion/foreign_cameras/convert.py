@@ -44,7 +44,7 @@ from inversion.foreign_cameras.cuts import (
 from inversion.foreign_cameras.face import FaceFit, from_faces
 from inversion.foreign_cameras.similarity import IDENTITY, Similarity, from_axes
 from inversion.frames.camera_checks import check_cameras
-from inversion.frames.folder import HALF, mask_name
+from inversion.frames.folder import HALF, make_new_folder, save_frame
 from inversion.frames.labels import join_names, plain_name, write_labels
 from inversion.frames.scene import Lens, Scene, picture_size
 from inversion.frames.scene_files import find_cameras, read_scene
@@ -198,19 +198,11 @@ class ConvertedFrames:
           InputError: if the folder holds files, or a picture cannot be read.
           Stopped: if the monitor asked for it.
         """
-        folder, monitor = Path(folder), monitor or Monitor()
-        if folder.is_dir() and any(folder.iterdir()):
-            raise InputError(f"{folder} holds files already; choose a new or empty folder")
-        folder.mkdir(parents=True, exist_ok=True)
+        folder, monitor = make_new_folder(Path(folder)), monitor or Monitor()
         with counted(monitor, "cutting out the frames", len(self.kept)) as advance:
             for frame in self.kept:
-                pixels = frame.pixels(self.settings.size)
-                Image.fromarray(pixels).save(folder / frame.file, compress_level=3)
                 mask = frame.mask_pixels(self.settings.size) if self.has_masks else None
-                if mask is not None:
-                    path = folder / mask_name(frame.file)
-                    path.parent.mkdir(exist_ok=True)
-                    Image.fromarray(mask).save(path)
+                save_frame(folder, frame.file, frame.pixels(self.settings.size), mask)
                 advance()
         write_json(folder / CAMERAS_FILE, self.describe())
         write_labels(folder, [frame.file for frame in self.kept], self.cameras)

@@ -369,6 +369,27 @@ def _read_mask(masks: Frames, index: int) -> np.ndarray:
     return np.asarray(_square(image, masks.image_side, Image.Resampling.BILINEAR)) >= HALF
 
 
+def make_new_folder(folder: Path) -> Path:
+    """Make a folder for frames.
+
+    Raises:
+      InputError: if it holds files already.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder} holds files already; choose a new or empty folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def save_frame(folder: Path, name: str, pixels: np.ndarray, mask: np.ndarray | None) -> None:
+    """Write a frame uint8 [S, S, 3] as png, and its mask uint8 [S, S] where masks are read."""
+    Image.fromarray(pixels).save(folder / name, compress_level=3)
+    if mask is not None:
+        path = folder / mask_name(name)
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(mask).save(path)
+
+
 def check_masks(frames: Frames | Views, indices: Iterable[int]) -> None:
     """Refuse frames without masks, or with empty ones among those of `indices`.
 
