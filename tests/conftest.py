@@ -1,5 +1,6 @@
 """Shares compiled programs between the tests, and finds the modules that write checkpoints."""
 
+import ctypes
 import gc
 import importlib
 import os
@@ -20,6 +21,8 @@ _QUICK = "jax_disable_most_optimizations"
 _FLAG = "--xla_cpu_use_fusion_emitters=false"
 # XLA ends a process at a flag that it does not know, and flags come and go.
 _FLAG_IS_KNOWN_TO = "0.10.1"
+# Of one worker; the gradients of the generators take 5 GB more, and a machine may have 16.
+_MOST_MEMORY = 2_500_000_000
 
 
 # The same examples each time, so that a change fails for what it does; new ones are sought by the
@@ -81,6 +84,32 @@ def pytest_runtest_setup(item):
     if before != os.environ[_QUICK.upper()]:
         jax.clear_caches()  # else what was compiled for one test would serve another one
         jax.config.update(_QUICK, quick)
+        _give_back_memory()
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Forget what was compiled for tests of other files, where that has become much."""
+    if nextitem is not None and nextitem.path != item.path and _memory() > _MOST_MEMORY:
+        import jax
+
+        jax.clear_caches()
+        _give_back_memory()
+
+
+def _memory() -> int:
+    """Bytes of this process in memory; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _give_back_memory():
+    """Free what nothing uses; glibc would keep most of it for the process."""
+    gc.collect()
+    if sys.platform == "linux":
+        getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)
 
 
 @pytest.fixture(autouse=True, scope="session")
