@@ -29,9 +29,9 @@ help:
 demo: $(STAMPS)/run
 	$(RUN) -m experiments.invert --overwrite $(ARGS)
 
-# Neighbouring tests share what they compiled, so each worker starts with a half of its own.
+# tests/conftest.py says which worker gets what.
 test: $(STAMPS)/dev
-	$(RUN) -m pytest -q -n 2 --dist worksteal $(TESTS)
+	$(RUN) -m pytest -q -n 2 $(TESTS)
 
 # Without constraints, as `pip install -e .` has it; anew each time, since releases come out.
 NEWEST := .venv-newest

@@ -1,6 +1,8 @@
 """The notebook runs from top to bottom, and is kept without outputs."""
 
+import dataclasses
 import json
+import os
 from pathlib import Path
 
 import matplotlib as mpl
@@ -8,9 +10,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import trimesh
+from drawn_weights import drawn_generator
 
 import eg3d_jax
 import inversion
+from eg3d_jax.config import SuperResolutionConfig, tiny
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "docs" / "notebooks" / "head.ipynb"
@@ -28,7 +32,15 @@ def test_it_is_short_valid_and_kept_without_outputs():
 
 @pytest.mark.slow
 def test_it_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
-    """In this process: a kernel would compile all of it anew, and now and then never answers."""
+    """In this process: a kernel would compile all of it anew, and now and then never answers.
+
+    With the smallest generator whose pictures LPIPS can see; the long tests take the embedded one.
+    """
+    if not os.environ.get("EG3D_JAX_LONG_TESTS"):
+        pictures = SuperResolutionConfig(input_side=16, channels=(8, 8), upsample=(False, True))
+        small = drawn_generator(dataclasses.replace(tiny(), superresolution=pictures))
+        eg3d_jax.save(tmp_path / "small", small, license="of the weights")
+        monkeypatch.setenv("EG3D_JAX_NOTEBOOK_GENERATOR", str(tmp_path / "small"))
     widgets = pytest.importorskip("ipywidgets", reason="of the extra notebook")
     monkeypatch.setenv("EG3D_JAX_NOTEBOOK_STEPS", "2")
     monkeypatch.setenv("EG3D_JAX_NOTEBOOK_OUTPUT", str(tmp_path / "out"))

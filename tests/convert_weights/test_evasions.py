@@ -125,6 +125,7 @@ def test_there_are_more_cases_than_were_known():
     assert len(VALUES) + len(cases.EXHAUSTION) > 190
 
 
+@pytest.mark.slow
 def test_calls_and_names_are_refused_wherever_they_stand(tmp_path, writer, goods):
     tasks = [
         (f"{case}: {place}", reader, data)

@@ -72,6 +72,7 @@ def read_checkpoint(path):
     return read_generator(tree), left_out(tree)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "rounds"), [("plain", 2000), ("gzip", 200)])
 def test_a_damaged_file_gives_a_checkpoint_error_in_bounded_memory(tmp_path, writer, kind, rounds):
     config = writer.smallest()

@@ -81,6 +81,7 @@ def spoiled(tmp_path):
     return make
 
 
+@pytest.mark.slow
 @needs_torch
 def test_two_implementations_of_one_checkpoint_agree(arguments, capsys):
     """At the native side, where 2X adds to its input in place (spec eg3d 9)."""

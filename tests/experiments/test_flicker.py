@@ -70,6 +70,7 @@ def path(generator: TriPlaneGenerator) -> Cameras:
     return slow_swing(generator.config.camera_radius, generator.config.focal)
 
 
+@pytest.mark.slow
 def test_films_are_steady_by_default_and_noise_with_drawn_samples(head, drawn):
     """The bounds: what ray-traced heads show with 4 x 4 rays a pixel, .24 and .39; noise, 1."""
     generator, latents = head
@@ -78,6 +79,7 @@ def test_films_are_steady_by_default_and_noise_with_drawn_samples(head, drawn):
     assert flicker(drawn) > 0.9
 
 
+@pytest.mark.slow
 def test_finer_rays_are_steadier_and_nearer_than_drawn_samples(head, drawn):
     generator, latents = head
     finer = with_finer_rays(generator, 3)

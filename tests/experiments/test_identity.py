@@ -43,6 +43,7 @@ def small_network(monkeypatch):
     monkeypatch.setattr(networks, "load_arcface", partial(load_arcface, config=SMALL))
 
 
+@pytest.mark.slow
 def test_the_identity_term_is_logged_and_falls(weights, small_network, tmp_path):
     superresolution = SuperResolutionConfig(input_side=128, channels=(8, 8), upsample=(False, True))
     config = dataclasses.replace(tiny(), superresolution=superresolution)

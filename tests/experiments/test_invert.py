@@ -44,6 +44,7 @@ def finished(inputs, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_a_run_leaves_pictures_video_numbers_report_and_state(finished):
     for name in ("config.json", "report.html", "turntable.mp4", "pictures/views.png", "log.csv"):
         assert (finished / name).stat().st_size > 0
@@ -88,6 +89,7 @@ def test_a_latent_beside_another_generator_is_refused(finished, inputs, tmp_path
         inversion.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_several_latents_start_from_the_one_of_all_views(inputs, tmp_path):
     run = tmp_path / "several"
     args = arguments(inputs, run, latents=2)

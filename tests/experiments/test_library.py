@@ -60,6 +60,7 @@ def same(one, other):
         np.testing.assert_array_equal(a, b, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_library_finds_what_the_command_finds_bit_by_bit(
     visible_inputs, head, frames, tmp_path, capsys
 ):

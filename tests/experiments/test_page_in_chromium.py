@@ -79,6 +79,7 @@ def at_rest(shown, yaw=None, pitch=None):
     return wait_until(arrived, 60)
 
 
+@pytest.mark.slow
 def test_chromium_shows_what_our_rasteriser_does(opened, gaussians):
     """From the front first; seen from three sides, by another program of the same equations."""
     assert at_rest(opened)["yaw"] == 0

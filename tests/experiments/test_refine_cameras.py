@@ -76,6 +76,7 @@ def refined(visible_inputs, frames, wrong, tmp_path_factory):
     return args, said.getvalue()
 
 
+@pytest.mark.slow
 def test_refined_labels_lie_beside_the_frames(refined, frames, wrong):
     args, said = refined
     assert "error before" in said
@@ -247,6 +248,7 @@ def test_labels_are_refined_where_footage_is_real_or_if_asked(change, refined):
     assert options_of(Args(**change)).refine is refined
 
 
+@pytest.mark.slow
 def test_an_inversion_takes_refined_labels_once_they_are_made(
     visible_inputs, wrong, tmp_path, monkeypatch, capsys
 ):

@@ -55,6 +55,7 @@ def test_noise_maps_that_nothing_would_fit_are_refused(generator, views, ws):
         inversion.invert(generator, views, config, start=ws, key=jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_the_command_starts_from_a_file_and_resumes_with_no_other(
     visible_inputs, generator, views, ws, tmp_path, capsys
 ):

@@ -110,6 +110,7 @@ def fitted(generator):
     }
 
 
+@pytest.mark.slow
 def test_fitted_maps_follow_the_pictures_and_stay_standard(generator, fitted):
     state, terms = fitted["pictures"]
     assert terms["pixel"][-1] < terms["pixel"][0]

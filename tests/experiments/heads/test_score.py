@@ -50,6 +50,7 @@ def scored(tmp_path_factory):
     return folder / "out", images
 
 
+@pytest.mark.slow
 def test_scores_are_means_over_heads_and_over_those_of_each_yaw(scored):
     result = json.loads((scored[0] / "scores.json").read_text())
     assert result["heads"] == 3

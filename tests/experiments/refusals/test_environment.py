@@ -81,6 +81,7 @@ def test_a_program_hears_of_a_missing_device_not_of_damage(at, monkeypatch):
         load(at / "generator")
 
 
+@pytest.mark.slow
 def test_64_bits_change_no_number_of_a_command(at, tmp_path):
     options = [at / "run", "--num-frames", 2, "--png", "--output"]
     # Not in this process, where fewer views are rendered at a time, which may round differently.
