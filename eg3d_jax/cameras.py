@@ -1,5 +1,8 @@
 """Cameras in EG3D's convention, their 25-number labels, and the pose functions.
 
+Whatever computes is jitted, as one program a shape: called outside of a program, each operation
+would else be compiled by itself, which takes seconds where cameras are first made.
+
 World: y up, the head at the origin looking towards +z. Camera axes as in OpenCV: x right, y down,
 z forward. Intrinsics are divided by the image side, so a principal point in the middle is 0.5.
 Source: spec eg3d section 6.
@@ -10,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -41,6 +45,10 @@ class Cameras:
 
     def __getitem__(self, index) -> Cameras:
         """The cameras at `index` of the leading axes."""
+        if isinstance(index, int | np.integer):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"camera {index} of {len(self)}")
+            return _camera_at(self, index)
         return Cameras(cam2world=self.cam2world[index], intrinsics=self.intrinsics[index])
 
     def __len__(self) -> int:
@@ -52,7 +60,17 @@ class Cameras:
     @property
     def position(self) -> Array:
         """[*, 3] camera centres, world units."""
-        return self.cam2world[..., :3, 3]
+        return _position(self.cam2world)
+
+
+@jax.jit
+def _camera_at(cameras: Cameras, index: Array) -> Cameras:
+    return jax.tree.map(lambda leaf: leaf[index], cameras)
+
+
+@jax.jit
+def _position(cam2world: Array) -> Array:
+    return cam2world[..., :3, 3]
 
 
 def from_label(label: ArrayLike) -> Cameras:
@@ -64,6 +82,11 @@ def from_label(label: ArrayLike) -> Cameras:
     label = jnp.asarray(label, jnp.float32)
     if label.ndim == 0 or label.shape[-1] != 25:
         raise ValueError(f"a camera label has shape {label.shape}; its last axis must be 25 long")
+    return _from_label(label)
+
+
+@jax.jit
+def _from_label(label: Array) -> Cameras:
     lead = label.shape[:-1]
     return Cameras(
         cam2world=label[..., :16].reshape(*lead, 4, 4),
@@ -71,6 +94,7 @@ def from_label(label: ArrayLike) -> Cameras:
     )
 
 
+@jax.jit
 def to_label(cameras: Cameras) -> Array:
     """EG3D's label [*, 25] of cameras; undoes `from_label`."""
     lead = cameras.cam2world.shape[:-2]
@@ -154,12 +178,14 @@ def check_single(camera: Cameras) -> None:
         )
 
 
+@jax.jit
 def azimuth(cameras: Cameras) -> Array:
     """[*] atan2(z, x) of the position in radians; pi / 2 is frontal, in (-pi, pi]."""
     position = cameras.position
     return jnp.arctan2(position[..., 2], position[..., 0])
 
 
+@partial(jax.jit, static_argnames="shape")
 def simple_intrinsics(focal: ArrayLike, shape: tuple[int, ...] = ()) -> Array:
     """[*shape, 3, 3] intrinsics with one focal length (over the image side) and a centred axis."""
     focal = jnp.broadcast_to(jnp.asarray(focal, jnp.float32), shape)
@@ -197,8 +223,12 @@ def orbit_position(horizontal: ArrayLike, vertical: ArrayLike, radius: ArrayLike
 
 def look_at(position: ArrayLike, target: ArrayLike) -> Array:
     """[*, 4, 4] cam2world of cameras at `position` [*, 3] that look at `target` [3] or [*, 3]."""
-    position = jnp.asarray(position, jnp.float32)
-    target = jnp.broadcast_to(jnp.asarray(target, jnp.float32), position.shape)
+    return _look_at(jnp.asarray(position, jnp.float32), jnp.asarray(target, jnp.float32))
+
+
+@jax.jit
+def _look_at(position: Array, target: Array) -> Array:
+    target = jnp.broadcast_to(target, position.shape)
     up = jnp.broadcast_to(jnp.array([0.0, 1.0, 0.0]), position.shape)
     forward = _normalize(target - position)
     right = -_normalize(jnp.cross(up, forward))
@@ -225,13 +255,18 @@ def orbit(
       target: point looked at; it does not move the orbit (spec 6.3).
       focal: focal length over the image side.
     """
-    horizontal, vertical = jnp.broadcast_arrays(
-        jnp.asarray(horizontal, jnp.float32), jnp.asarray(vertical, jnp.float32)
-    )
-    position = orbit_position(horizontal, vertical, jnp.float32(radius))
+    angles = jnp.asarray(horizontal, jnp.float32), jnp.asarray(vertical, jnp.float32)
+    return _orbit(*angles, radius, jnp.asarray(target, jnp.float32), focal)
+
+
+@jax.jit
+def _orbit(
+    horizontal: Array, vertical: Array, radius: ArrayLike, target: Array, focal: ArrayLike
+) -> Cameras:
+    horizontal, vertical = jnp.broadcast_arrays(horizontal, vertical)
+    position = orbit_position(horizontal, vertical, jnp.asarray(radius, jnp.float32))
     return Cameras(
-        cam2world=look_at(position, jnp.asarray(target, jnp.float32)),
-        intrinsics=simple_intrinsics(focal, horizontal.shape),
+        cam2world=look_at(position, target), intrinsics=simple_intrinsics(focal, horizontal.shape)
     )
 
 
@@ -271,7 +306,12 @@ def yaw_pitch_camera(
       >>> yaw_pitch_camera(0.0, 0.0).position.tolist()  # in front of the head, which looks at +z
       [0.0, 0.0, 2.700000047683716]
     """
-    yaw, pitch = jnp.broadcast_arrays(jnp.asarray(yaw, jnp.float32), jnp.asarray(pitch))
+    return _yaw_pitch_camera(jnp.asarray(yaw, jnp.float32), jnp.asarray(pitch), radius, focal)
+
+
+@jax.jit
+def _yaw_pitch_camera(yaw: Array, pitch: Array, radius: ArrayLike, focal: ArrayLike) -> Cameras:
+    yaw, pitch = jnp.broadcast_arrays(yaw, pitch)
     position = radius * jnp.stack(
         [jnp.cos(pitch) * jnp.sin(yaw), jnp.sin(pitch), jnp.cos(pitch) * jnp.cos(yaw)], axis=-1
     )

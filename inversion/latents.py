@@ -87,6 +87,7 @@ def in_space(ws: Array, space: LatentSpace) -> Array:
     return jnp.broadcast_to(jnp.mean(ws, axis=-2, keepdims=True), ws.shape)
 
 
+@jax.jit
 def latents_at(latents: Latents, azimuth: ArrayLike) -> Array:
     """Interpolate the latent for a view between the knots.
 

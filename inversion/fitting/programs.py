@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
 
 from eg3d_jax.generator import TriPlaneGenerator
 from inversion.config import InversionConfig, StageConfig
@@ -47,7 +48,8 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def video(stacked: Any, index: int) -> Any:
+@jax.jit  # one program, not one for each shape
+def video(stacked: Any, index: ArrayLike) -> Any:
     """Pick one of the videos of `stack_videos`."""
     return jax.tree.map(lambda leaf: leaf[index], stacked)
 
@@ -82,7 +84,8 @@ def over_videos(
 
         if state.step.shape[0] > 1:
             return jax.vmap(one)(state, own)
-        return jax.tree.map(lambda leaf: leaf[None], one(video(state, 0), video(own, 0)))
+        first = jax.tree.map(lambda leaf: leaf[0], (state, own))
+        return jax.tree.map(lambda leaf: leaf[None], one(*first))
 
     each, all_alike = PartitionSpec(_AXIS), PartitionSpec()
     sharded = jax.shard_map(
