@@ -75,7 +75,10 @@ def pytest_collection_modifyitems(items):
 
 
 # Inversions of the same settings (`short_runs`): a worker compiles their steps once.
-_INVERSIONS = ("test_invert", "test_library", "test_start_from")
+_INVERSIONS = (
+    *("test_invert", "test_library", "test_many_videos", "test_notebook", "test_readme"),
+    "test_start_from",
+)
 
 
 def _group(nodeid: str) -> str:

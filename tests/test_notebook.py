@@ -39,6 +39,8 @@ def test_it_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     if not os.environ.get("EG3D_JAX_LONG_TESTS"):
         pictures = SuperResolutionConfig(input_side=16, channels=(8, 8), upsample=(False, True))
         small = drawn_generator(dataclasses.replace(tiny(), superresolution=pictures))
+        bias = small.decoder.output.bias
+        bias[...] = bias[...].at[0].add(10.0)  # so that there is a surface
         eg3d_jax.save(tmp_path / "small", small, license="of the weights")
         monkeypatch.setenv("EG3D_JAX_NOTEBOOK_GENERATOR", str(tmp_path / "small"))
     widgets = pytest.importorskip("ipywidgets", reason="of the extra notebook")

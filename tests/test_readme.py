@@ -36,12 +36,13 @@ COMMANDS = [
     if line.startswith("eg3d-jax ")
 ]
 PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-# Appended, so that a test takes seconds: the fewest steps, frames and samples.
+# Appended, so that a test takes seconds: the fewest steps, frames and samples; of an inversion,
+# those of `short_runs`, whose programs are compiled by then.
 SHORT = {
     "convert": [],
     "invert": [
-        *("--views", "3", "--latent-steps", "3", "--tuning-steps", "0", "--views-per-step", "2"),
-        *("--refine-cameras", "False"),
+        *("--preset", "quick", "--views", "3", "--views-per-step", "2", "--latent-steps", "3"),
+        *("--tuning-steps", "0", "--refine-cameras", "False"),
     ],
     "prepare": ["--start", "0.65", "--end", "1.2", "--size", "64"],
     "render": ["--num-frames", "2"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -149,10 +150,17 @@ class Programs:
         shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
         key = (stage.advance, stage.schedule, structure, shapes)
         if key not in self._compiled:
-            steps = over_videos(stage.advance, self.mesh, self.config, chunk_steps(stage.schedule))
+            config = _read_by_steps(self.config, stage.schedule)
+            steps = over_videos(stage.advance, self.mesh, config, chunk_steps(stage.schedule))
             call = steps.lower(state, own, self._shared).compile()
             self._compiled[key] = Compiled(call, _peak_bytes(call))
         return self._compiled[key]
+
+
+def _read_by_steps(config: InversionConfig, schedule: StageConfig) -> InversionConfig:
+    """Even out options that a stage's steps never read, so that inversions share its program."""
+    schedules = dict.fromkeys(("latent", "latents", "tuning"), schedule)
+    return dataclasses.replace(config, num_latents=1, knots="even", target_lpips=None, **schedules)
 
 
 def _peak_bytes(compiled: jax.stages.Compiled) -> int:
