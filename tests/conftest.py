@@ -123,8 +123,9 @@ def pytest_runtest_setup(item):
 
 
 def pytest_runtest_teardown(item, nextitem):
-    """Forget what was compiled for tests of other files, where that has become much."""
-    if nextitem is not None and nextitem.path != item.path and _memory() > _MOST_MEMORY:
+    """Forget what was compiled for tests of other groups, where that has become much."""
+    ends = nextitem is None or _group(nextitem.nodeid) != _group(item.nodeid)
+    if ends and _memory() > _MOST_MEMORY:
         import jax
 
         jax.clear_caches()
