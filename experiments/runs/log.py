@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import (
-    Event,  # pyright: ignore[reportAttributeAccessIssue]  # made as it is imported
-)
 
 from inversion.files import write_atomically
+
+# tensorboardX imports PyTorch where it finds it, for tensors, of which none is logged here; that
+# would take the most of a command's start.
+_HIDDEN = "torch" not in sys.modules
+if _HIDDEN:
+    sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]  # so is a module refused
+try:
+    from tensorboardX import summary
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import (
+        Event,  # pyright: ignore[reportAttributeAccessIssue]  # made as it is imported
+    )
+finally:
+    if _HIDDEN:
+        del sys.modules["torch"]
 
 _FIXED = ("stage", "step")
 _FLUSH_SECONDS = 30.0
