@@ -42,7 +42,9 @@ def conv2d_up(x: Array, kernel: Array) -> Array:
 
 def _up_transposed(x: Array, kernel: Array) -> Array:
     """`conv2d_up` for GPUs: one call of their library, and one filter on all that it returns."""
-    return blur(_spread(x, kernel))
+    out = blur(_spread(x, kernel))
+    # Else XLA would keep what is rounded already for the backward pass in float32.
+    return jax.lax.optimization_barrier(out) if out.dtype == jnp.bfloat16 else out
 
 
 @jax.custom_jvp
