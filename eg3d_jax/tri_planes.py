@@ -43,7 +43,7 @@ def project(points: Array, axes: tuple[Axes, ...], *, box_warp: float) -> Array:
 
 @jax.named_scope("lookup")
 def sample_planes(bordered: Array, coordinates: Array) -> Array:
-    """Mean over planes of bilinear lookups with zeros outside, align_corners = false (7.3).
+    """Mean over planes of bilinear lookups, zeros outside, align_corners = false (spec eg3d 7.3).
 
     Args:
       bordered: [N, P+2, P+2, C] from `with_border`.

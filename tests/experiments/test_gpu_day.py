@@ -7,7 +7,7 @@ import pytest
 
 from eg3d_jax.errors import InputError
 from experiments.benchmark import gpu_day, gpu_device
-from experiments.benchmark.gpu_programs import KEPT, LATENT, TUNING
+from experiments.benchmark.gpu_programs import KEPT
 from experiments.progress import Progress
 
 PLAN = {"targets": {"sm_90": {KEPT: {"modelled_ms": 3.0, "planned_gb": 0.5}}}}
