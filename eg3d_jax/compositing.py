@@ -22,10 +22,16 @@ def midpoints(x: Array, axis: int = -1) -> Array:
 def softplus(x: Array) -> Array:
     """log(1 + exp(x)), without overflow.
 
-    Half the cost of `jax.nn.softplus`, which takes log1p and looks for NaN; the difference is
-    1e-7 at most.
+    For t = exp(-|x|) it is max(x, 0) + log(1 + t), and log(1 + t) = 2 artanh(z) with
+    z = t / (2 + t) <= 1/3, of whose series six terms are enough: the rest is 1e-7 at most. A third
+    of the cost of `jax.nn.softplus`, which takes log1p and looks for NaN.
     """
-    return jnp.maximum(x, 0.0) + jnp.log(1.0 + jnp.exp(-jnp.abs(x)))
+    t = jnp.exp(-jnp.abs(x))
+    z = t / (2.0 + t)
+    square, series = jnp.square(z), 0.0
+    for power in (11, 9, 7, 5, 3, 1):  # of z, the last one taken out
+        series = series * square + 2.0 / power
+    return jnp.maximum(x, 0.0) + z * series
 
 
 @softplus.defjvp

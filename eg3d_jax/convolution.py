@@ -19,9 +19,12 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def conv2d(x: Array, kernel: Array) -> Array:
-    """Correlate [H, W, I] with an odd-sided kernel [k, k, I, O], zeros outside -> [H, W, O]."""
+    """Correlate [H, W, I] with an odd-sided kernel [k, k, I, O], zeros outside -> [H, W, O].
+
+    In float32 if the kernel is 1 x 1, whatever it and x are.
+    """
     if kernel.shape[:2] == (1, 1):
-        return x @ kernel[0, 0]
+        return jnp.matmul(x, kernel[0, 0], preferred_element_type=jnp.float32)
     half = kernel.shape[0] // 2
     padding = ((half, half), (half, half))
     return (_correlate if for_cpu() else _convolve)(x, kernel, padding)
@@ -42,7 +45,9 @@ def conv2d_up(x: Array, kernel: Array) -> Array:
 
 def _up_transposed(x: Array, kernel: Array) -> Array:
     """`conv2d_up` for GPUs: one call of their library, and one filter on all that it returns."""
-    return blur(_spread(x, kernel))
+    out = blur(_spread(x, kernel))
+    # Else XLA would keep what is rounded already for the backward pass in float32.
+    return jax.lax.optimization_barrier(out) if out.dtype == jnp.bfloat16 else out
 
 
 @jax.custom_jvp

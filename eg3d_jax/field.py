@@ -11,7 +11,7 @@ from jax import Array
 from eg3d_jax.compositing import softplus
 from eg3d_jax.config import Axes, GeneratorConfig
 from eg3d_jax.layers import Linear
-from eg3d_jax.tri_planes import mean_over_planes, project, sample_planes
+from eg3d_jax.tri_planes import project, sample_planes
 
 
 class Decoder(nnx.Module):
@@ -54,4 +54,4 @@ class TriPlaneField:
     def __call__(self, points: Array) -> tuple[Array, Array]:
         """[M, 3] world units -> colour features [M, C] and raw density [M]."""
         coordinates = project(points, self.axes, box_warp=self.box_warp)
-        return self.decoder(mean_over_planes(sample_planes(self.bordered, coordinates)))
+        return self.decoder(sample_planes(self.bordered, coordinates))

@@ -88,6 +88,8 @@ class Linear(nnx.Module):
 def in_bfloat16() -> bool:
     """Whether convolutions take and return bfloat16; all between them stays float32.
 
+    Those with a 1 x 1 kernel, which end in a picture or in planes, return float32.
+
     So it is where JAX's default precision of matrix products is 'bfloat16'
     (`jax.default_matmul_precision`, or JAX_DEFAULT_MATMUL_PRECISION in the environment), which says
     as much and is a part of what JAX keeps traces by. It halves what convolutions read and write.
@@ -111,12 +113,10 @@ def modulated_conv(
     Returns:
       [H, W, O], or [2 H, 2 W, O] if `up`.
     """
-    convolve, styled = conv2d_up if up else conv2d, x * style
-    if demodulate and in_bfloat16():  # not what ends in a picture or a plane
-        half = jnp.bfloat16
-        out = convolve(styled.astype(half), kernel.astype(half)).astype(x.dtype)
-    else:
-        out = convolve(styled, kernel)
+    operands = x * style, kernel
+    if in_bfloat16():
+        operands = tuple(operand.astype(jnp.bfloat16) for operand in operands)
+    out = (conv2d_up if up else conv2d)(*operands).astype(x.dtype)
     if demodulate:
         power = jnp.sum(jnp.square(kernel), axis=(0, 1))
         out = out * jax.lax.rsqrt(jnp.square(style) @ power + 1e-8)

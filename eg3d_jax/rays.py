@@ -197,9 +197,9 @@ def inverse_cdf(bins: Array, weights: Array, u: Array) -> Array:
     cdf = jnp.cumsum(weights / jnp.sum(weights, axis=-1, keepdims=True), axis=-1)
     cdf = jnp.concatenate([jnp.zeros_like(cdf[:, :1]), cdf], axis=-1)
     above = count_up_to(cdf, u)
-    low, high = jnp.maximum(above - 1, 0), jnp.minimum(above, cdf.shape[-1] - 1)
-    cdf_low, cdf_high = (jnp.take_along_axis(cdf, i, axis=-1) for i in (low, high))
-    bin_low, bin_high = (jnp.take_along_axis(bins, i, axis=-1) for i in (low, high))
+    low, high = jnp.maximum(above, 1) - 1, jnp.minimum(above, cdf.shape[-1] - 1)
+    cdf_low, cdf_high = (take(cdf, i) for i in (low, high))
+    bin_low, bin_high = (take(bins, i) for i in (low, high))
     width = cdf_high - cdf_low
     width = jnp.where(width < 1e-5, 1.0, width)
     inside = bin_low + (u - cdf_low) / width * (bin_high - bin_low)
@@ -208,5 +208,16 @@ def inverse_cdf(bins: Array, weights: Array, u: Array) -> Array:
 
 
 def count_up_to(ascending: Array, limits: Array) -> Array:
-    """How many of each row's numbers [R, N] are at most each of its limits [R, Q]: int32 [R, Q]."""
-    return jnp.sum(ascending[:, None, :] <= limits[:, :, None], axis=-1, dtype=jnp.int32)
+    """How many of each row's numbers [R, N] are at most each of its limits [R, Q]: [R, Q].
+
+    Unsigned, as all that are to be an index.
+    """
+    return jnp.sum(ascending[:, None, :] <= limits[:, :, None], axis=-1, dtype=jnp.uint32)
+
+
+def take(x: Array, index: Array) -> Array:
+    """Of each row of x [R, N] the entries with an index, uint32 [R, Q] below N: [R, Q].
+
+    Neither negative nor beyond the end, which JAX would have looked up for each index.
+    """
+    return jnp.take_along_axis(x, index, axis=-1, mode="promise_in_bounds")

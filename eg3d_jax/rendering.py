@@ -20,6 +20,7 @@ from eg3d_jax.rays import (
     midway_draws,
     ray_limits,
     stratified_depths,
+    take,
 )
 
 # Points [M, 3] -> features [M, C] in about [0, 1] and raw density [M].
@@ -136,11 +137,11 @@ def merge_orders(coarse: Array, fine: Array) -> tuple[Array, Array]:
     number and that of the others before it, so nothing has to be sorted.
     """
     before = count_up_to(jax.lax.stop_gradient(coarse), jax.lax.stop_gradient(fine))
-    places = [jnp.arange(x.shape[-1], dtype=jnp.int32) for x in (coarse, fine)]
+    places = [jnp.arange(x.shape[-1], dtype=jnp.uint32) for x in (coarse, fine)]
     # Counted in integers: whatever is rounded, each place is taken once.
     after = count_up_to(before, jnp.broadcast_to(places[0], coarse.shape))
     inverse = jnp.concatenate([places[0] + after, places[1] + before], axis=-1)
-    number = jnp.arange(inverse.shape[-1], dtype=jnp.int32)
+    number = jnp.arange(inverse.shape[-1], dtype=jnp.uint32)
     order = jax.vmap(lambda to: jnp.zeros_like(to).at[to].set(number, unique_indices=True))(inverse)
     return order, inverse
 
@@ -154,7 +155,7 @@ def permute(x: Array, order: Array, inverse: Array) -> Array:
     """
     del inverse
     with jax.named_scope("merging"):
-        return jnp.take_along_axis(x, order, axis=-1)
+        return take(x, order)
 
 
 def _permute_forward(x: Array, order: Array, inverse: Array):
@@ -163,7 +164,7 @@ def _permute_forward(x: Array, order: Array, inverse: Array):
 
 def _permute_backward(orders: tuple[Array, Array], gradient: Array):
     with jax.named_scope("merging"):
-        return jnp.take_along_axis(gradient, orders[1], axis=-1), None, None
+        return take(gradient, orders[1]), None, None
 
 
 permute.defvjp(_permute_forward, _permute_backward)

@@ -5,7 +5,7 @@ about a minute each on idle cores, and sets what comes out beside the bounds of 
 the exit status is 1 if one is not kept. It needs the extra `gpu-plan` and ends with status 0 and
 the reason where that is not installed. Kernels, layouts, atomics and planned memory are the
 compiler's own; every time is modelled, not measured: the convolutions are taken at a share of the
-peak in TF32, all else by XLA's cost model, which knows no launches and no contention.
+peak in TF32, all else by XLA's cost model, which knows no launches and no contention, and no sm_80.
 """
 
 from __future__ import annotations
@@ -97,7 +97,13 @@ def main(args: Args) -> int:
             with progress.task(f"{target}: {name}"):
                 case = shapes_of(name)
                 with jax.default_matmul_precision(args.precision):
-                    plan = compile_for(where, case.function, case.arguments, carries=case.carries)
+                    plan = compile_for(
+                        where,
+                        case.function,
+                        case.arguments,
+                        carries=case.carries,
+                        timed=TARGETS[target].timed,
+                    )
             found.setdefault(target, {})[name] = numbers(plan, TARGETS[target], args.share)
             if args.texts is not None:
                 args.texts.mkdir(parents=True, exist_ok=True)
@@ -121,11 +127,17 @@ def main(args: Args) -> int:
 
 
 def numbers(plan: Plan, target: Target, share: float) -> dict[str, Any]:
-    """A plan as plain values, with convolutions at a share of the target's peak."""
+    """A plan as plain values, with convolutions at a share of the target's peak.
+
+    Modelled times are None where XLA has no model of the target.
+    """
+    found = as_numbers(plan.reading)
     modelled = plan.reading.milliseconds(share * target.tf32, share * target.bf16)
+    if not target.timed:
+        found |= {"kernels_modelled_ms": None, "kernels_modelled_ms_by_kind": {}}
     return {
-        "modelled_ms": round(modelled, 3),
-        **as_numbers(plan.reading),
+        "modelled_ms": round(modelled, 3) if target.timed else None,
+        **found,
         "atomics": dict(plan.atomics.most_common()),
         "compares_and_swaps": compares_and_swaps(plan.atomics),
         "planned_gb": round(plan.peak_bytes / 1e9, 3),
@@ -136,9 +148,9 @@ def numbers(plan: Plan, target: Target, share: float) -> dict[str, Any]:
 
 def add_schedule(found: dict[str, Any]) -> None:
     """Add the modelled seconds of a schedule of nine views, if both its steps are there."""
-    if LATENT in found and TUNING in found:
-        step = sum(found[name]["modelled_ms"] for name in (LATENT, TUNING))
-        found[_SCHEDULE] = {"modelled_s": round(_STEPS * step / 1e3, 1)}
+    steps = [found.get(name, {}).get("modelled_ms") for name in (LATENT, TUNING)]
+    if None not in steps:
+        found[_SCHEDULE] = {"modelled_s": round(_STEPS * sum(steps) / 1e3, 1)}
 
 
 def bars(found: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, Any]) -> list[Bar]:
@@ -201,9 +213,10 @@ def bounds_from(found: Mapping[str, Mapping[str, Any]], margin: float) -> dict[s
                 continue
             result[target][name] = {
                 "launches": int(above(values["launches"], 0)),
-                "modelled_ms": above(values["modelled_ms"], 2),
                 "temporary_gb": above(values["temporary_gb"], 3),
             }
+            if values["modelled_ms"] is not None:
+                result[target][name]["modelled_ms"] = above(values["modelled_ms"], 2)
     return result
 
 
@@ -232,7 +245,8 @@ def table(target: str, found: Mapping[str, Mapping[str, Any]]) -> str:
         rows.append([
             name, str(values["launches"]), str(sum(values["convolutions"].values())),
             ", ".join(values["atomics"]) or "-", f"{values['convolution_tflop']:.3f}",
-            f"{values['kernels_modelled_ms']:.2f}", f"{values['modelled_ms']:.2f}",
+            *("-" if values[key] is None else f"{values[key]:.2f}"
+              for key in ("kernels_modelled_ms", "modelled_ms")),
             f"{values['temporary_gb']:.2f}", f"{values['compile_seconds']:.0f}",
         ])  # fmt: skip
     head = [

@@ -15,7 +15,7 @@ from flax import nnx
 from eg3d_jax.cameras import yaw_pitch_camera
 from eg3d_jax.config import ffhq_512
 from eg3d_jax.generator import Renders, TriPlaneGenerator, planes_of
-from experiments.benchmark.cases import Case, step_cases
+from experiments.benchmark.cases import SAMPLER, Case, sampler_case, step_cases
 from experiments.subjects import EMBEDDED, load_generator
 from inversion.config import InversionConfig, quick
 from inversion.features.networks import load_networks
@@ -31,7 +31,8 @@ LATENT, TUNING = f"latent step, {VIEWS} views", f"tuning step, {VIEWS} views"
 SEVERAL = f"step of {_KNOTS} latents, {VIEWS} views, all regularisers"
 SMALL_LATENT, SMALL_TUNING = "small latent step, 1 view", "small tuning step, 1 view"
 SMALL = (SMALL_LATENT, SMALL_TUNING)
-NAMES = (SYNTHESIS, KEPT, GRADIENT, LATENT, TUNING, SEVERAL, SMALL_LATENT, SMALL_TUNING)
+STEPS = (LATENT, TUNING, SEVERAL, *SMALL)
+NAMES = (SAMPLER, SYNTHESIS, KEPT, GRADIENT, *STEPS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +93,8 @@ def program(name: str, subject: Subject, *, num_steps: int = 1) -> Case:
       subject: of any size.
       num_steps: of a call, where it is a step.
     """
+    if name == SAMPLER:
+        return sampler_case(subject.generator)
     if name in (SYNTHESIS, KEPT, GRADIENT):
         return _picture(name, subject)
     if name == SEVERAL:

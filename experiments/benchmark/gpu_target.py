@@ -24,8 +24,8 @@ from experiments.benchmark.measuring import peak_bytes
 
 _PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 DEFAULT_DEVICE = "gpu"
-# Notes XLA's modelled time beside each instruction.
-_OPTIONS = {"xla_gpu_collect_cost_model_stats": True}
+_TIMES = {"xla_gpu_collect_cost_model_stats": True}  # noted beside each instruction
+_KERNELS = {"xla_dump_emitter_re": ".*"}  # their PTX is written to a folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,7 @@ class Target:
       shared: fast memory of a multiprocessor, and the part that one block may take, bytes.
       tf32: peak of dense matrix products in TF32, operations a second.
       bf16: the same in bfloat16.
+      timed: whether XLA has a model of its times.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Target:
     shared: tuple[int, int]
     tf32: float
     bf16: float
+    timed: bool = True
 
 
 TARGETS = {
@@ -70,7 +72,7 @@ TARGETS = {
     "sm_80": Target(
         name="sm_80", device="A100", capability=(8, 0), cores=108, units=64, gigahertz=1.41,
         bandwidth=2_039_040_000_000, memory=85_100_068_864, cache=41_943_040,
-        shared=(167_936, 166_912), tf32=156e12, bf16=312e12,
+        shared=(167_936, 166_912), tf32=156e12, bf16=312e12, timed=False,
     ),
 }  # fmt: skip
 
@@ -122,6 +124,7 @@ def compile_for(
     arguments: tuple[Any, ...],
     *,
     carries: bool = False,
+    timed: bool = True,
 ) -> Plan:
     """Compile a function and read what it became.
 
@@ -130,6 +133,7 @@ def compile_for(
       function: traceable by JAX.
       arguments: arrays or their shapes.
       carries: the first argument's buffers hold the first result.
+      timed: ask XLA for its modelled times; it fails for a target that it has no model of.
     """
 
     def placed(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -141,9 +145,13 @@ def compile_for(
         # The default device decides which forms are traced.
         with jax.default_device(DEFAULT_DEVICE):
             lowered = jax.jit(function, donate_argnums=0 if carries else ()).lower(*shapes)
-        compiled = lowered.compile(compiler_options=_OPTIONS | {"xla_dump_to": folder})
+        options = (_TIMES if timed else {}) | _KERNELS | {"xla_dump_to": folder}
+        compiled = lowered.compile(compiler_options=options)
         seconds = time.perf_counter() - started
-        atomics = read_atomics(path.read_text() for path in Path(folder).glob("*.ptx"))
+        kernels = sorted(Path(folder).glob("*.ptx"))
+        if not kernels:
+            raise RuntimeError("XLA wrote no PTX, so nothing is known of its atomics")
+        atomics = read_atomics(path.read_text() for path in kernels)
     text = compiled.as_text() or ""
     memory = compiled.memory_analysis()
     return Plan(

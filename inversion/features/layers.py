@@ -15,6 +15,8 @@ from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
 
+from eg3d_jax.layers import in_bfloat16
+
 
 class Frozen(nnx.Variable):
     """An array of a feature network, never trained."""
@@ -70,7 +72,7 @@ def correlate(x: Array, kernel: Array, *, stride: int = 1, padding: int = 0) -> 
 
     The input gradient of a strided convolution is a dilated one, for which XLA has no fast code on
     CPUs. Folding stride x stride blocks into channels and the kernel with them avoids it, for some
-    zeros in the kernel (11 x 11 becomes 12 x 12).
+    zeros in the kernel (11 x 11 becomes 12 x 12). In bfloat16 where the generator's are.
 
     Args:
       x: [H, W, I].
@@ -87,13 +89,16 @@ def correlate(x: Array, kernel: Array, *, stride: int = 1, padding: int = 0) -> 
     if stride > 1:
         x, kernel = _fold(x, kernel, stride, padding)
         padding = 0
+    kept = x.dtype
+    if in_bfloat16():
+        x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
     return jax.lax.conv_general_dilated(
         x[None],
         kernel,
         (1, 1),
         [(padding, padding)] * 2,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )[0]
+    )[0].astype(kept)
 
 
 def max_pool(x: Array, *, size: int, stride: int) -> Array:

@@ -170,19 +170,18 @@ def test_random_noise_is_normal_with_the_layer_s_strength_and_alike_in_all_chann
     assert np.abs(out[0] - out[1]).max() > 0.1
 
 
+def rounded(a):
+    return a.astype(jnp.bfloat16).astype(jnp.float32)
+
+
 @pytest.mark.parametrize("up", [False, True])
 def test_bfloat16_rounds_what_a_convolution_reads_and_writes_and_nothing_else(up):
     rng = np.random.default_rng(0)
     x, kernel, style = (
         jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((6, 6, 8), (3, 3, 8, 4), 8)
     )
-
-    def rounded(a):
-        return a.astype(jnp.bfloat16).astype(jnp.float32)
-
     with jax.default_matmul_precision("bfloat16"):
         found = modulated_conv(x, kernel, style, up=up)
-        plain = modulated_conv(x, kernel, style, demodulate=False, up=up)
     assert found.dtype == jnp.float32
     # The same with rounded operands; each sum is rounded once more, and up-sampling filters twice.
     convolve = conv2d_up if up else conv2d
@@ -190,4 +189,24 @@ def test_bfloat16_rounds_what_a_convolution_reads_and_writes_and_nothing_else(up
     exact = convolve(rounded(x * style), rounded(kernel)) * jax.lax.rsqrt(power + 1e-8)
     difference = jnp.max(jnp.abs(found - exact)) / jnp.max(jnp.abs(exact))
     assert 0 < difference < (4 if up else 1) * 2**-8
-    np.testing.assert_array_equal(plain, modulated_conv(x, kernel, style, demodulate=False, up=up))
+
+
+def test_bfloat16_does_not_round_what_ends_in_a_picture():
+    rng = np.random.default_rng(0)
+    x, kernel, style = (
+        jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((6, 6, 8), (1, 1, 8, 3), 8)
+    )
+
+    def product(x, kernel):
+        with jax.default_matmul_precision("bfloat16"):
+            return modulated_conv(x, kernel, style, demodulate=False)
+
+    found, pull_back = jax.vjp(product, x, kernel)
+    wanted = rounded(x * style) @ rounded(kernel)[0, 0]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert found.dtype == jnp.float32
+    to_x, to_kernel = pull_back(jnp.ones_like(found))
+    slope = jnp.sum(kernel[0, 0], axis=-1) * style
+    np.testing.assert_allclose(to_x, jnp.broadcast_to(slope, x.shape), rtol=0.02, atol=0.02)
+    sums = jnp.broadcast_to(jnp.sum(x * style, axis=(0, 1))[:, None], (8, 3))
+    np.testing.assert_allclose(to_kernel[0, 0], sums, rtol=0.02, atol=0.05)

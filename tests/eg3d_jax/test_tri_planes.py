@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from eg3d_jax import tri_planes
 from eg3d_jax.config import EG3D_AXES, FIXED_AXES
-from eg3d_jax.tri_planes import (
-    mean_over_planes,
-    project,
-    sample_planes,
-    sample_tri_planes,
-    with_border,
-)
+from eg3d_jax.tri_planes import project, sample_planes, sample_tri_planes, with_border
+
+
+def each_plane(planes, where):
+    """Lookups [N, M, C] in every one of planes [N, P, P, C], which are not averaged."""
+    one = jax.vmap(lambda plane, at: sample_planes(with_border(plane[None]), at[None]))
+    return one(planes, where)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_sampling_matches_pytorch(golden, close, box_warp):
     @jax.jit
     @jax.vmap
     def run(planes, points):
-        return sample_planes(with_border(planes), project(points, EG3D_AXES, box_warp=box_warp))
+        return each_plane(planes, project(points, EG3D_AXES, box_warp=box_warp))
 
     out = run(planes, jnp.asarray(golden["planes/points"]))
     close("rendering: planes", out, golden[f"planes/sampled_boxwarp{box_warp:g}"], 2e-5)
@@ -83,17 +84,28 @@ def test_no_scalar_is_left_outside_the_lookup():
     loops = [body for body in program.split("\n}") if " gather(" in body]
     assert loops
     for body in loops:
-        assert not re.findall(r"= s32\[\]\S* parameter\(", body)
+        assert not re.findall(r"= [su]32\[\]\S* parameter\(", body)
 
 
-def test_the_gradient_of_the_mean_over_planes_is_shared_out():
-    sampled = jax.random.normal(jax.random.key(0), (3, 5, 2))
-    weights = jax.random.normal(jax.random.key(1), (5, 2))
-    ours, numpys = (
-        jax.grad(lambda x, mean=mean: jnp.sum(weights * mean(x)))(sampled)
-        for mean in (mean_over_planes, lambda x: jnp.mean(x, axis=0))
+@pytest.fixture(params=["on a CPU", "on a GPU"])
+def form(request, monkeypatch):
+    """The form of the lookup for CPUs, and that for all other devices."""
+    monkeypatch.setattr(tri_planes, "for_cpu", lambda: request.param == "on a CPU")
+
+
+def test_the_gradient_of_the_mean_over_planes_is_shared_out(form):
+    rng = np.random.default_rng(0)
+    planes = jnp.asarray(rng.normal(size=(3, 4, 4, 2)), jnp.float32)
+    where = jnp.asarray(rng.uniform(-1.2, 1.2, (3, 5, 2)), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=(5, 2)), jnp.float32)
+    together, alone = (
+        jax.grad(lambda x, sample=sample: jnp.sum(weights * sample(x, where)))(planes)
+        for sample in (
+            lambda planes, at: sample_planes(with_border(planes), at),
+            lambda planes, at: jnp.mean(each_plane(planes, at), axis=0),
+        )
     )
-    np.testing.assert_array_equal(ours, numpys)
+    np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
 @pytest.mark.compiled_in_full
@@ -104,16 +116,16 @@ def test_decoding_matches_pytorch(golden, named_generator, close):
     close("rendering: decoder", density[..., None], golden["decoder/sigma"], 2e-5)
 
 
-def test_features_fade_over_the_last_texel_and_vanish_beyond():
+def test_features_fade_over_the_last_texel_and_vanish_beyond(form):
     """Full at the centre of the last texel, half on the face, zero half a texel outside."""
     planes, side = jnp.ones((3, 8, 8, 1)), 8
     x = 0.5 * jnp.array([1 - 1 / side, 1.0, 1 + 1 / side, 1.5])
     points = jnp.stack([x, 0 * x, 0 * x], axis=-1)
-    sampled = sample_planes(with_border(planes), project(points, EG3D_AXES, box_warp=1.0))
+    sampled = each_plane(planes, project(points, EG3D_AXES, box_warp=1.0))
     np.testing.assert_allclose(sampled[0, :, 0], [1.0, 0.5, 0.0, 0.0], atol=1e-6)
 
 
-def test_gradients_reach_planes_and_points():
+def test_gradients_reach_planes_and_points(form):
     """Against finite differences, away from the kinks between texels."""
     rng = np.random.default_rng(0)
     planes = jnp.asarray(rng.normal(size=(3, 4, 4, 2)), jnp.float32)
@@ -141,14 +153,14 @@ def around_the_planes(rng, count):
     return np.concatenate([rng.uniform(-1.4, 1.4, (count, 2)), near_edges])
 
 
-def test_lookup_and_gradient_are_those_of_a_slow_loop_inside_and_outside():
+def test_lookup_and_gradient_are_those_of_a_slow_loop_inside_and_outside(form):
     rng = np.random.default_rng(0)
     planes = rng.normal(size=(3, 8, 8, 5))
     where = np.stack([around_the_planes(rng, 40) for _ in planes])
     texel = ((where + 1) * 8 - 1) / 2
     wanted = [[looked_up(p, x, y) for x, y in at] for p, at in zip(planes, texel, strict=True)]
     planes, where = jnp.asarray(planes, jnp.float32), jnp.asarray(where, jnp.float32)
-    sample = jax.jit(lambda planes: sample_planes(with_border(planes), where))
+    sample = jax.jit(lambda planes: each_plane(planes, where))
     np.testing.assert_allclose(sample(planes), wanted, atol=3e-5)  # 30 is 1e-6 of a texel off
 
     # The lookup is linear in the planes: its gradient is the transpose, looked up one by one.
@@ -162,7 +174,7 @@ def test_lookup_and_gradient_are_those_of_a_slow_loop_inside_and_outside():
         np.testing.assert_allclose(ours[:, row, column], by_hand, atol=5e-5)
 
 
-def test_gradients_of_coordinates_are_finite_differences_at_the_border_too():
+def test_gradients_of_coordinates_are_finite_differences_at_the_border_too(form):
     rng = np.random.default_rng(1)
     planes = jnp.asarray(rng.normal(size=(3, 6, 6, 2)), jnp.float32)
     # Texels are 1/3 wide, their centres at odd sixths: none of these is near a kink.

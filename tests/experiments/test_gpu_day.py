@@ -6,7 +6,7 @@ import time
 import pytest
 
 from eg3d_jax.errors import InputError
-from experiments.benchmark import gpu_day, gpu_programs
+from experiments.benchmark import gpu_day, gpu_device
 from experiments.benchmark.gpu_programs import KEPT
 from experiments.progress import Progress
 
@@ -14,7 +14,7 @@ PLAN = {"targets": {"sm_90": {KEPT: {"modelled_ms": 3.0, "planned_gb": 0.5}}}}
 
 
 def a_day(seconds=60.0, out=None):
-    return gpu_day.Day(deadline=time.monotonic() + seconds, progress=Progress(), out=out)
+    return gpu_device.Day(deadline=time.monotonic() + seconds, progress=Progress(), out=out)
 
 
 def test_the_table_of_differences_is_read_from_what_the_tests_print():
@@ -33,10 +33,10 @@ def test_the_table_of_differences_is_read_from_what_the_tests_print():
 
 
 def test_a_line_is_extrapolated_exactly_and_a_bend_is_told():
-    found = gpu_day.extrapolated([10, 20, 40], [1.5, 2.5, 4.5])  # 0.5 + 0.1 a step
+    found = gpu_device.extrapolated([10, 20, 40], [1.5, 2.5, 4.5])  # 0.5 + 0.1 a step
     assert found["extrapolated_s"] == pytest.approx(50.5)
     assert found["largest_residual_s"] == pytest.approx(0, abs=1e-12)
-    assert gpu_day.extrapolated([10, 20, 40], [1.5, 2.5, 5.5])["largest_residual_s"] > 0.1
+    assert gpu_device.extrapolated([10, 20, 40], [1.5, 2.5, 5.5])["largest_residual_s"] > 0.1
 
 
 def test_what_fails_or_comes_too_late_is_noted_and_the_rest_goes_on(tmp_path):
@@ -48,6 +48,8 @@ def test_what_fails_or_comes_too_late_is_noted_and_the_rest_goes_on(tmp_path):
     day.keep("part", {"value": 7})
     content = json.loads((tmp_path / "day.json").read_text())
     assert content["part"] == {"value": 7}
+    assert day.part("slow", lambda: 3) == 3
+    assert json.loads((tmp_path / "day.json").read_text())["seconds"]["slow"] < 1
     assert content["left out"] == {
         "bad": "ZeroDivisionError: division by zero", "late": "no time was left",
     }  # fmt: skip
@@ -74,11 +76,12 @@ def test_a_plan_is_read_by_target_and_a_file_that_is_none_is_refused(tmp_path):
         gpu_day.read_plan(path, "sm_80")
 
 
-def test_a_program_is_measured_beside_what_was_modelled(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu_programs, "NAMES", (KEPT,))
+def test_a_program_is_measured_beside_what_was_modelled(tmp_path, capsys):
     plan, out = tmp_path / "plan.json", tmp_path / "day.json"
     plan.write_text(json.dumps(PLAN))
-    args = gpu_day.Args(config="tiny", parts=("programs",), repeats=1, plan=plan, out=out)
+    args = gpu_day.Args(
+        config="tiny", parts=("programs",), programs=("kept",), repeats=1, plan=plan, out=out
+    )
     assert gpu_day.main(args) == 0
     found = json.loads(out.read_text())["programs"][KEPT]
     assert found["measured_ms"] > 0

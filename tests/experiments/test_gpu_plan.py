@@ -135,6 +135,17 @@ def test_what_was_found_keeps_the_bounds_made_from_it_and_more_does_not():
     ]
 
 
+def test_a_target_without_a_model_has_no_times_and_the_other_bounds():
+    values = gpu_plan.numbers(plan(), TARGETS["sm_80"], 0.4)
+    found = {"sm_80": {LATENT: values, TUNING: values}}
+    gpu_plan.add_schedule(found["sm_80"])
+    assert set(found["sm_80"]) == {LATENT, TUNING}
+    limits = gpu_plan.bounds_from(found, 0.1)
+    assert set(limits["sm_80"][LATENT]) == {"launches", "temporary_gb"}
+    assert all(bar.kept for bar in gpu_plan.bars(found, limits))
+    assert f"| {LATENT} | 10 | 3 | - | 0.000 | - | - | 2.00 |" in gpu_plan.table("sm_80", found["sm_80"])
+
+
 def test_a_schedule_is_five_hundred_of_either_step():
     step = found_with()["sm_90"][LATENT]["modelled_ms"]
     found = found_with()["sm_90"]["schedule of 500 + 500 steps"]

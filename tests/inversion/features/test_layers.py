@@ -65,3 +65,17 @@ def test_foreign_shapes_are_named():
         ValueError, match=r"toy has weights of shapes \[\(1,\)\], wanted \[\(2,\)\]"
     ):
         require_shapes([(1,)], [(2,)], "toy")
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_bfloat16_rounds_what_a_convolution_reads_and_returns(stride):
+    rng = np.random.default_rng(0)
+    x, kernel = (
+        jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((8, 8, 5), (3, 3, 5, 4))
+    )
+    with jax.default_matmul_precision("bfloat16"):
+        found = correlate(x, kernel, stride=stride, padding=1)
+    assert found.dtype == jnp.float32
+    x, kernel = (a.astype(jnp.bfloat16).astype(jnp.float32) for a in (x, kernel))
+    exact = correlate(x, kernel, stride=stride, padding=1)
+    assert 0 < jnp.max(jnp.abs(found - exact)) / jnp.max(jnp.abs(exact)) < 2**-8
