@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from eg3d_jax.errors import InputError
 from experiments.subjects import DEMO, EMBEDDED
+from inversion.cluster import Cluster
 from inversion.config import (
     PRESETS,
     InversionConfig,
@@ -99,10 +100,12 @@ class Args(Schedule):
       save_steps: steps from one saved state to the next
       resume: go on with an interrupted run, of the same frames and with the same settings
       overwrite: remove an earlier run from the folder; not if it is resumed
-      coordinator: HOST:PORT of the first of several processes, each of which takes its share of the
-        videos; they need one folder to write into
-      processes: how many there are
-      process: number of this one, from 0
+      cluster: invert several videos by the workers of a Ray cluster: HOST:PORT of its head, or
+        'auto' for the one that this machine is of and else for its own cores and GPUs
+      workers: at most so many; as many as there is room for, if not given
+      gpus_per_worker: a fraction shares a GPU; one if the cluster has any and else none, if not
+        given
+      cores_per_worker: cores of each worker
       seed: of all draws
     """
 
@@ -130,9 +133,10 @@ class Args(Schedule):
     save_steps: int = 50
     resume: bool = False
     overwrite: bool = False
-    coordinator: str | None = None
-    processes: int | None = None
-    process: int | None = None
+    cluster: str | None = None
+    workers: int | None = None
+    gpus_per_worker: float | None = None
+    cores_per_worker: int | None = None
     seed: int = 0
 
 
@@ -177,6 +181,23 @@ def check_numbers(args: Args) -> None:
         raise InputError(f"--target-lpips {args.target_lpips} must be positive")
     if args.memory_budget is not None and not args.memory_budget > 0:
         raise InputError(f"--memory-budget {args.memory_budget} must be positive, in GB")
+
+
+def cluster_of(args: Args) -> Cluster | None:
+    """The cluster that the options describe; None if they name none.
+
+    Raises:
+      InputError: naming the option whose value cannot be.
+    """
+    given = {"workers": args.workers, "gpus": args.gpus_per_worker, "cores": args.cores_per_worker}
+    given = {name: value for name, value in given.items() if value is not None}
+    if args.cluster is None:
+        if given:
+            name = next(iter(given))
+            option = "--workers" if name == "workers" else f"--{name}-per-worker"
+            raise InputError(f"{option} is of --cluster; name one, or 'auto'")
+        return None
+    return Cluster(address=args.cluster, **given)
 
 
 def check_rays(config: InversionConfig, neural_side: int) -> None:

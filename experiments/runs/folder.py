@@ -25,6 +25,10 @@ from inversion.files import check_space, write_json
 from inversion.fitting.states import StateFolder
 
 
+class InUse(InputError):
+    """A folder in which another process writes."""
+
+
 class RunLock:
     """Lock of a folder, held from `acquire` to `release`, or until the process ends.
 
@@ -42,7 +46,7 @@ class RunLock:
         """Take the lock.
 
         Raises:
-          InputError: if another live process holds it; the message says which.
+          InUse: if another live process holds it; the message says which.
         """
         while self._descriptor is None:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -50,7 +54,7 @@ class RunLock:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(descriptor)
-                raise InputError(
+                raise InUse(
                     f"{self.path.parent} is in use by {self._holder()}; wait for it to end, or "
                     f"choose another {self._option}"
                 ) from None

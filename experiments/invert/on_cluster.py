@@ -1,0 +1,177 @@
+"""Several videos inverted by the workers of a cluster, each in its run folder on a disk of all."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
+from typing import TypeVar
+
+from eg3d_jax.errors import use_float32
+from experiments.command import (
+    Interrupt,
+    deferred_interrupt,
+    enable_compilation_cache,
+    quiet_cache_loader,
+)
+from experiments.invert.batch import RunHooks, RunMonitor
+from experiments.invert.execute import (
+    SeveralRuns,
+    advise_resume,
+    drop_changed_videos,
+    open_run,
+    prepare_fitter,
+)
+from experiments.invert.plan import Plan, RunVideo
+from experiments.invert.refine_first import refine_first
+from experiments.invert.summary_page import VideoStatus
+from experiments.progress import CommandMonitor, Progress
+from experiments.runs.folder import InUse, RunFolder
+from experiments.runs.settings import OtherSettings
+from inversion.cluster import Outbox, work_through
+from inversion.fitting.memory import within
+from inversion.pipeline import batches, fit_batch, largest_video
+
+Opened = TypeVar("Opened")
+# A worker that is cut off from the others, or whose machine is gone, may hold the folder of a video
+# until the shared disk notices.
+_PATIENCE = 120.0
+
+
+def execute_on_cluster(plan: Plan, progress: Progress) -> bool:
+    """Have the workers of a cluster invert the videos of a plan; see `execute.execute`.
+
+    This process hands them out, keeps the summary and shows what is done.
+
+    Raises:
+      InputError: if the run cannot begin or go on in its folder, or the cluster cannot be used.
+      KeyboardInterrupt: if the user stopped it; workers have saved everything then.
+    """
+    cluster = plan.options.cluster
+    assert cluster is not None
+    with SeveralRuns(plan, progress) as home:
+        if not plan.options.refine:  # else the workers refine labels, and only then can tell
+            plan = drop_changed_videos(plan)
+        waiting = [video for video in plan.videos if not home.is_done(video)]
+        if not waiting:
+            home.begin(plan)
+            return home.end(plan, None)
+        number = 0
+
+        def receive(entry: VideoStatus) -> None:
+            nonlocal number
+            number += 1
+            home.report(entry)
+            said = f"{entry.video}: {entry.status}, {number} of {len(waiting)}"
+            progress.say(f"{said} ({entry.message})" if entry.message else said)
+
+        shared = replace(
+            plan, videos=[largest_video(waiting)] * len(waiting), names=(), refused={},
+        )  # fmt: skip
+        with advise_resume(plan.options), stoppable(progress) as screen:
+            with progress.table([video.name for video in waiting]):
+                work_through(
+                    cluster,
+                    functools.partial(RunWorker, shared),
+                    lambda at_once: batches(waiting, at_once),
+                    monitor=screen,
+                    ready=lambda: home.begin(plan),
+                    receive=receive,
+                    lost=lambda video, why: receive(
+                        VideoStatus(video=video.name, status="failed", message=why)
+                    ),
+                )
+        return home.end(plan, None)
+
+
+class Screen(CommandMonitor):
+    """Shows what many workers do: their stages in the table only, which a file has not."""
+
+    def __init__(self, progress: Progress, interrupt: Interrupt):
+        super().__init__(progress)
+        self._interrupt = interrupt
+
+    def task(self, name: str, video: str = "") -> AbstractContextManager[None]:  # noqa: D102
+        return super().task(name, video) if self.progress.live else nullcontext()
+
+    def stages(  # noqa: D102
+        self, videos: Sequence[str], stages: Sequence[str], num_steps: int, done: Sequence[int]
+    ) -> AbstractContextManager[None]:
+        if not self.progress.live:
+            return nullcontext()
+        return super().stages(videos, stages, num_steps, done)
+
+    def steps(self, video, stage, first, terms) -> None:  # noqa: D102
+        if self.progress.live:
+            super().steps(video, stage, first, terms)
+
+    def stop_requested(self) -> bool:  # noqa: D102
+        return self._interrupt.asked
+
+
+@contextmanager
+def stoppable(progress: Progress) -> Iterator[Screen]:
+    """A screen that asks to stop after Ctrl-C."""
+    with deferred_interrupt() as interrupt:
+        yield Screen(progress, interrupt)
+
+
+class RunWorker:
+    """Inverts batches of videos on a worker, each in its run folder; sends how each ended."""
+
+    def __init__(self, plan: Plan, outbox: Outbox):
+        """Compile the steps, for the largest video in the plan."""
+        quiet_cache_loader()
+        enable_compilation_cache()
+        use_float32()
+        resources = within(plan.options.resources, outbox.memory)
+        self._plan = replace(plan, options=replace(plan.options, resources=resources))
+        self._outbox = outbox
+        # A stage that is finished for this video may not be for others.
+        every = replace(self._plan, options=replace(self._plan.options, resume=False))
+        self._fitter, self.at_once = prepare_fitter(every, outbox)
+
+    def work(self, batch: Sequence[RunVideo], *, again: bool) -> None:
+        """Invert videos of equal shape; see `inversion.cluster.Worker`."""
+        plan = replace(self._plan, videos=list(batch))
+        if plan.options.refine:
+            plan = drop_changed_videos(refine_first(plan, self._outbox))
+        for name, message in plan.refused.items():
+            self._outbox.send(VideoStatus(video=name, status="failed", message=message))
+        if plan.videos:
+            hooks = RunHooks(
+                self._fitter,
+                RunMonitor(self._outbox),
+                lambda video: self._open(video, again=again),
+                self._outbox.send,
+                save_steps=plan.options.save_steps,
+                alone=False,
+            )
+            fit_batch(self._fitter, plan.videos, hooks)
+
+    def _open(self, video: RunVideo, *, again: bool) -> RunFolder:
+        """The video's run folder; what a worker has begun that died is continued."""
+        options = self._plan.options
+        if again and RunFolder.has_run(video.run):
+            with suppress(OtherSettings):
+                RunFolder.check_settings(video.run, video.settings)
+                options = replace(options, resume=True)
+        return patiently(lambda: open_run(options, self._plan.models.generator, video))
+
+
+def patiently(open_folder: Callable[[], Opened], seconds: float = _PATIENCE) -> Opened:
+    """Wait for a folder that another process holds, for so long.
+
+    Raises:
+      InUse: if it still does.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return open_folder()
+        except InUse:
+            if time.monotonic() > until:
+                raise
+            time.sleep(1.0)

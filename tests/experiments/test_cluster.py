@@ -1,0 +1,185 @@
+"""Videos on a Ray cluster of this machine: whoever is killed, all end with the same numbers."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import toy_inversion
+from ray_nodes import nodes
+from toy_inversion import STAGES, STEPS, result
+from video_runs import arrays, command, finish, make_videos, start
+
+from inversion.fitting import states
+
+KILLS = 10 if os.environ.get("EG3D_JAX_LONG_TESTS") else 2
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with nodes() as found:
+        found.add()
+        found.add()
+        yield found
+
+
+@pytest.fixture(scope="module")
+def begin():
+    """Starts a function of `toy_inversion` in a process that has imported everything already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["toy_inversion"])
+
+    def begin(function, *arguments):
+        process = context.Process(target=function, args=arguments)
+        process.start()
+        return process
+
+    return begin
+
+
+@pytest.fixture(scope="module")
+def undisturbed(begin, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toys")
+    ended(begin(toy_inversion.main, str(folder), "123"))
+    return {name: result(folder, name) for name in "123"}
+
+
+@pytest.fixture
+def driver(begin, cluster, tmp_path):
+    """Starts the one that hands the videos out."""
+    return lambda names="123": begin(
+        toy_inversion.on_cluster, str(tmp_path), names, cluster.address
+    )
+
+
+def ended(process, status=0):
+    process.join(180)
+    assert process.exitcode == status
+
+
+def rows(run, name) -> int:
+    with suppress(OSError):
+        return max((run / name / "log.csv").read_bytes().count(b"\n") - 1, 0)
+    return 0
+
+
+def unfinished(run) -> bool:
+    """Whether a save is on its way, or was when its process was killed."""
+    return any(run.rglob("*.orbax-checkpoint-tmp*"))
+
+
+def worker_of(run, name) -> int:
+    """Process that works on a video."""
+    return int((run / name / "pid").read_text())
+
+
+def wait_for(what, process):
+    """Until something is so, while a process lives."""
+    while not what():
+        assert process.is_alive()
+        time.sleep(0.002)
+
+
+def assert_undisturbed(run, undisturbed, names="123"):
+    for name in names:
+        found = result(run, name)
+        assert set(found) == set(undisturbed[name])
+        for key, value in undisturbed[name].items():
+            np.testing.assert_array_equal(found[key], value, err_msg=f"{name}: {key}")
+
+
+def test_workers_killed_at_random_moments_lose_nothing(driver, undisturbed, tmp_path):
+    """Every second kill meets a save on its way."""
+    draw, process = random.Random(0), driver()
+    for number in range(KILLS):
+        name = "123"[number % 3]
+        moment = int(STAGES * STEPS * (number // 3 + draw.random()) / (KILLS // 3 + 1))
+        wait_for(lambda: rows(tmp_path, name) > moment, process)  # noqa: B023
+        if number % 2:
+            wait_for(lambda: unfinished(tmp_path / name), process)  # noqa: B023
+        os.kill(worker_of(tmp_path, name), signal.SIGKILL)
+        wait_for(lambda: said(tmp_path).count("another goes on") > number, process)  # noqa: B023
+    ended(process)
+    assert said(tmp_path).count("another goes on from the last save") == KILLS
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def said(run) -> str:
+    return (run / "said").read_text()
+
+
+def test_a_node_may_die_and_another_join_late(driver, cluster, undisturbed, tmp_path):
+    late, process = cluster.add(), driver("12")
+    wait_for(lambda: rows(tmp_path, "1") > STEPS and rows(tmp_path, "2") > STEPS, process)
+    cluster.kill(late)
+    ended(process)
+    assert_undisturbed(tmp_path, undisturbed, "12")
+
+
+def test_a_killed_driver_is_continued_by_the_same_command(driver, undisturbed, tmp_path):
+    process = driver()
+    wait_for(lambda: rows(tmp_path, "1") > STEPS + STEPS // 2, process)
+    process.kill()
+    process.join()
+    ended(driver())
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_ctrl_c_saves_everywhere(driver, undisturbed, tmp_path):
+    process = driver("12")
+    wait_for(lambda: rows(tmp_path, "1") > 2 and rows(tmp_path, "2") > 2, process)
+    os.kill(process.pid, signal.SIGINT)
+    ended(process, 1)  # of KeyboardInterrupt in a bare process
+    for name in "12":
+        saved = [states.steps(path)[-1] for path in (tmp_path / name / "state").iterdir()]
+        assert sum(saved) == rows(tmp_path, name) < STAGES * STEPS
+    ended(driver("12"))
+    assert_undisturbed(tmp_path, undisturbed, "12")
+
+
+def test_a_video_that_kills_its_workers_is_given_up_alone(driver, undisturbed, tmp_path):
+    process = driver("12")
+    for number in range(3):
+        wait_for(lambda: (tmp_path / "1" / "pid").exists(), process)
+        os.kill(worker_of(tmp_path, "1"), signal.SIGKILL)
+        (tmp_path / "1" / "pid").unlink()
+        wait_for(lambda: said(tmp_path).count("died") > number, process)  # noqa: B023
+    ended(process)
+    assert "1 lost: 3 times the worker on" in said(tmp_path)
+    assert_undisturbed(tmp_path, undisturbed, "2")
+
+
+def test_the_command_shares_videos_and_reports_a_broken_one(visible_inputs, cluster, tmp_path):
+    """With the numbers of a run without a cluster."""
+    videos = make_videos(visible_inputs, tmp_path, "abc")
+    finish(start(command(visible_inputs, [videos[0]], tmp_path / "alone", *toy_steps())))
+    picture = videos[1] / "1.png"
+    content = picture.read_bytes()
+    picture.write_bytes(content[:50])
+    options = (*toy_steps(), "--cluster", cluster.address)
+    run = tmp_path / "run"
+    said = finish(start(command(visible_inputs, videos, run, *options)), status=1)
+    assert statuses(run) == {"a": "done", "b": "failed", "c": "done"}
+    assert said.count("b refused: ") == 1
+    assert "cannot be decoded" in (run / "index.html").read_text()
+    picture.write_bytes(content)
+    said = finish(start(command(visible_inputs, videos, run, *options, "--resume")))
+    assert statuses(run) == dict.fromkeys("abc", "done")
+    assert "b: done, 1 of 1" in said
+    one, many = arrays(tmp_path / "alone"), arrays(run / "a")
+    assert all(np.array_equal(one[name], many[name]) for name in one)
+
+
+def toy_steps():
+    return "--latent-steps", "3", "--tuning-steps", "0", "--views-per-step", "2"
+
+
+def statuses(run):
+    found = json.loads((run / "summary.json").read_text())["videos"]
+    return {entry["video"]: entry["status"] for entry in found}
