@@ -69,14 +69,14 @@ class Cluster:
         """
         host, _, port = self.address.rpartition(":")
         if self.address != "auto" and not (host and port.isdecimal() and int(port) < 2**16):
-            raise InputError(f"cluster {self.address!r} must be 'auto' or HOST:PORT, as host:6379")
+            raise InputError(f"{self.address!r} must be 'auto' or HOST:PORT, such as head:6379")
         if self.workers is not None and self.workers < 1:
-            raise InputError(f"{self.workers} workers of a cluster must be at least 1")
+            raise InputError(f"{self.workers} workers must be at least 1")
         if self.cores < 1:
-            raise InputError(f"{self.cores} cores of a worker must be at least 1")
+            raise InputError(f"{self.cores} cores a worker must be at least 1")
         if self.gpus is not None and not (0 <= self.gpus <= 1 or self.gpus == int(self.gpus) > 1):
             raise InputError(
-                f"{self.gpus} GPUs of a worker must be a fraction of one or a whole number"
+                f"{self.gpus} GPUs a worker must be a fraction of one or a whole number"
             )
 
 

@@ -189,15 +189,22 @@ def cluster_of(args: Args) -> Cluster | None:
     Raises:
       InputError: naming the option whose value cannot be.
     """
-    given = {"workers": args.workers, "gpus": args.gpus_per_worker, "cores": args.cores_per_worker}
-    given = {name: value for name, value in given.items() if value is not None}
-    if args.cluster is None:
-        if given:
-            name = next(iter(given))
-            option = "--workers" if name == "workers" else f"--{name}-per-worker"
-            raise InputError(f"{option} is of --cluster; name one, or 'auto'")
-        return None
-    return Cluster(address=args.cluster, **given)
+    cluster = Cluster()
+    for option, (name, value) in {
+        "--cluster": ("address", args.cluster),
+        "--workers": ("workers", args.workers),
+        "--gpus-per-worker": ("gpus", args.gpus_per_worker),
+        "--cores-per-worker": ("cores", args.cores_per_worker),
+    }.items():
+        if value is None:
+            continue
+        if args.cluster is None:
+            raise InputError(f"{option} {value} is of a cluster; name it by --cluster, or 'auto'")
+        try:
+            cluster = dataclasses.replace(cluster, **{name: value})
+        except InputError as error:
+            raise InputError(f"{option}: {error}") from None
+    return None if args.cluster is None else cluster
 
 
 def check_rays(config: InversionConfig, neural_side: int) -> None:
