@@ -20,7 +20,7 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
 from eg3d_jax.cameras import FRONTAL, Cameras, azimuth
-from eg3d_jax.errors import InputError, is_disk_full, is_out_of_memory
+from eg3d_jax.errors import DiskFullError, InputError, is_disk_full, is_out_of_memory
 from eg3d_jax.generator import Origin, TriPlaneGenerator
 from inversion.cluster import Cluster, Outbox, cluster_at, work_through
 from inversion.config import InversionConfig
@@ -446,7 +446,7 @@ def _fit(fitter: Fitter, jobs: list[Job], attempt) -> list[tuple[Job, Inversion]
 
 def _ends_all(error: Exception) -> bool:
     """Whether an error ends all videos: no other would fare better."""
-    return is_disk_full(error) or is_out_of_memory(error)
+    return isinstance(error, DiskFullError) or is_disk_full(error) or is_out_of_memory(error)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,7 +140,7 @@ class RunHooks(Hooks):
     def open(self, video: Video, stack: ExitStack) -> StateFolder:  # noqa: D102
         assert isinstance(video, RunVideo)
         run = stack.enter_context(self._open_run(video))
-        store = StateFolder(run.states, self._save_steps)
+        store = StateFolder(run.states, self._save_steps, run.push)
         keep = steps_done(store, video.methods)
         self._monitor.logs[video.name] = stack.enter_context(EventLog(run.path, TERMS, keep=keep))
         self._running[video.name] = _Running(video, run)
@@ -169,6 +169,7 @@ class RunHooks(Hooks):
                 one.run, frames, one.finished, compared, rows,
                 settings=one.video.settings, seconds=seconds, notes=one.stopped,
             )  # fmt: skip
+        one.run.push()
         self._monitor.forget(video.name)
         if self._alone:
             self.compared = compared

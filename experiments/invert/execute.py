@@ -14,9 +14,10 @@ from eg3d_jax.generator import TriPlaneGenerator
 from experiments.invert.batch import RunHooks, RunMonitor, steps_done
 from experiments.invert.plan import Plan, RunOptions, RunVideo
 from experiments.invert.refine_first import refine_first
-from experiments.invert.summary_page import SummaryFolder, VideoStatus, table
+from experiments.invert.summary_page import SUMMARY_FILES, SummaryFolder, VideoStatus, table
 from experiments.progress import Progress
 from experiments.runs.folder import STATES, RunFolder, RunLock, disk_bytes
+from experiments.runs.mirror import Mirror
 from experiments.runs.settings import OtherSettings
 from inversion.fitting.states import StateFolder
 from inversion.monitor import Monitor, Stopped
@@ -167,7 +168,7 @@ class SeveralRuns:
 
     def __init__(self, plan: Plan, progress: Progress):
         self._options, self._progress = plan.options, progress
-        self._generator = plan.models.generator
+        self._generator, self._mirror = plan.models.generator, None
         self._summary = SummaryFolder(plan.options.run, plan.names)
         self._stack = ExitStack()
 
@@ -193,6 +194,9 @@ class SeveralRuns:
         self._summary.prepare()
         if self._options.overwrite:
             self._summary.clear(plan.names)
+        if self._options.url is not None:
+            self._mirror = Mirror(self._options.run, self._options.url, SUMMARY_FILES)
+            self._mirror.push()
         for name, message in plan.refused.items():
             self._progress.say(f"{name} refused: {message}")
             self._summary.write(VideoStatus(video=name, status="failed", message=message))
@@ -204,11 +208,15 @@ class SeveralRuns:
     def report(self, entry: VideoStatus) -> None:
         """Write how a video ended into the summary."""
         self._summary.write(entry)
+        if self._mirror is not None:
+            self._mirror.push()
         self._progress.end_row(entry.video, entry.status)
 
     def end(self, plan: Plan, hooks: RunHooks | None) -> bool:
         """Show how all videos ended; whether they did as they should."""
         ended = self._summary.summarise()
+        if self._mirror is not None:
+            self._mirror.push()
         self._progress.say(table(ended))
         return all(entry.status == "done" for entry in ended)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from eg3d_jax.errors import use_float32
@@ -25,10 +28,11 @@ from experiments.invert.execute import (
     prepare_fitter,
 )
 from experiments.invert.plan import Plan, RunVideo
-from experiments.invert.refine_first import refine_first
-from experiments.invert.summary_page import VideoStatus
+from experiments.invert.refine_first import refine_first, refined_home
+from experiments.invert.summary_page import SUMMARY_FILES, VideoStatus
 from experiments.progress import CommandMonitor, Progress
 from experiments.runs.folder import InUse, RunFolder
+from experiments.runs.mirror import Mirror, url_of
 from experiments.runs.settings import OtherSettings
 from inversion.cluster import Outbox, work_through
 from inversion.fitting.memory import within
@@ -86,6 +90,19 @@ def execute_on_cluster(plan: Plan, progress: Progress) -> bool:
         return home.end(plan, None)
 
 
+@contextmanager
+def local_copy(run: Path) -> Iterator[tuple[Path, str | None]]:
+    """The folder of a run and None, or a temporary one with what is at a URL's top, and the URL."""
+    url = url_of(run)
+    if url is None:
+        yield run.absolute(), None
+        return
+    with TemporaryDirectory(prefix="eg3d_jax_") as scratch:
+        folder = Path(scratch) / run.name
+        Mirror(folder, url, SUMMARY_FILES).fetch()
+        yield folder, url
+
+
 class Screen(CommandMonitor):
     """Shows what many workers do: their stages in the table only, which a file has not."""
 
@@ -128,37 +145,65 @@ class RunWorker:
         use_float32()
         resources = within(plan.options.resources, outbox.memory)
         self._plan = replace(plan, options=replace(plan.options, resources=resources))
-        self._outbox = outbox
+        self._outbox, self._scratch = outbox, None
+        if plan.options.url is not None:
+            self._scratch = TemporaryDirectory(prefix="eg3d_jax_")
+            run = Path(self._scratch.name) / "run"
+            self._plan = replace(self._plan, options=replace(self._plan.options, run=run))
         # A stage that is finished for this video may not be for others.
         every = replace(self._plan, options=replace(self._plan.options, resume=False))
         self._fitter, self.at_once = prepare_fitter(every, outbox)
 
     def work(self, batch: Sequence[RunVideo], *, again: bool) -> None:
         """Invert videos of equal shape; see `inversion.cluster.Worker`."""
-        plan = replace(self._plan, videos=list(batch))
+        run, url = self._plan.options.run, self._plan.options.url
+        plan = replace(self._plan, videos=[replace(v, run=run / v.name) for v in batch])
+        mirrors = {}
+        if url is not None:
+            mirrors = {v.name: Mirror(v.run, f"{url}/{v.name}") for v in plan.videos}
+            for mirror in mirrors.values():
+                if again or plan.options.resume:
+                    mirror.fetch()
         if plan.options.refine:
-            plan = drop_changed_videos(refine_first(plan, self._outbox))
+            plan = drop_changed_videos(self._refined(plan))
         for name, message in plan.refused.items():
             self._outbox.send(VideoStatus(video=name, status="failed", message=message))
         if plan.videos:
             hooks = RunHooks(
                 self._fitter,
                 RunMonitor(self._outbox),
-                lambda video: self._open(video, again=again),
+                lambda video: self._open(video, mirrors.get(video.name), again=again),
                 self._outbox.send,
                 save_steps=plan.options.save_steps,
                 alone=False,
             )
             fit_batch(self._fitter, plan.videos, hooks)
+        for name in mirrors:  # so that the disk holds one batch at a time
+            shutil.rmtree(run / name, ignore_errors=True)
 
-    def _open(self, video: RunVideo, *, again: bool) -> RunFolder:
+    def _refined(self, plan: Plan) -> Plan:
+        """The plan with refined labels, which other workers may have found and stored."""
+        if plan.options.url is None:
+            return refine_first(plan, self._outbox)
+        home, mirrors = refined_home(plan.options.run), []
+        for video in plan.videos:
+            mirrors.append(Mirror(home / video.name, f"{plan.options.url}_frames/{video.name}"))
+            mirrors[-1].fetch()
+        plan = refine_first(plan, self._outbox)
+        for mirror in mirrors:
+            mirror.push()
+        return plan
+
+    def _open(self, video: RunVideo, mirror: Mirror | None, *, again: bool) -> RunFolder:
         """The video's run folder; what a worker has begun that died is continued."""
         options = self._plan.options
         if again and RunFolder.has_run(video.run):
             with suppress(OtherSettings):
                 RunFolder.check_settings(video.run, video.settings)
                 options = replace(options, resume=True)
-        return patiently(lambda: open_run(options, self._plan.models.generator, video))
+        run = patiently(lambda: open_run(options, self._plan.models.generator, video))
+        run.mirror = mirror
+        return run
 
 
 def patiently(open_folder: Callable[[], Opened], seconds: float = _PATIENCE) -> Opened:

@@ -57,6 +57,7 @@ class RunOptions:
       overwrite: whether an earlier run is removed.
       again: how the user continues an interrupted run, in words.
       cluster: whose workers invert several videos; None for this process.
+      url: where the run is kept, of which `run` is this process's copy; None where it is itself.
     """
 
     run: Path
@@ -72,10 +73,15 @@ class RunOptions:
     overwrite: bool = False
     again: str = "--resume"
     cluster: Cluster | None = None
+    url: str | None = None
 
 
-def options_of(args: Args) -> RunOptions:
+def options_of(args: Args, url: str | None = None) -> RunOptions:
     """What the command is told; what the preset decides is decided.
+
+    Args:
+      args: of the command.
+      url: where the run is kept, if not in the folder that they name.
 
     Raises:
       InputError: naming the option whose value cannot be.
@@ -98,6 +104,7 @@ def options_of(args: Args) -> RunOptions:
         resume=args.resume,
         overwrite=args.overwrite and not args.resume,  # nothing of what will go on
         cluster=cluster_of(args),
+        url=url,
     )
 
 
@@ -190,9 +197,9 @@ class Plan:
         return self.options.run / ("index.html" if self.several else "report.html")
 
 
-def read_plan(args: Args) -> Plan:
-    """The plan of what the command is told; see `make_plan`."""
-    options = options_of(args)
+def read_plan(args: Args, url: str | None = None) -> Plan:
+    """The plan of what the command is told; see `options_of` and `make_plan`."""
+    options = options_of(args, url)
     models = load_models(args.generator, args.identity, args.start_from)
     return make_plan(args.frames, options, models)
 

@@ -42,8 +42,7 @@ def refine_first(plan: Plan, monitor: Monitor, usual: RefinementSettings = _USUA
     Raises:
       InputError: if the labels of a single video cannot be refined, or differ from its run's.
     """
-    run = plan.options.run.resolve()  # which '.' and '..' do not name
-    home = run.parent / f"{run.name}_frames"
+    home = refined_home(plan.options.run)
     videos, refused = [], dict(plan.refused)
     for video in plan.videos:
         copy = home / video.name
@@ -60,6 +59,12 @@ def refine_first(plan: Plan, monitor: Monitor, usual: RefinementSettings = _USUA
             monitor.say(f"{video.name}: the cameras stay as given: {error}")
             videos.append(video)
     return replace(plan, videos=videos, refused=refused)
+
+
+def refined_home(run: Path) -> Path:
+    """Folder beside a run's in which the frames are copied with refined labels."""
+    run = run.resolve()  # which '.' and '..' do not name
+    return run.parent / f"{run.name}_frames"
 
 
 def refinement_settings(

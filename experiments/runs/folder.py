@@ -20,6 +20,7 @@ import jax
 from eg3d_jax.errors import InputError
 from eg3d_jax.folders import check_writable, missing_folders, remove_empty
 from eg3d_jax.generator import TriPlaneGenerator
+from experiments.runs.mirror import Mirror
 from experiments.runs.settings import check_same, versions
 from inversion.files import check_space, write_json
 from inversion.fitting.states import StateFolder
@@ -119,6 +120,7 @@ class RunFolder:
         self.path, self._resumed = path, resumed
         self._lock = RunLock(path / _LOCK)
         self._made = missing_folders(path)
+        self.mirror: Mirror | None = None
 
     @classmethod
     def create(
@@ -271,6 +273,15 @@ class RunFolder:
         self._lock.release()
         if not self.has_run(self.path):
             remove_empty(self._made)
+
+    def push(self) -> None:
+        """Copy what is complete to the store that the run is kept in, if there is one.
+
+        Raises:
+          StoreError: if the store refuses.
+        """
+        if self.mirror is not None:
+            self.mirror.push()
 
     @property
     def result(self) -> Path:
