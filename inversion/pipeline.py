@@ -121,7 +121,9 @@ def invert_videos(  # noqa: PLR0913  # one more than usual, so that a cluster is
       generator: see `invert`.
       videos: views of each, see `invert`.
       config: of all of them; a video with fewer views than `num_latents` gets one for each.
-      key: see `invert`; all videos draw alike, as if each were inverted alone.
+      key: see `invert`; all videos draw alike, as if each were inverted alone. Where a step draws
+        some of the views (`views_per_step`), those with fewer views than others share the compiled
+        steps, and draw otherwise than alone.
       networks: see `invert`.
       resources: how much is worked on at once.
       stores: one for each video, or none.
@@ -140,10 +142,14 @@ def invert_videos(  # noqa: PLR0913  # one more than usual, so that a cluster is
     if not videos:
         return []
     networks = networks or load_networks(generator.config.image_side)
+    most = max(map(len, videos))
     named = [
-        Video(name=str(i), frames=frames, methods=plan_methods(frames, config, networks))
+        Video(
+            name=str(i), frames=frames, methods=plan_methods(frames, config, networks),
+            most_views=most,
+        )
         for i, frames in enumerate(videos)
-    ]
+    ]  # fmt: skip
     kept = zip([video.name for video in named], stores, strict=True) if stores else ()
     work = _Work(
         generator=generator, config=config, key=key, networks=networks, resources=resources,
@@ -175,12 +181,14 @@ class Video:
       frames: all of them.
       methods: in the order in which they are fitted.
       start: latents that the first of them starts from; None for the mean latent.
+      most_views: that one latent is fitted to in the videos that share compiled steps with it.
     """
 
     name: str
     frames: Frames | Views
     methods: Sequence[Method]
     start: Start | None = None
+    most_views: int = 0
 
     @property
     def shape(self) -> tuple:
@@ -290,7 +298,7 @@ class Fitter:
         """Make the stage that fits the latent or the latents."""
         start = Start.of(start) if isinstance(start, Inversion) else start
         if method.knots is None:
-            targets = prepare_targets(self.networks, self._repeated(video, views))
+            targets = prepare_targets(self.networks, *self._filled(video, views))
             begun = start and (start.at(np.array([FRONTAL]))[0], start.noise_maps)
             return LatentStage.start(
                 self.generator, self.w_statistics, self.config, targets, key, begun
@@ -303,16 +311,18 @@ class Fitter:
         latents = Latents(w_plus=start.at(angles), azimuth=jnp.asarray(angles, jnp.float32))
         return KnotStage.begin(method, self.config, targets, latents, start.noise_maps, key)
 
-    def _repeated(self, video: Video, views: Views) -> Views:
-        """Repeat a lone view as often as the video's other methods have views.
+    def _filled(self, video: Video, views: Views) -> tuple[Views, int | None]:
+        """Repeat the last view where a step draws some of the views; how many are fitted.
 
-        Where a step draws some of the views, it can then share the compiled steps of those methods.
+        What is compiled for other methods and videos, with more views, can then be shared.
         """
-        most = max(len(method.frames) for method in video.methods)
+        most = max(video.most_views, *(len(method.frames) for method in video.methods))
         per_step = self.config.views_per_step
-        if len(views) > 1 or per_step is None or per_step >= most:
-            return views
-        return views[np.zeros(most, int)]
+        if len(views) >= most or per_step is None or per_step >= most:
+            return views, None
+        filled = views[np.minimum(np.arange(most), len(views) - 1)]
+        # A lone view is fitted as often as it is there.
+        return filled, None if len(views) == 1 else len(views)
 
     def _tune(
         self,

@@ -250,7 +250,7 @@ def prepare_video(plan: Plan, name: str, folder: Path, run: Path) -> RunVideo:
     settings = describe(plan, folder, frames, methods)
     return RunVideo(
         name=name, folder=folder, run=run, frames=frames, methods=methods, settings=settings,
-        start=models.start,
+        start=models.start, most_views=options.views if name else 0,
     )  # fmt: skip
 
 
