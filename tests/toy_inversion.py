@@ -155,8 +155,8 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def main(folder: str, names: str) -> None:
-    invert(Path(folder), names)
+def main(folder: str, names: str, num_steps: int = STEPS) -> None:
+    invert(Path(folder), names, num_steps=num_steps)
 
 
 class Worker:
@@ -164,8 +164,8 @@ class Worker:
 
     at_once = 1
 
-    def __init__(self, folder: Path, outbox: Outbox):
-        self._folder, self._outbox = folder, outbox
+    def __init__(self, folder: Path, num_steps: int, outbox: Outbox):
+        self._folder, self._num_steps, self._outbox = folder, num_steps, outbox
 
     def work(self, batch, *, again: bool) -> None:
         (name,) = (video.name for video in batch)
@@ -175,21 +175,22 @@ class Worker:
         patiently(lock.acquire)
         try:
             (home / "pid").write_text(str(os.getpid()))
-            fit = invert(self._folder, name, shown=self._outbox)[name]
+            steps, shown = self._num_steps, self._outbox
+            fit = invert(self._folder, name, num_steps=steps, shown=shown)[name]
             self._outbox.send((name, fit.usable))
         finally:
             lock.release()
 
 
-def on_cluster(folder: str, names: str, address: str, workers: int | None = None) -> None:
+def on_cluster(folder: str, names: str, num_steps: int, address: str) -> None:
     """The same as `main`, by the workers of a cluster; what they said is in `folder`/said."""
     with (
         Path(folder, "said").open("a", buffering=1) as file,
         stoppable(Progress(console=Console(file=file, soft_wrap=True))) as screen,
     ):
         work_through(
-            Cluster(address=address, workers=workers),
-            functools.partial(Worker, Path(folder)),
+            Cluster(address=address),
+            functools.partial(Worker, Path(folder), num_steps),
             lambda _: [[SimpleNamespace(name=name)] for name in names],
             monitor=screen,
             receive=lambda pair: screen.say(f"{pair[0]} ended: {pair[1]}"),

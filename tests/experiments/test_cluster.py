@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import toy_inversion
 from ray_nodes import nodes
-from toy_inversion import STAGES, STEPS, result
+from toy_inversion import STAGES, result
 from video_runs import arrays, command, finish, make_videos, start
 
 from inversion.fitting import states
 
 KILLS = 10 if os.environ.get("EG3D_JAX_LONG_TESTS") else 2
+NAMES, STEPS = "1234", 36
 pytestmark = pytest.mark.slow
 
 
@@ -46,16 +47,15 @@ def begin():
 @pytest.fixture(scope="module")
 def undisturbed(begin, tmp_path_factory):
     folder = tmp_path_factory.mktemp("toys")
-    ended(begin(toy_inversion.main, str(folder), "123"))
-    return {name: result(folder, name) for name in "123"}
+    ended(begin(toy_inversion.main, str(folder), NAMES, STEPS))
+    return {name: result(folder, name) for name in NAMES}
 
 
 @pytest.fixture
 def driver(begin, cluster, tmp_path):
     """Starts the one that hands the videos out."""
-    return lambda names="123": begin(
-        toy_inversion.on_cluster, str(tmp_path), names, cluster.address
-    )
+    run, address = str(tmp_path), cluster.address
+    return lambda names=NAMES: begin(toy_inversion.on_cluster, run, names, STEPS, address)
 
 
 def ended(process, status=0):
@@ -86,7 +86,7 @@ def wait_for(what, process):
         time.sleep(0.002)
 
 
-def assert_undisturbed(run, undisturbed, names="123"):
+def assert_undisturbed(run, undisturbed, names=NAMES):
     for name in names:
         found = result(run, name)
         assert set(found) == set(undisturbed[name])
@@ -94,19 +94,33 @@ def assert_undisturbed(run, undisturbed, names="123"):
             np.testing.assert_array_equal(found[key], value, err_msg=f"{name}: {key}")
 
 
+def at_work(run, *, saving: bool = False) -> str | None:
+    """A video whose worker has begun it and has much to do; none if there is none."""
+    for name in NAMES:
+        if (run / name / "pid").exists() and rows(run, name) < STAGES * STEPS * 3 // 4:
+            if not saving or unfinished(run / name):
+                return name
+    return None
+
+
 def test_workers_killed_at_random_moments_lose_nothing(driver, undisturbed, tmp_path):
     """Every second kill meets a save on its way."""
-    draw, process = random.Random(0), driver()
+    draw, process, met = random.Random(0), driver(), 0
     for number in range(KILLS):
-        name = "123"[number % 3]
-        moment = int(STAGES * STEPS * (number // 3 + draw.random()) / (KILLS // 3 + 1))
-        wait_for(lambda: rows(tmp_path, name) > moment, process)  # noqa: B023
-        if number % 2:
-            wait_for(lambda: unfinished(tmp_path / name), process)  # noqa: B023
-        os.kill(worker_of(tmp_path, name), signal.SIGKILL)
+        total = len(NAMES) * STAGES * STEPS
+        moment = total * (number + draw.random()) / (KILLS + 2)
+        saving = number % 2 == 1
+        wait_for(lambda: sum(rows(tmp_path, n) for n in NAMES) > moment, process)  # noqa: B023
+        wait_for(lambda: at_work(tmp_path, saving=saving), process)  # noqa: B023
+        name = at_work(tmp_path) or ""
+        pid = worker_of(tmp_path, name)
+        (tmp_path / name / "pid").unlink()
+        os.kill(pid, signal.SIGKILL)
+        met += unfinished(tmp_path / name)
         wait_for(lambda: said(tmp_path).count("another goes on") > number, process)  # noqa: B023
     ended(process)
     assert said(tmp_path).count("another goes on from the last save") == KILLS
+    assert met > 0
     assert_undisturbed(tmp_path, undisturbed)
 
 
