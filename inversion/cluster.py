@@ -546,9 +546,12 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
                 f"start --head --port={port}`"
             ) from None
     try:
-        ray.init(
-            address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False
-        )
+        with warnings.catch_warnings():
+            # What Ray forks becomes another program at once; JAX warns of those that do not.
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+            ray.init(
+                address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False
+            )
     except (RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
