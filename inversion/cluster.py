@@ -26,9 +26,8 @@ from eg3d_jax.errors import InputError
 from inversion.fitting.memory import device_memory
 from inversion.monitor import Monitor, Stopped
 
-# Workers asked for beyond those that have a place: machines that join get them, and Ray's
-# autoscaler sees that more are wanted.
-_ASKED = 16
+# Workers for which Ray's autoscaler is asked beyond those that there are.
+_AHEAD = 16
 # Seconds between two looks at a worker's progress, and at the user's wish to stop.
 _BEAT = 1.0
 # Seconds without any worker after which that is said.
@@ -290,8 +289,7 @@ def work_through(
       Exception: what a worker raised; the others have stopped and saved everything.
     """
     with _connected(cluster) as ray:
-        actor = _actor_of(ray, cluster)
-        queue = _Queue(ray, actor, make, batches, monitor)
+        queue = _Queue(ray, _Room(ray, cluster), make, batches, monitor)
         queue.receive, queue.lost, queue.ready = receive, lost, ready
         try:
             queue.run(cluster.workers or sys.maxsize)
@@ -306,9 +304,9 @@ class _Queue:
     lost: Callable[[Any, str], None]
     ready: Callable[[], None]
 
-    def __init__(self, ray, actor, make, batches, monitor: Monitor):
-        """Begin with no worker; `actor` is the class of them."""
-        self._ray, self._actor, self._made = ray, actor, ray.put(make)
+    def __init__(self, ray, room: _Room, make, batches, monitor: Monitor):
+        """Begin with no worker."""
+        self._ray, self._room, self._made = ray, room, ray.put(make)
         self._monitor = monitor
         # One by one, until a worker says how many make a batch.
         self._batches, self._grouped = batches, False
@@ -328,11 +326,13 @@ class _Queue:
             raise self._reason
 
     def _hire(self, most: int) -> None:
-        """Ask for workers, so many that some wait for a place."""
+        """Start workers where there is room, as long as videos wait."""
         asked = sum(not worker.place for worker in self._workers)
         idle = sum(worker.batch is None for worker in self._workers)
-        for _ in range(min(_ASKED - asked, len(self._waiting) - idle, most - len(self._workers))):
-            actor = self._actor.remote(self._made)
+        wanted = max(min(len(self._waiting) - idle, most - len(self._workers)), 0)
+        self._room.wish(len(self._workers) + min(wanted, _AHEAD))
+        for _ in range(min(wanted, self._room.free() - asked)):
+            actor = self._room.actor.remote(self._made)
             self._workers.append(_Hired(actor, {"place": actor.place.remote()}))
         if self._began and asked == len(self._workers) and time.monotonic() > self._began + _LONG:
             self._began = 0.0
@@ -345,7 +345,9 @@ class _Queue:
     def _listen(self) -> None:
         """Hear what workers have to say, for a moment."""
         told = {ref: (w, what) for w in self._workers for what, ref in w.calls.items()}
-        if self._ray.wait([*told], timeout=_BEAT)[0]:
+        if not told:
+            time.sleep(_BEAT)
+        elif self._ray.wait([*told], timeout=_BEAT)[0]:
             for ref in self._ray.wait([*told], num_returns=len(told), timeout=0)[0]:
                 worker, what = told[ref]
                 if worker in self._workers and worker.calls.get(what) is ref:
@@ -459,6 +461,7 @@ class _Queue:
 
     def dismiss_all(self) -> None:
         """End all workers."""
+        self._room.wish(0)
         for worker in list(self._workers):
             with suppress(Exception):
                 self._dismiss(worker)
@@ -496,25 +499,49 @@ def _leave(context: ExitStack, *, well: bool) -> None:
         raise _CutOff
 
 
-def _actor_of(ray, cluster: Cluster):
-    """The class of actors that take so much of a machine."""
-    gpus = cluster.gpus
-    if gpus is None:
-        gpus = float(ray.cluster_resources().get("GPU", 0) > 0)
+class _Room:
+    """What a worker takes of its machine, and for how many more there is room.
+
+    Workers that wait for a place would have Ray collect garbage in all others, again and again.
+    """
+
+    def __init__(self, ray, cluster: Cluster):
+        gpus = cluster.gpus
+        if gpus is None:
+            gpus = float(ray.cluster_resources().get("GPU", 0) > 0)
+        self._ray, self._wished = ray, 0
+        self._each = {"CPU": cluster.cores} | ({"GPU": gpus} if gpus else {})
+        self.actor = ray.remote(_Actor).options(
+            num_cpus=cluster.cores,
+            num_gpus=gpus,
+            max_restarts=0,
+            max_concurrency=3,  # of `work`, `tell` and `stop`
+            runtime_env={"env_vars": _environment(cluster.cores, gpus)},
+        )
+
+    def free(self) -> int:
+        """Number of workers for which there is room now."""
+        there = self._ray.available_resources()
+        return min(int(there.get(name, 0) / each) for name, each in self._each.items())
+
+    def wish(self, workers: int) -> None:
+        """Tell Ray's autoscaler, where there is one, for how many there should be."""
+        if workers != self._wished:
+            from ray.autoscaler.sdk import request_resources
+
+            self._wished = workers
+            request_resources(bundles=[self._each] * workers)
+
+
+def _environment(cores: int, gpus: float) -> dict[str, str]:
+    """Variables of a worker, by which it keeps to its part of the machine."""
     variables = {n: v for n, v in os.environ.items() if n.startswith(_PASSED_ON)}
     variables.pop("JAX_PLATFORMS", None)  # of this machine
-    if gpus:
-        if gpus < 1:
-            variables.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{_USUAL_MEMORY * gpus:.3f}")
-    else:
-        variables |= {"JAX_PLATFORMS": "cpu", _CORES: str(cluster.cores)}
-    return ray.remote(_Actor).options(
-        num_cpus=cluster.cores,
-        num_gpus=gpus,
-        max_restarts=0,
-        max_concurrency=3,  # of `work`, `tell` and `stop`
-        runtime_env={"env_vars": variables},
-    )
+    if not gpus:
+        return variables | {"JAX_PLATFORMS": "cpu", _CORES: str(cores)}
+    if gpus < 1:
+        variables.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{_USUAL_MEMORY * gpus:.3f}")
+    return variables
 
 
 @contextmanager

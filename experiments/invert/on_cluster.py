@@ -152,7 +152,8 @@ class RunWorker:
             self._plan = replace(self._plan, options=replace(self._plan.options, run=run))
         # A stage that is finished for this video may not be for others.
         every = replace(self._plan, options=replace(self._plan.options, resume=False))
-        self._fitter, self.at_once = prepare_fitter(every, outbox)
+        self._monitor = RunMonitor(outbox)
+        self._fitter, self.at_once = prepare_fitter(every, self._monitor)
 
     def work(self, batch: Sequence[RunVideo], *, again: bool) -> None:
         """Invert videos of equal shape; see `inversion.cluster.Worker`."""
@@ -171,7 +172,7 @@ class RunWorker:
         if plan.videos:
             hooks = RunHooks(
                 self._fitter,
-                RunMonitor(self._outbox),
+                self._monitor,
                 lambda video: self._open(video, mirrors.get(video.name), again=again),
                 self._outbox.send,
                 save_steps=plan.options.save_steps,
