@@ -7,37 +7,28 @@ machine dies. A video then goes to another worker, and resumes from the last sta
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 import sys
-import threading
 import time
-import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-
 from eg3d_jax.errors import InputError
-from inversion.fitting.memory import device_memory
 from inversion.monitor import Monitor, Stopped
+from inversion.outbox import BEAT, CORES, Actor, Outbox, Worker
 
 # Workers for which Ray's autoscaler is asked beyond those that there are.
 _AHEAD = 16
-# Seconds between two looks at a worker's progress, and at the user's wish to stop.
-_BEAT = 1.0
 # Seconds without any worker after which that is said.
 _LONG = 30.0
 # A video is given up after so many of its workers have died.
 _DEATHS = 3
 # Of the environment of whoever starts the run, as it decides what is computed.
 _PASSED_ON = ("JAX_", "XLA_", "EG3D_JAX_", "TF_CPP_", "GLIBC_TUNABLES")
-# By which XLA knows how many threads a CPU's programs may have.
-_CORES = "NPROC"
 # The share of a GPU's memory that JAX takes by default.
 _USUAL_MEMORY = 0.75
 
@@ -91,147 +82,6 @@ class Named(Protocol):
     def name(self) -> str:
         """By which it is spoken of."""
         ...
-
-
-class Worker(Protocol):
-    """What is made on a worker, once, and then works on batches until none is left."""
-
-    at_once: int  # how many make a batch
-
-    def work(self, batch: Sequence[Any], *, again: bool) -> None:
-        """Do all of a batch, which other workers may have begun that died.
-
-        What is raised ends the work of all workers.
-        """
-        ...
-
-
-class Outbox(Monitor):
-    """Monitor on a worker, which sends everything to the one of whoever started the run.
-
-    Attributes:
-      memory: bytes that this worker may use of each device; None if that is not known.
-    """
-
-    def __init__(self, memory: float | None = None):
-        self.memory = memory
-        self.stop, self.ended = threading.Event(), threading.Event()
-        self._lock = threading.Lock()
-        self._calls: list[tuple] = []
-        self._contexts = 0
-
-    def send(self, value: Any) -> None:
-        """Send a value; it arrives once, unless this worker dies first."""
-        self._add("sent", value)
-
-    def take(self) -> list[tuple]:
-        """What was said since the last time."""
-        with self._lock:
-            calls, self._calls = self._calls, []
-        return calls
-
-    def _add(self, *call: Any) -> None:
-        with self._lock:
-            self._calls.append(call)
-
-    def say(self, text: str, video: str = "") -> None:  # noqa: D102
-        self._add("say", text, video)
-
-    def task(self, name: str, video: str = "") -> AbstractContextManager[None]:  # noqa: D102
-        return self._context("task", name, video)
-
-    def resumed(self, video: str, stage: str, step: int) -> None:  # noqa: D102
-        self._add("resumed", video, stage, step)
-
-    def stages(  # noqa: D102
-        self, videos: Sequence[str], stages: Sequence[str], num_steps: int, done: Sequence[int]
-    ) -> AbstractContextManager[None]:
-        return self._context("stages", list(videos), list(stages), num_steps, list(done))
-
-    def steps(self, video: str, stage: str, first: int, terms: Mapping[str, np.ndarray]) -> None:  # noqa: D102
-        self._add("steps", video, stage, first, dict(terms))
-
-    def stop_requested(self) -> bool:  # noqa: D102
-        return self.stop.is_set()
-
-    @contextmanager
-    def _context(self, kind: str, *args: Any) -> Iterator[None]:
-        self._contexts += 1
-        number = self._contexts
-        self._add("enter", number, kind, args)
-        try:
-            yield
-        except BaseException:
-            self._add("exit", number, False)
-            raise
-        self._add("exit", number, True)
-
-
-class _Actor:
-    """A worker as Ray has it: one thread works, others send its outbox and hear of a stop."""
-
-    def __init__(self, make: Callable[[Outbox], Worker]):
-        """Remember how the worker is made."""
-        self._make, self._outbox = make, Outbox()
-
-    def place(self) -> str:
-        """Name of the machine, as soon as there is one."""
-        return socket.gethostname()
-
-    def prepare(self) -> tuple[list, Any]:
-        """Make the worker; how many make a batch, or the error."""
-        with _warnings_said(self._outbox):
-            found = _result(self._prepared)
-        return self._outbox.take(), found
-
-    def _prepared(self) -> int:
-        if cores := os.environ.get(_CORES):  # others are given the rest
-            share = min(int(cores) / (os.cpu_count() or 1), 1.0)
-            self._outbox.memory = share * (device_memory() or 0.0) or None
-        self._worker = self._make(self._outbox)
-        return self._worker.at_once
-
-    def work(self, batch: Sequence[Any], again: bool) -> tuple[list, Any]:
-        """Do a batch; the error that ended it, if any."""
-        self._outbox.ended.clear()
-        with _warnings_said(self._outbox):
-            found = _result(lambda: self._worker.work(batch, again=again))
-        self._outbox.ended.set()
-        return self._outbox.take(), found
-
-    def tell(self) -> list:
-        """What was said, after a while or when the batch ends."""
-        self._outbox.ended.wait(_BEAT)
-        return self._outbox.take()
-
-    def stop(self) -> None:
-        """Have the batch stop after its step, with everything saved."""
-        self._outbox.stop.set()
-
-
-def _result(call: Callable[[], Any]) -> Any:
-    """What is returned or raised, in a form that can be sent."""
-    try:
-        return call()
-    except Stopped as stopped:
-        return stopped
-    except Exception as error:
-        told = "".join(traceback.format_exception(error))
-        try:
-            error = pickle.loads(pickle.dumps(error))
-        except Exception:  # of many packages
-            error = RuntimeError(f"{type(error).__name__}: {error}")
-        if not isinstance(error, InputError):
-            error.add_note(f"on {socket.gethostname()}:\n{told}")
-        return error
-
-
-@contextmanager
-def _warnings_said(outbox: Outbox) -> Iterator[None]:
-    """Send warnings, which would be lost in a log of Ray."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: outbox.say(f"warning: {message}")
-        yield
 
 
 @dataclass
@@ -346,8 +196,8 @@ class _Queue:
         """Hear what workers have to say, for a moment."""
         told = {ref: (w, what) for w in self._workers for what, ref in w.calls.items()}
         if not told:
-            time.sleep(_BEAT)
-        elif self._ray.wait([*told], timeout=_BEAT)[0]:
+            time.sleep(BEAT)
+        elif self._ray.wait([*told], timeout=BEAT)[0]:
             for ref in self._ray.wait([*told], num_returns=len(told), timeout=0)[0]:
                 worker, what = told[ref]
                 if worker in self._workers and worker.calls.get(what) is ref:
@@ -511,7 +361,7 @@ class _Room:
             gpus = float(ray.cluster_resources().get("GPU", 0) > 0)
         self._ray, self._wished = ray, 0
         self._each = {"CPU": cluster.cores} | ({"GPU": gpus} if gpus else {})
-        self.actor = ray.remote(_Actor).options(
+        self.actor = ray.remote(Actor).options(
             num_cpus=cluster.cores,
             num_gpus=gpus,
             max_restarts=0,
@@ -538,7 +388,7 @@ def _environment(cores: int, gpus: float) -> dict[str, str]:
     variables = {n: v for n, v in os.environ.items() if n.startswith(_PASSED_ON)}
     variables.pop("JAX_PLATFORMS", None)  # of this machine
     if not gpus:
-        return variables | {"JAX_PLATFORMS": "cpu", _CORES: str(cores)}
+        return variables | {"JAX_PLATFORMS": "cpu", CORES: str(cores)}
     if gpus < 1:
         variables.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{_USUAL_MEMORY * gpus:.3f}")
     return variables

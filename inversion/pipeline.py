@@ -22,7 +22,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from eg3d_jax.cameras import FRONTAL, Cameras, azimuth
 from eg3d_jax.errors import DiskFullError, InputError, is_disk_full, is_out_of_memory
 from eg3d_jax.generator import Origin, TriPlaneGenerator
-from inversion.cluster import Cluster, Outbox, cluster_at, work_through
+from inversion.cluster import Cluster, cluster_at, work_through
 from inversion.config import InversionConfig
 from inversion.features.networks import load_networks
 from inversion.fitting.memory import BatchSizes, Resources, device_memory, fit_in_memory, within
@@ -44,6 +44,7 @@ from inversion.methods import Method, choose_methods, place_knots
 from inversion.monitor import Monitor
 from inversion.noise_maps import with_noise_maps
 from inversion.objectives import FeatureNetworks, Targets, prepare_targets
+from inversion.outbox import Outbox
 from inversion.result import Inversion
 from inversion.views import Views, ascending_azimuths
 from inversion.warm_start import Start, StartLike, start_of

@@ -23,7 +23,7 @@ from experiments.invert.on_cluster import patiently, stoppable
 from experiments.progress import CommandMonitor, Progress
 from experiments.runs.folder import RunLock
 from experiments.runs.log import EventLog
-from inversion.cluster import Cluster, Outbox, work_through
+from inversion.cluster import Cluster, work_through
 from inversion.config import InversionConfig, LossWeights, StageConfig
 from inversion.files import entries
 from inversion.fitting.programs import Programs, video_mesh
@@ -33,6 +33,7 @@ from inversion.latents import WStatistics
 from inversion.methods import choose_methods
 from inversion.monitor import Monitor
 from inversion.objectives import TERMS, FeatureNetworks
+from inversion.outbox import Outbox
 from inversion.pipeline import Fitter, Job, Video
 from inversion.result import Inversion
 from inversion.views import Views

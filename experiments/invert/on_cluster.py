@@ -34,8 +34,9 @@ from experiments.progress import CommandMonitor, Progress
 from experiments.runs.folder import InUse, RunFolder
 from experiments.runs.mirror import Mirror, url_of
 from experiments.runs.settings import OtherSettings
-from inversion.cluster import Outbox, work_through
+from inversion.cluster import work_through
 from inversion.fitting.memory import within
+from inversion.outbox import Outbox
 from inversion.pipeline import batches, fit_batch, largest_video
 
 Opened = TypeVar("Opened")

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from eg3d_jax.errors import InputError
 from inversion import cluster as engine
-from inversion.cluster import Cluster, Outbox, work_through
+from inversion.cluster import Cluster, work_through
 from inversion.monitor import Monitor, Stopped
+from inversion.outbox import Actor, Outbox
 
 
 class RayError(Exception):
@@ -78,7 +79,7 @@ class FakeRoom:
 
 class FakeActor:
     def __init__(self, ray, make):
-        self._ray, self._real = ray, engine._Actor(make)
+        self._ray, self._real = ray, Actor(make)
         self._at_once = ray.at_once.pop(0) if ray.at_once else 1
         for name in ("place", "prepare", "work", "tell", "stop"):
             setattr(self, name, SimpleNamespace(remote=getattr(self, f"_{name}")))
