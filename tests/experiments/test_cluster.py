@@ -17,7 +17,9 @@ from video_runs import arrays, command, finish, make_videos, start
 
 from inversion.fitting import states
 
-KILLS = 10 if os.environ.get("EG3D_JAX_LONG_TESTS") else 2
+LONG_ASKED = bool(os.environ.get("EG3D_JAX_LONG_TESTS"))
+LONG = pytest.mark.skipif(not LONG_ASKED, reason="half a minute; set EG3D_JAX_LONG_TESTS=1")
+KILLS = 10 if LONG_ASKED else 2
 NAMES, STEPS = "1234", 48
 pytestmark = pytest.mark.slow
 
@@ -161,21 +163,25 @@ def test_a_killed_driver_is_continued_by_the_same_command_and_ctrl_c_saves_every
     assert_undisturbed(tmp_path, undisturbed, "12")
 
 
-def test_the_command_shares_videos_and_reports_a_broken_one(visible_inputs, cluster, tmp_path):
+@pytest.mark.parametrize("kept", ["disk", pytest.param("url", marks=LONG)])
+def test_the_command_shares_videos_and_reports_a_broken_one(
+    visible_inputs, cluster, tmp_path, kept
+):
     """With the numbers of a run without a cluster."""
     videos = make_videos(visible_inputs, tmp_path, "abc")
     finish(start(command(visible_inputs, [videos[0]], tmp_path / "alone", *toy_steps())))
     picture = videos[1] / "1.png"
     content = picture.read_bytes()
     picture.write_bytes(content[:50])
-    options = (*toy_steps(), "--cluster", cluster.address)
-    run = tmp_path / "run"
-    said = finish(start(command(visible_inputs, videos, run, *options)), status=1)
+    run, options = tmp_path / "run", (*toy_steps(), "--cluster", cluster.address)
+    named = f"file://{run}" if kept == "url" else run
+    said = finish(start(command(visible_inputs, videos, named, *options)), status=1)
     assert statuses(run) == {"a": "done", "b": "failed", "c": "done"}
     assert said.count("b refused: ") == 1
     assert "cannot be decoded" in (run / "index.html").read_text()
     picture.write_bytes(content)
-    said = finish(start(command(visible_inputs, videos, run, *options, "--resume")))
+    assert len((run / "a" / "log.csv").read_text().splitlines()) == 4
+    said = finish(start(command(visible_inputs, videos, named, *options, "--resume")))
     assert statuses(run) == dict.fromkeys("abc", "done")
     assert "b: done, 1 of 1" in said
     one, many = arrays(tmp_path / "alone"), arrays(run / "a")

@@ -129,3 +129,29 @@ def test_urls_are_told_from_paths(path, url):
 def test_a_kind_of_store_that_is_not_known_is_refused(tmp_path):
     with pytest.raises(InputError, match="--run nonsense://a/b: Protocol not known"):
         Mirror(tmp_path, "nonsense://a/b")
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_bucket_holds_a_run(tmp_path, monkeypatch):
+    """Of S3's interface, as moto's server on this machine has it."""
+    pytest.importorskip("s3fs", reason="fsspec reaches S3 by s3fs, of no extra")
+    server = pytest.importorskip("moto.server", reason="S3's stand-in is moto's, of no extra")
+    found = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    found.start()
+    try:
+        host, port = found.get_host_and_port()
+        options = {"endpoint_url": f"http://{host}:{port}", "key": "a", "secret": "b"}
+        monkeypatch.setitem(fsspec.config.conf, "s3", options)
+        write(tmp_path / "run", {"config.json": b"1", "state/a/00000001/x": b"2"})
+        fsspec.filesystem("s3").mkdir("heads")
+        mirror = Mirror(tmp_path / "run", "s3://heads/runs/all")
+        mirror.push()
+        write(tmp_path / "run", {"config.json": b"3", "state/a/00000002/x": b"4"})
+        mirror.push()
+        Mirror(tmp_path / "found", "s3://heads/runs/all").fetch()
+        assert contents(tmp_path / "found") == contents(tmp_path / "run")
+        elsewhere = Mirror(tmp_path / "run", "s3://no-such-bucket/all")
+        with pytest.raises(StoreError, match="s3://no-such-bucket/all cannot be written"):
+            elsewhere.push()
+    finally:
+        found.stop()
