@@ -163,7 +163,7 @@ class _Queue:
         self._waiting = deque(_Batch(list(batch)) for batch in batches(1))
         self._workers: list[_Hired] = []
         self._reason: BaseException | None = None  # to end
-        self._stillborn, self._began = 0, time.monotonic()
+        self._stillborn, self._began, self._hired = 0, time.monotonic(), -BEAT
 
     def run(self, most: int) -> None:
         """Until nothing waits and nobody works, with so many workers at most."""
@@ -181,10 +181,13 @@ class _Queue:
         idle = sum(worker.batch is None for worker in self._workers)
         wanted = max(min(len(self._waiting) - idle, most - len(self._workers)), 0)
         self._room.wish(len(self._workers) + min(wanted, _AHEAD))
-        for _ in range(min(wanted, self._room.free() - asked)):
-            actor = self._room.actor.remote(self._made)
-            self._workers.append(_Hired(actor, {"place": actor.place.remote()}))
-        if self._began and asked == len(self._workers) and time.monotonic() > self._began + _LONG:
+        # What is free is known late: those that were given the last places must count by now.
+        if time.monotonic() > self._hired + BEAT:
+            for _ in range(min(wanted, self._room.free() - asked)):
+                actor = self._room.actor.remote(self._made)
+                self._workers.append(_Hired(actor, {"place": actor.place.remote()}))
+                self._hired = time.monotonic()
+        if self._began and not self._workers and time.monotonic() > self._began + _LONG:
             self._began = 0.0
             self._monitor.say(
                 "no machine of the cluster has room for a worker yet; waiting for one that has "
@@ -311,7 +314,8 @@ class _Queue:
 
     def dismiss_all(self) -> None:
         """End all workers."""
-        self._room.wish(0)
+        with suppress(Exception):
+            self._room.wish(0)
         for worker in list(self._workers):
             with suppress(Exception):
                 self._dismiss(worker)

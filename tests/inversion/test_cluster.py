@@ -157,6 +157,7 @@ def run(monkeypatch, names, ray, monitor=None, make=Worker, **options):
         yield ray
 
     monkeypatch.setattr(engine, "_connected", connected)
+    monkeypatch.setattr(engine, "BEAT", 0.0)
     monkeypatch.setattr(engine, "_Room", lambda ray, _: FakeRoom(ray))
     work_through(
         Cluster(**options),
