@@ -6,6 +6,7 @@ machine dies. A video then goes to another worker, and resumes from the last sta
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -431,7 +432,10 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
             # What Ray forks becomes another program at once; JAX warns of those that do not.
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
             ray.init(
-                address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
             )
     except (RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -9,7 +9,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -68,16 +68,20 @@ class Outbox(Monitor):
     def say(self, text: str, video: str = "") -> None:  # noqa: D102
         self._add("say", text, video)
 
-    def task(self, name: str, video: str = "") -> AbstractContextManager[None]:  # noqa: D102
-        return self._context("task", name, video)
+    @contextmanager
+    def task(self, name: str, video: str = "") -> Iterator[None]:  # noqa: D102
+        with self._context("task", name, video):
+            yield
 
     def resumed(self, video: str, stage: str, step: int) -> None:  # noqa: D102
         self._add("resumed", video, stage, step)
 
+    @contextmanager
     def stages(  # noqa: D102
         self, videos: Sequence[str], stages: Sequence[str], num_steps: int, done: Sequence[int]
-    ) -> AbstractContextManager[None]:
-        return self._context("stages", list(videos), list(stages), num_steps, list(done))
+    ) -> Iterator[None]:
+        with self._context("stages", list(videos), list(stages), num_steps, list(done)):
+            yield
 
     def steps(self, video: str, stage: str, first: int, terms: Mapping[str, np.ndarray]) -> None:  # noqa: D102
         self._add("steps", video, stage, first, dict(terms))

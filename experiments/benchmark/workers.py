@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,13 +82,15 @@ def workers_table(seconds: Sequence[float], args: Args) -> str:
     rng, rows = np.random.default_rng(args.seed), []
     for count in args.workers:
         queue, split = [], []
+        slow = round(args.slow * count)
+        paces = [2.0] * slow + [1.0] * (count - slow)
         for _ in range(args.draws):
-            drawn = rng.choice(seconds, args.videos)
-            pace = np.where(rng.permutation(count) < args.slow * count, 2.0, 1.0)
+            drawn, pace = rng.choice(seconds, args.videos).tolist(), rng.permutation(paces).tolist()
             queue.append(queue_seconds(drawn, pace, args.start))
             split.append(split_seconds(drawn, pace, args.start))
-        hours, fixed = np.mean(queue) / 3600, np.mean(split) / 3600
-        least = (np.mean(seconds) * args.videos / np.sum(1 / pace) + args.start) / 3600
+        hours, fixed = statistics.mean(queue) / 3600, statistics.mean(split) / 3600
+        power = sum(1 / pace for pace in paces)
+        least = (statistics.mean(seconds) * args.videos / power + args.start) / 3600
         rows.append([
             str(count), decimals(hours, 2), decimals(fixed, 2),
             decimals(100 * (fixed / hours - 1), 0) + "%", decimals(100 * least / hours, 0) + "%",

@@ -187,7 +187,11 @@ class SeveralRuns:
 
     def is_done(self, video: RunVideo) -> bool:
         """Whether an earlier run finished this video."""
-        return has_run(self._options, video) and self._summary.read(video.name).status == "done"
+        # Of a run kept at a URL the videos' folders are not here.
+        begun = self._options.url if self._options.resume else None
+        if not (begun or has_run(self._options, video)):
+            return False
+        return self._summary.read(video.name).status == "done"
 
     def begin(self, plan: Plan) -> None:
         """Write down which videos the folder is for, and which of them are refused."""

@@ -46,6 +46,11 @@ def main(args: Args) -> bool:
 def invert(args: Args, url: str | None = None) -> bool:
     """The same, of a run that is kept at a URL if one is given."""
     preparation = plan_preparation(args)
+    if url and (preparation.people or preparation.scenes):
+        raise InputError(
+            f"--run {url}: what is prepared first would lie where workers do not see it; use "
+            "`eg3d-jax prepare`, and name the folders that it makes"
+        )
     args = preparation.args
     if not is_one_folder(args.frames):
         overwrite = args.overwrite and not args.resume

@@ -6,7 +6,7 @@ import functools
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -111,15 +111,18 @@ class Screen(CommandMonitor):
         super().__init__(progress)
         self._interrupt = interrupt
 
-    def task(self, name: str, video: str = "") -> AbstractContextManager[None]:  # noqa: D102
-        return super().task(name, video) if self.progress.live else nullcontext()
+    @contextmanager
+    def task(self, name: str, video: str = "") -> Iterator[None]:  # noqa: D102
+        with super().task(name, video) if self.progress.live else nullcontext():
+            yield
 
+    @contextmanager
     def stages(  # noqa: D102
         self, videos: Sequence[str], stages: Sequence[str], num_steps: int, done: Sequence[int]
-    ) -> AbstractContextManager[None]:
-        if not self.progress.live:
-            return nullcontext()
-        return super().stages(videos, stages, num_steps, done)
+    ) -> Iterator[None]:
+        live = self.progress.live
+        with super().stages(videos, stages, num_steps, done) if live else nullcontext():
+            yield
 
     def steps(self, video, stage, first, terms) -> None:  # noqa: D102
         if self.progress.live:
