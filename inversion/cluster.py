@@ -26,7 +26,7 @@ from inversion.outbox import BEAT, CORES, Actor, Outbox, Worker
 _AHEAD = 16
 # Seconds without any worker after which that is said.
 _LONG = 30.0
-# A video is given up after so many of its workers have died.
+# A video is given up after so many of its workers have died without coming further.
 _DEATHS = 3
 # Of the environment of whoever starts the run, as it decides what is computed.
 _PASSED_ON = ("JAX_", "XLA_", "EG3D_JAX_", "TF_CPP_", "GLIBC_TUNABLES")
@@ -87,14 +87,28 @@ class Named(Protocol):
 
 @dataclass
 class _Batch:
-    """So many videos, and how often their worker has died."""
+    """So many videos.
+
+    Attributes:
+      items: the videos.
+      deaths: of workers that came no further than those before.
+      begun: whether there were any.
+      reached: steps by video and stage.
+    """
 
     items: list[Any]
     deaths: int = 0
+    begun: bool = False
+    reached: dict[tuple[str, str], int] = field(default_factory=dict)
 
     @property
     def names(self) -> str:
         return ", ".join(item.name for item in self.items)
+
+    def advance(self, video: str, stage: str, step: int) -> None:
+        """Note a step; one that was not reached before shows that the dead were not to blame."""
+        if step > self.reached.get((video, stage), 0):
+            self.reached[video, stage], self.deaths = step, 0
 
 
 @dataclass(eq=False)
@@ -262,11 +276,11 @@ class _Queue:
             return
         batch = self._waiting.popleft()
         if len(batch.items) > worker.at_once:  # of a machine with less memory than the first
-            rest = _Batch(batch.items[worker.at_once :], batch.deaths)
+            rest = _Batch(batch.items[worker.at_once :], batch.deaths, batch.begun, batch.reached)
             self._waiting.appendleft(rest)
             batch.items = batch.items[: worker.at_once]
         worker.batch = batch
-        worker.calls["work"] = worker.actor.work.remote(batch.items, batch.deaths > 0)
+        worker.calls["work"] = worker.actor.work.remote(batch.items, batch.begun)
         worker.calls["tell"] = worker.actor.tell.remote()
 
     def _bury(self, worker: _Hired, error: Exception) -> None:
@@ -284,14 +298,16 @@ class _Queue:
                 )
         if batch is None:
             return
-        batch.deaths += 1
+        batch.deaths, batch.begun = batch.deaths + 1, True
         where = f"the worker on {worker.place} died ({reason})"
         if batch.deaths < _DEATHS:
             self._monitor.say(f"{batch.names}: {where}; another goes on from the last save")
             self._waiting.appendleft(batch)
         elif len(batch.items) > 1:  # one of them alone may be to blame
             self._monitor.say(f"{batch.names}: {where}; now one by one")
-            self._waiting.extendleft(_Batch([one], _DEATHS - 1) for one in batch.items[::-1])
+            self._waiting.extendleft(
+                _Batch([one], _DEATHS - 1, True, batch.reached) for one in batch.items[::-1]
+            )
         else:
             self.lost(batch.items[0], f"{_DEATHS} times {where}")
 
@@ -334,6 +350,10 @@ class _Queue:
                 if (context := worker.contexts.pop(args[0], None)) is not None:
                     _leave(context, well=args[1])
             else:
+                if kind == "steps" and worker.batch:
+                    video, stage, first, terms = args
+                    taken = max((len(values) for values in terms.values()), default=0)
+                    worker.batch.advance(video, stage, first + taken)
                 getattr(self._monitor, kind)(*args)
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -45,6 +46,7 @@ class FakeRay:
         return value
 
     def wait(self, refs, num_returns=1, timeout=None):
+        refs = sorted(refs, key=lambda ref: ref.__name__ != "take")  # news come first
         return refs[:num_returns], refs[num_returns:]
 
     def get(self, ref):
@@ -96,10 +98,19 @@ class FakeActor:
         return prepare
 
     def _work(self, items, again):
+        if any(self._ray.dies[item.name] > 0 for item in items):
+            calls, found = [], None
+        else:
+            calls, found = self._real.work(items, again)
+        if isinstance(found, RayError):  # it dies once this is told
+            self._real._outbox._calls = calls
+
         def work():
             for item in items:
                 self._ray.survives(item.name)
-            return self._real.work(items, again)
+            if isinstance(found, RayError):
+                raise found
+            return calls, found
 
         return work
 
@@ -209,6 +220,26 @@ def test_one_that_kills_its_workers_is_given_up_alone(monkeypatch):
     assert sorted(received) == [("a", True), ("c", True)]
     assert lost.keys() == {"b"}
     assert "3 times the worker on machine died (The worker died of a test)" in lost["b"]
+
+
+def test_deaths_after_which_it_came_further_are_not_counted(monkeypatch):
+    """One worker comes a step further each time, and one does not."""
+    attempts = Counter()
+
+    class Steps(Worker):
+        def work(self, batch, *, again):
+            (name,) = (item.name for item in batch)
+            attempts[name] += 1
+            reached = attempts[name] if name == "far" else 1
+            self._outbox.steps(name, "latent", 0, {"pixel": np.ones(reached)})
+            if attempts[name] < 6:
+                raise RayError("The worker died of a test.")
+            super().work(batch, again=again)
+
+    received, lost = run(monkeypatch, ["far", "near"], FakeRay(), make=Steps)
+    assert received == [("far", True)]
+    assert lost.keys() == {"near"}
+    assert attempts == {"far": 6, "near": 3}
 
 
 def test_a_bug_stops_all_workers_and_is_raised_with_its_place(monkeypatch):
