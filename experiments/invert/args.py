@@ -100,8 +100,8 @@ class Args(Schedule):
       save_steps: steps from one saved state to the next
       resume: go on with an interrupted run, of the same frames and with the same settings
       overwrite: remove an earlier run from the folder; not if it is resumed
-      cluster: invert several videos by the workers of a Ray cluster: HOST:PORT of its head, or
-        'auto' for the one that this machine is of and else for its own cores and GPUs
+      cluster: invert several videos by the workers of a Ray cluster: HOST:PORT of its head or, for
+        the one that this machine is of and else for its own cores and GPUs, auto
       workers: at most so many; as many as there is room for, if not given
       gpus_per_worker: a fraction shares a GPU; one if the cluster has any and else none, if not
         given
