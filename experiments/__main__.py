@@ -45,6 +45,7 @@ COMMANDS = {
     "benchmark gpu-plan": Command("experiments.benchmark.gpu_plan", "what a GPU would run"),
     "benchmark gpu-day": Command("experiments.benchmark.gpu_day", "all to measure on a lent GPU"),
     "benchmark scale": Command("experiments.benchmark.scale", "what runs would cost, estimated"),
+    "benchmark workers": Command("experiments.benchmark.workers", "many videos on many workers"),
     "heads film": Command("experiments.heads.sequences", "short videos of synthetic heads"),
     "heads raw-videos": Command("experiments.heads.filming", "raw videos of synthetic heads"),
     "heads dataset": Command("experiments.heads.dataset", "pictures of heads to train with"),

@@ -38,7 +38,9 @@ class Bar(NamedTuple):
 
     def show(self, text: str, *, total: int | None, completed: int = 0) -> None:
         """Restart with another text; without `total` its length is unknown."""
-        self.bars.reset(self.id, description=text, total=total, completed=completed, losses="")
+        self.bars.reset(
+            self.id, description=text, total=total, completed=completed, losses="", visible=True
+        )
 
 
 class Stage:
@@ -82,8 +84,9 @@ class Progress:
     def __init__(self, *, console: Console | None = None):
         # A long plain line is wrapped by the terminal, not by us.
         self.console = console or Console(file=sys.stdout, soft_wrap=True, highlight=False)
-        self._live = self.console.is_terminal and not self.console.is_dumb_terminal
+        self.live = self.console.is_terminal and not self.console.is_dumb_terminal
         self._table: dict[str, Bar] | None = None
+        self._ended: Bar | None = None  # of more rows than the screen has
 
     def say(self, text: str) -> None:
         """Print one line above the bar."""
@@ -93,22 +96,30 @@ class Progress:
     def table(self, rows: Sequence[str]) -> Iterator[None]:
         """Show a row for each of several videos inside the context.
 
-        Stages and tasks whose name begins with 'ROW: ' are shown in that row.
+        Stages and tasks whose name begins with 'ROW: ' are shown in that row. Of more rows than
+        the screen has lines, those are shown that are worked on, and how many have ended.
         """
-        if not self._live:
+        if not self.live:
             yield
             return
         with self._bars() as bars:
-            self._table = {row: _add(bars, f"{row}: waiting") for row in rows}
+            many = len(rows) > self.console.height - 2
+            self._table = {row: _add(bars, f"{row}: waiting", visible=not many) for row in rows}
+            if many:
+                self._ended = _add(bars, "videos ended", total=len(rows))
             try:
                 yield
             finally:
-                self._table = None
+                self._table = self._ended = None
 
     def end_row(self, row: str, status: str) -> None:
         """Show the status of a video in the table."""
         if self._table and row in self._table:
-            self._table[row].show(f"{row}: {status}", total=1, completed=1)
+            bar = self._table[row]
+            bar.show(f"{row}: {status}", total=1, completed=1)
+            if self._ended is not None:
+                bar.bars.update(bar.id, visible=False)
+                self._ended.bars.advance(self._ended.id)
 
     @contextmanager
     def stage(self, name: str, num_steps: int, *, done: int = 0) -> Iterator[Stage]:
@@ -140,7 +151,7 @@ class Progress:
         if row := self._row(name):
             row.show(name, total=None)
             yield
-        elif self._live and self._table is None:
+        elif self.live and self._table is None:
             with self.console.status(f"{name} ..."):
                 yield
         else:
@@ -151,7 +162,7 @@ class Progress:
     @contextmanager
     def _lines(self, names: Sequence[str]) -> Iterator[list[Bar | None]]:
         """Bars of their own, unless there is a table."""
-        if self._live and self._table is None:
+        if self.live and self._table is None:
             with self._bars() as bars:
                 yield [_add(bars, name) for name in names]
         else:
@@ -176,8 +187,8 @@ class Progress:
         )
 
 
-def _add(bars: Bars, text: str) -> Bar:
-    return Bar(bars, bars.add_task(text, total=None, losses=""))
+def _add(bars: Bars, text: str, *, total: int | None = None, visible: bool = True) -> Bar:
+    return Bar(bars, bars.add_task(text, total=total, visible=visible, losses=""))
 
 
 def clock(seconds: float) -> str:
@@ -197,10 +208,6 @@ class CommandMonitor(Monitor):
         self.progress = progress
         self._shown: dict[str, Stage] = {}
 
-    def beside(self) -> CommandMonitor:
-        """A plain monitor on the same screen, for work before that which this one keeps."""
-        return CommandMonitor(Progress(console=self.progress.console))
-
     def say(self, text: str, video: str = "") -> None:  # noqa: D102
         self.progress.say(_named(video, text))
 
@@ -215,8 +222,12 @@ class CommandMonitor(Monitor):
     ) -> Iterator[None]:
         names = [_named(*pair) for pair in zip(videos, stages, strict=True)]
         with self.progress.stages(names, num_steps, done=done) as shown:
-            self._shown = dict(zip(names, shown, strict=True))
-            yield
+            self._shown |= dict(zip(names, shown, strict=True))
+            try:
+                yield
+            finally:  # those of other videos may go on
+                for name in names:
+                    del self._shown[name]
 
     def steps(self, video: str, stage: str, first: int, terms: Mapping[str, np.ndarray]) -> None:  # noqa: D102
         taken = max((len(values) for values in terms.values()), default=0)

@@ -8,6 +8,7 @@ head.save("runs/video/result")
 """
 
 from inversion.camera_refinement.refine import refine_cameras
+from inversion.cluster import Cluster
 from inversion.config import InversionConfig, LossWeights, StageConfig, paper, quick
 from inversion.editing import edit
 from inversion.evaluation import Evaluation, evaluate
@@ -31,6 +32,7 @@ from inversion.splats.gaussians import Gaussians, load_gaussians
 from inversion.views import Views
 
 __all__ = [
+    "Cluster",
     "ConversionSettings",
     "ConvertedFrames",
     "Evaluation",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -48,6 +48,8 @@ class Targets:
       features: [V, F] for the perceptual term.
       embeddings: [V, E] for the identity term, or None.
       mask: bool [V, H, W], outside of which nothing counts, and images are grey; or None.
+      count: [] how many of the views are fitted; the rest repeats the last one, so that videos with
+        more and with fewer views share what is compiled. None for all of them.
     """
 
     images: Array
@@ -55,10 +57,17 @@ class Targets:
     features: Array
     embeddings: Array | None
     mask: Array | None = None
+    count: Array | None = None
 
 
-def prepare_targets(networks: FeatureNetworks, views: Views) -> Targets:
-    """Compute the target features of all views, once; of the person alone where they have masks."""
+def prepare_targets(networks: FeatureNetworks, views: Views, count: int | None = None) -> Targets:
+    """Compute the target features of all views, once; of the person alone where they have masks.
+
+    Args:
+      networks: that the losses look through.
+      views: V of them.
+      count: how many are fitted, the first ones; None for all.
+    """
     images, embeddings = views.images, None
     if views.mask is not None:
         images = jax.vmap(losses.person_alone)(images, views.mask)
@@ -70,6 +79,7 @@ def prepare_targets(networks: FeatureNetworks, views: Views) -> Targets:
         features=_describe(networks.lpips, images),
         embeddings=embeddings,
         mask=views.mask,
+        count=None if count is None else jnp.asarray(count, jnp.int32),
     )
 
 
@@ -112,6 +122,18 @@ def draw_views(views: Any, number: int | None, key: Array) -> Any:
     return jax.tree.map(lambda x: x[drawn], views)
 
 
+def draw_first_views(views: Any, count: Array, number: int, key: Array) -> tuple[Any, Array]:
+    """Draw `number` of the first `count` views [V, ...] of a tree without repetition.
+
+    Returns:
+      The views, and their weights [number]: 1, or 0 where there are no more than `count`.
+    """
+    total = jax.tree.leaves(views)[0].shape[0]
+    order = jnp.where(jnp.arange(total) < count, jax.random.uniform(key, (total,)), 2.0)
+    drawn = jnp.argsort(order)[:number]
+    return jax.tree.map(lambda x: x[drawn], views), (drawn < count).astype(jnp.float32)
+
+
 def tri_planes_of(generator: TriPlaneGenerator, ws: Array, config: InversionConfig) -> Array:
     """Feature planes of a latent [L, D], or of each of several [K, L, D]."""
     if ws.ndim == 2:
@@ -143,11 +165,14 @@ def reconstruct(
       planes: of ws, if they are computed already.
     """
     key, key_views = jax.random.split(key)
-    own = ws.ndim == 3
-    if own:
-        targets, ws, planes = draw_views((targets, ws, planes), config.views_per_step, key_views)
+    own, weights, fitted = ws.ndim == 3, None, targets.count
+    views: Any = (replace(targets, count=None), *((ws, planes) if own else ()))
+    if fitted is None:
+        views = draw_views(views, config.views_per_step, key_views)
     else:
-        targets = draw_views(targets, config.views_per_step, key_views)
+        number = config.views_per_step or targets.images.shape[0]
+        views, weights = draw_first_views(views, fitted, number, key_views)
+    targets, ws, planes = views if own else (*views, ws, planes)
     count = targets.images.shape[0]
     planes = tri_planes_of(generator, ws, config) if planes is None else planes
 
@@ -161,7 +186,10 @@ def reconstruct(
         return view_terms(networks, generator.superresolve(rendered, latent).image, target)
 
     inputs = (targets, jax.random.split(key, count), (ws, planes) if own else None)
-    return jax.tree.map(jnp.mean, map_views(one_view, inputs, config.views_at_once))
+    terms = map_views(one_view, inputs, config.views_at_once)
+    if weights is None:
+        return jax.tree.map(jnp.mean, terms)
+    return jax.tree.map(lambda term: jnp.sum(weights * term) / jnp.sum(weights), terms)
 
 
 def weighted(terms: Terms, weights: Any) -> Array:

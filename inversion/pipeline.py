@@ -8,7 +8,7 @@ once as fits in memory (`prepare`), videos of equal shape are fitted together, m
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,11 +20,12 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
 from eg3d_jax.cameras import FRONTAL, Cameras, azimuth
-from eg3d_jax.errors import InputError, is_disk_full, is_out_of_memory
+from eg3d_jax.errors import DiskFullError, InputError, is_disk_full, is_out_of_memory
 from eg3d_jax.generator import Origin, TriPlaneGenerator
+from inversion.cluster import Cluster, cluster_at, work_through
 from inversion.config import InversionConfig
 from inversion.features.networks import load_networks
-from inversion.fitting.memory import BatchSizes, Resources, device_memory, fit_in_memory
+from inversion.fitting.memory import BatchSizes, Resources, device_memory, fit_in_memory, within
 from inversion.fitting.programs import Programs, video_mesh
 from inversion.fitting.runner import StageJob, StageResult, StageRunner
 from inversion.fitting.stages import (
@@ -43,6 +44,7 @@ from inversion.methods import Method, choose_methods, place_knots
 from inversion.monitor import Monitor
 from inversion.noise_maps import with_noise_maps
 from inversion.objectives import FeatureNetworks, Targets, prepare_targets
+from inversion.outbox import Outbox
 from inversion.result import Inversion
 from inversion.views import Views, ascending_azimuths
 from inversion.warm_start import Start, StartLike, start_of
@@ -102,7 +104,7 @@ def invert(
     return found
 
 
-def invert_videos(
+def invert_videos(  # noqa: PLR0913  # one more than usual, so that a cluster is one word more
     generator: TriPlaneGenerator,
     videos: Sequence[Frames | Views],
     config: InversionConfig,
@@ -112,6 +114,7 @@ def invert_videos(
     resources: Resources | None = None,
     stores: Sequence[Store] = (),
     monitor: Monitor | None = None,
+    cluster: Cluster | str | None = None,
 ) -> list[Inversion | Exception]:
     """Invert the heads of several videos, those of equal shape together.
 
@@ -119,34 +122,55 @@ def invert_videos(
       generator: see `invert`.
       videos: views of each, see `invert`.
       config: of all of them; a video with fewer views than `num_latents` gets one for each.
-      key: see `invert`; all videos draw alike, as if each were inverted alone.
+      key: see `invert`; all videos draw alike, as if each were inverted alone. Where a step draws
+        some of the views (`views_per_step`), those with fewer views than others share the compiled
+        steps, and draw otherwise than alone.
       networks: see `invert`.
       resources: how much is worked on at once.
       stores: one for each video, or none.
       monitor: see `invert`; videos are named "0", "1", ...
+      cluster: whose workers invert them, or its address; None for this process. Stores are then
+        opened by the workers, so that a `StateFolder` must lie on a disk that all of them see.
 
     Returns:
       The inversions in the order of `videos`; in place of one that failed, its exception.
 
     Raises:
-      InputError: if views cannot be fitted so, or the steps do not fit in memory.
+      InputError: if views cannot be fitted so, the steps do not fit in memory, or the cluster
+        cannot be used.
       ValueError: if there are not as many stores as videos.
     """
     if not videos:
         return []
     networks = networks or load_networks(generator.config.image_side)
+    most = max(map(len, videos))
     named = [
-        Video(name=str(i), frames=frames, methods=plan_methods(frames, config, networks))
+        Video(
+            name=str(i), frames=frames, methods=plan_methods(frames, config, networks),
+            most_views=most,
+        )
         for i, frames in enumerate(videos)
-    ]
+    ]  # fmt: skip
     kept = zip([video.name for video in named], stores, strict=True) if stores else ()
-    hooks = _Collected(dict(kept))
-    fitter, at_once = prepare(
-        generator, named, config, key=key, networks=networks, resources=resources, monitor=monitor
-    )
-    for batch in batches(named, at_once):
-        fit_batch(fitter, batch, hooks)
-    return [hooks.found[video.name] for video in named]
+    work = _Work(
+        generator=generator, config=config, key=key, networks=networks, resources=resources,
+        largest=largest_video(named), count=len(named), stores=dict(kept),
+    )  # fmt: skip
+    found: dict[str, Inversion | Exception] = {}
+    if cluster is None:
+        worker = _VideoWorker(work, monitor or Monitor(), lambda pair: found.update([pair]))
+        for batch in batches(named, worker.at_once):
+            worker.work(batch, again=False)
+    else:
+        work_through(
+            cluster_at(cluster),
+            work.on_worker,
+            lambda at_once: batches(named, at_once),
+            monitor=monitor or Monitor(),
+            receive=lambda pair: found.update([pair]),
+            lost=lambda video, why: found.update({video.name: RuntimeError(why)}),
+        )
+    return [found[video.name] for video in named]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,12 +182,14 @@ class Video:
       frames: all of them.
       methods: in the order in which they are fitted.
       start: latents that the first of them starts from; None for the mean latent.
+      most_views: that one latent is fitted to in the videos that share compiled steps with it.
     """
 
     name: str
     frames: Frames | Views
     methods: Sequence[Method]
     start: Start | None = None
+    most_views: int = 0
 
     @property
     def shape(self) -> tuple:
@@ -273,7 +299,7 @@ class Fitter:
         """Make the stage that fits the latent or the latents."""
         start = Start.of(start) if isinstance(start, Inversion) else start
         if method.knots is None:
-            targets = prepare_targets(self.networks, self._repeated(video, views))
+            targets = prepare_targets(self.networks, *self._filled(video, views))
             begun = start and (start.at(np.array([FRONTAL]))[0], start.noise_maps)
             return LatentStage.start(
                 self.generator, self.w_statistics, self.config, targets, key, begun
@@ -286,16 +312,18 @@ class Fitter:
         latents = Latents(w_plus=start.at(angles), azimuth=jnp.asarray(angles, jnp.float32))
         return KnotStage.begin(method, self.config, targets, latents, start.noise_maps, key)
 
-    def _repeated(self, video: Video, views: Views) -> Views:
-        """Repeat a lone view as often as the video's other methods have views.
+    def _filled(self, video: Video, views: Views) -> tuple[Views, int | None]:
+        """Repeat the last view where a step draws some of the views; how many are fitted.
 
-        Where a step draws some of the views, it can then share the compiled steps of those methods.
+        What is compiled for other methods and videos, with more views, can then be shared.
         """
-        most = max(len(method.frames) for method in video.methods)
+        most = max(video.most_views, *(len(method.frames) for method in video.methods))
         per_step = self.config.views_per_step
-        if len(views) > 1 or per_step is None or per_step >= most:
-            return views
-        return views[np.zeros(most, int)]
+        if len(views) >= most or per_step is None or per_step >= most:
+            return views, None
+        filled = views[np.minimum(np.arange(most), len(views) - 1)]
+        # A lone view is fitted as often as it is there.
+        return filled, None if len(views) == 1 else len(views)
 
     def _tune(
         self,
@@ -429,24 +457,54 @@ def _fit(fitter: Fitter, jobs: list[Job], attempt) -> list[tuple[Job, Inversion]
 
 def _ends_all(error: Exception) -> bool:
     """Whether an error ends all videos: no other would fare better."""
-    return is_disk_full(error) or is_out_of_memory(error)
+    return isinstance(error, DiskFullError) or is_disk_full(error) or is_out_of_memory(error)
 
 
-class _Collected(Hooks):
-    """Hooks that keep each video's last inversion, or its error."""
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """All that a worker needs to know to invert videos of `invert_videos`."""
 
-    def __init__(self, stores: dict[str, Store]):
-        self._stores = stores
-        self.found: dict[str, Inversion | Exception] = {}
+    generator: TriPlaneGenerator
+    config: InversionConfig
+    key: Array
+    networks: FeatureNetworks
+    resources: Resources | None
+    largest: Video
+    count: int
+    stores: dict[str, Store]
+
+    def on_worker(self, outbox: Outbox) -> _VideoWorker:
+        resources = within(self.resources or Resources(), outbox.memory)
+        return _VideoWorker(dataclasses.replace(self, resources=resources), outbox, outbox.send)
+
+
+class _VideoWorker(Hooks):
+    """Inverts batches, and sends each video's name with its last inversion or its error."""
+
+    def __init__(self, work: _Work, monitor: Monitor, send: Callable[[tuple], None]):
+        self._stores, self._send = work.stores, send
+        self._found: dict[str, Inversion] = {}
+        self._fitter, self.at_once = prepare(
+            work.generator, [work.largest] * work.count, work.config, key=work.key,
+            networks=work.networks, resources=work.resources, monitor=monitor,
+        )  # fmt: skip
+
+    def work(self, batch: Sequence[Video], *, again: bool) -> None:
+        del again  # stores know
+        fit_batch(self._fitter, batch, self)
 
     def open(self, video: Video, stack: ExitStack) -> Store:
         return self._stores.get(video.name, Store())
 
     def fitted(self, job: Job, found: Inversion) -> None:
-        self.found[job.video.name] = found
+        self._found[job.video.name] = found
+
+    def done(self, video: Video) -> None:
+        self._send((video.name, self._found.pop(video.name)))
 
     def failed(self, video: Video, error: Exception) -> None:
-        self.found[video.name] = error
+        self._found.pop(video.name, None)
+        self._send((video.name, error))
 
 
 def plan_methods(
@@ -546,7 +604,7 @@ def prepare(
     with monitor.task("statistics of the latent space"):
         statistics = mean_latent(generator)
     mesh = video_mesh()
-    largest = max(videos, key=lambda video: len(video.methods[-1].frames))
+    largest = largest_video(videos)
     most = largest_sizes(generator, videos, config, resources, mesh.size)
 
     def attempt(sizes: BatchSizes) -> tuple[int, Fitter]:
@@ -569,6 +627,11 @@ def prepare(
     budget = device_memory() if resources.memory_budget is None else resources.memory_budget
     sizes, fitter = fit_in_memory(attempt, most, budget, monitor.say)
     return fitter, sizes.videos * mesh.size
+
+
+def largest_video(videos: Sequence[Video]) -> Video:
+    """The one whose steps need the most memory."""
+    return max(videos, key=lambda video: len(video.methods[-1].frames))
 
 
 def largest_sizes(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,13 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from one_number import Brightness
+from rich.console import Console
 
 from eg3d_jax.cameras import yaw_pitch_camera
 from eg3d_jax.layers import Buffer
 from experiments.invert.batch import RunMonitor, steps_done
-from experiments.invert.processes import join_processes
-from experiments.progress import Progress
+from experiments.invert.on_cluster import patiently, stoppable
+from experiments.progress import CommandMonitor, Progress
+from experiments.runs.folder import RunLock
 from experiments.runs.log import EventLog
+from inversion.cluster import Cluster, work_through
 from inversion.config import InversionConfig, LossWeights, StageConfig
 from inversion.files import entries
 from inversion.fitting.programs import Programs, video_mesh
@@ -26,7 +31,9 @@ from inversion.fitting.runner import StageRunner
 from inversion.fitting.states import StateFolder
 from inversion.latents import WStatistics
 from inversion.methods import choose_methods
+from inversion.monitor import Monitor
 from inversion.objectives import TERMS, FeatureNetworks
+from inversion.outbox import Outbox
 from inversion.pipeline import Fitter, Job, Video
 from inversion.result import Inversion
 from inversion.views import Views
@@ -85,12 +92,13 @@ def invert(
     *,
     fit_noise_maps: bool = False,
     num_steps: int = STEPS,
+    shown: Monitor | None = None,
 ) -> dict[str, Inversion]:
     """Fit one latent, then two, each with tuning, to videos named by digits; go on if begun.
 
     Their brightness is a tenth of their name, but that of 0 is no number.
     """
-    generator, progress = NoisyPainter() if fit_noise_maps else Painter(), Progress()
+    generator = NoisyPainter() if fit_noise_maps else Painter()
     stages = {name: StageConfig(num_steps=num_steps, learning_rate=0.72 / num_steps)
               for name in ("latent", "latents", "tuning")}  # fmt: skip
     config = InversionConfig(
@@ -98,7 +106,7 @@ def invert(
         weights=LossWeights(noise=0.0),
     )  # fmt: skip
     networks = FeatureNetworks(lpips=Brightness(jnp.asarray(1.0)))
-    monitor = RunMonitor(progress)
+    monitor = RunMonitor(shown or CommandMonitor(Progress()))
     fitter = Fitter(
         generator=generator,
         networks=networks,
@@ -148,11 +156,47 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def main(folder: str, names: str, coordinator: str = "", process: str = "0") -> None:
-    share = join_processes(
-        coordinator or None, *((2, int(process)) if coordinator else (None,) * 2)
-    )
-    invert(Path(folder), names[share.number :: share.count])
+def main(folder: str, names: str, num_steps: int = STEPS) -> None:
+    invert(Path(folder), names, num_steps=num_steps)
+
+
+class Worker:
+    """Inverts toy videos on a worker of a cluster, each in its folder, which tells by whom."""
+
+    at_once = 1
+
+    def __init__(self, folder: Path, num_steps: int, outbox: Outbox):
+        self._folder, self._num_steps, self._outbox = folder, num_steps, outbox
+
+    def work(self, batch, *, again: bool) -> None:
+        (name,) = (video.name for video in batch)
+        home = self._folder / name
+        home.mkdir(parents=True, exist_ok=True)
+        lock = RunLock(home / "run.lock")
+        patiently(lock.acquire)
+        try:
+            (home / "pid").write_text(str(os.getpid()))
+            steps, shown = self._num_steps, self._outbox
+            fit = invert(self._folder, name, num_steps=steps, shown=shown)[name]
+            self._outbox.send((name, fit.usable))
+        finally:
+            lock.release()
+
+
+def on_cluster(folder: str, names: str, num_steps: int, address: str) -> None:
+    """The same as `main`, by the workers of a cluster; what they said is in `folder`/said."""
+    with (
+        Path(folder, "said").open("a", buffering=1) as file,
+        stoppable(Progress(console=Console(file=file, soft_wrap=True))) as screen,
+    ):
+        work_through(
+            Cluster(address=address),
+            functools.partial(Worker, Path(folder), num_steps),
+            lambda _: [[SimpleNamespace(name=name)] for name in names],
+            monitor=screen,
+            receive=lambda pair: screen.say(f"{pair[0]} ended: {pair[1]}"),
+            lost=lambda video, why: screen.say(f"{video.name} lost: {why}"),
+        )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from experiments.invert.batch import RunMonitor
 from experiments.invert.execute import execute
 from experiments.invert.plan import Models, Plan, RunOptions, RunVideo, make_plan
 from experiments.invert.summary_page import SummaryFolder
-from experiments.progress import Progress
+from experiments.progress import CommandMonitor, Progress
 from experiments.runs.folder import RunFolder
 
 Videos = dict[str, RunVideo]  # by head
@@ -120,7 +120,8 @@ def run_job(plan: Plan, videos: Videos, progress: Progress) -> None:
     begun = any(RunFolder.has_run(video.run) for video in videos.values())
     options = replace(plan.options, resume=plan.several or begun, again="the same command")
     # A monitor of its own: another method's seconds and logs are not this one's.
-    execute(replace(plan, options=options), RunMonitor(Progress(console=progress.console)))
+    progress = Progress(console=progress.console)
+    execute(replace(plan, options=options), RunMonitor(CommandMonitor(progress)), progress)
     progress.say(f"{plan.page}: open it in a browser")
     missing = [head for head, video in videos.items() if run_state(video) != "finished"]
     if missing:

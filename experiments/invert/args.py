@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from eg3d_jax.errors import InputError
 from experiments.subjects import DEMO, EMBEDDED
+from inversion.cluster import Cluster
 from inversion.config import (
     PRESETS,
     InversionConfig,
@@ -99,10 +100,12 @@ class Args(Schedule):
       save_steps: steps from one saved state to the next
       resume: go on with an interrupted run, of the same frames and with the same settings
       overwrite: remove an earlier run from the folder; not if it is resumed
-      coordinator: HOST:PORT of the first of several processes, each of which takes its share of the
-        videos; they need one folder to write into
-      processes: how many there are
-      process: number of this one, from 0
+      cluster: invert several videos by the workers of a Ray cluster: HOST:PORT of its head or, for
+        the one that this machine is of and else for its own cores and GPUs, auto
+      workers: at most so many; as many as there is room for, if not given
+      gpus_per_worker: a fraction shares a GPU; one if the cluster has any and else none, if not
+        given
+      cores_per_worker: cores of each worker
       seed: of all draws
     """
 
@@ -130,9 +133,10 @@ class Args(Schedule):
     save_steps: int = 50
     resume: bool = False
     overwrite: bool = False
-    coordinator: str | None = None
-    processes: int | None = None
-    process: int | None = None
+    cluster: str | None = None
+    workers: int | None = None
+    gpus_per_worker: float | None = None
+    cores_per_worker: int | None = None
     seed: int = 0
 
 
@@ -177,6 +181,30 @@ def check_numbers(args: Args) -> None:
         raise InputError(f"--target-lpips {args.target_lpips} must be positive")
     if args.memory_budget is not None and not args.memory_budget > 0:
         raise InputError(f"--memory-budget {args.memory_budget} must be positive, in GB")
+
+
+def cluster_of(args: Args) -> Cluster | None:
+    """The cluster that the options describe; None if they name none.
+
+    Raises:
+      InputError: naming the option whose value cannot be.
+    """
+    cluster = Cluster()
+    for option, (name, value) in {
+        "--cluster": ("address", args.cluster),
+        "--workers": ("workers", args.workers),
+        "--gpus-per-worker": ("gpus", args.gpus_per_worker),
+        "--cores-per-worker": ("cores", args.cores_per_worker),
+    }.items():
+        if value is None:
+            continue
+        if args.cluster is None:
+            raise InputError(f"{option} {value} is of a cluster; name it by --cluster, or 'auto'")
+        try:
+            cluster = dataclasses.replace(cluster, **{name: value})
+        except InputError as error:
+            raise InputError(f"{option}: {error}") from None
+    return None if args.cluster is None else cluster
 
 
 def check_rays(config: InversionConfig, neural_side: int) -> None:

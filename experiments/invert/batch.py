@@ -22,27 +22,28 @@ from experiments.invert.outputs import (
 )
 from experiments.invert.plan import RunVideo
 from experiments.invert.summary_page import VideoStatus, finished_status
-from experiments.progress import CommandMonitor, Progress
 from experiments.report.summary import Comparison
 from experiments.runs.folder import RunFolder
 from experiments.runs.log import EventLog
 from inversion.fitting.states import StateFolder
 from inversion.methods import Method
+from inversion.monitor import Monitor
 from inversion.objectives import TERMS
 from inversion.pipeline import Fitter, Hooks, Job, Video
 from inversion.result import Inversion
 
 
-class RunMonitor(CommandMonitor):
-    """Shows an inversion, logs its losses, and stops it at Ctrl-C.
+class RunMonitor(Monitor):
+    """Logs an inversion's losses, stops it at Ctrl-C, and passes on what is to be shown.
 
     Attributes:
+      shown: told of everything; work before a run goes to it alone.
       logs: of the videos in progress, by name.
       seconds: of the tasks shown, by video and task.
     """
 
-    def __init__(self, progress: Progress):
-        super().__init__(progress)
+    def __init__(self, shown: Monitor):
+        self.shown = shown
         self.logs: dict[str, EventLog] = {}
         self.seconds: dict[str, dict[str, float]] = {}
         self._interrupt = Interrupt()
@@ -53,32 +54,41 @@ class RunMonitor(CommandMonitor):
         for name, value in seconds.items():
             known[name] = known.get(name, 0.0) + value
 
+    def say(self, text: str, video: str = "") -> None:  # noqa: D102
+        self.shown.say(text, video)
+
+    def forget(self, video: str) -> None:
+        """Drop the log and the seconds of a video that has ended."""
+        self.logs.pop(video, None)
+        self.seconds.pop(video, None)
+
     @contextmanager
     def task(self, name: str, video: str = "") -> Iterator[None]:  # noqa: D102
         started = time.monotonic()
         try:
-            with super().task(name, video):
+            with self.shown.task(name, video):
                 yield
         finally:
             self.note(video, {name: time.monotonic() - started})
 
     def resumed(self, video: str, stage: str, step: int) -> None:  # noqa: D102
         self.logs[video].go_back(stage, step)
+        self.shown.resumed(video, stage, step)
 
     @contextmanager
     def stages(  # noqa: D102
         self, videos: Sequence[str], stages: Sequence[str], num_steps: int, done: Sequence[int]
     ) -> Iterator[None]:
-        with super().stages(videos, stages, num_steps, done), deferred_interrupt() as interrupt:
-            self._interrupt = interrupt
+        shown = self.shown.stages(videos, stages, num_steps, done)
+        with shown, deferred_interrupt() as self._interrupt:
             yield
 
     def steps(self, video: str, stage: str, first: int, terms: Mapping[str, np.ndarray]) -> None:  # noqa: D102
         self.logs[video].scalars(stage, first, terms)
-        super().steps(video, stage, first, terms)
+        self.shown.steps(video, stage, first, terms)
 
     def stop_requested(self) -> bool:  # noqa: D102
-        return self._interrupt.asked
+        return self._interrupt.asked or self.shown.stop_requested()
 
 
 @dataclass
@@ -98,7 +108,7 @@ class RunHooks(Hooks):
     """Keeps each video in its run folder, and reports how it ended.
 
     Attributes:
-      compared: the numbers of the videos that are done, by name.
+      compared: the numbers of a video that is alone, once it is done.
     """
 
     def __init__(
@@ -124,13 +134,13 @@ class RunHooks(Hooks):
         self._fitter, self._monitor = fitter, monitor
         self._open_run, self._report = open_run, report
         self._save_steps, self._alone = save_steps, alone
-        self._running: dict[str, _Running] = {}
-        self.compared: dict[str, Comparison] = {}
+        self._running: dict[str, _Running] = {}  # of the batch alone: they hold every rendering
+        self.compared: Comparison | None = None
 
     def open(self, video: Video, stack: ExitStack) -> StateFolder:  # noqa: D102
         assert isinstance(video, RunVideo)
         run = stack.enter_context(self._open_run(video))
-        store = StateFolder(run.states, self._save_steps)
+        store = StateFolder(run.states, self._save_steps, run.push)
         keep = steps_done(store, video.methods)
         self._monitor.logs[video.name] = stack.enter_context(EventLog(run.path, TERMS, keep=keep))
         self._running[video.name] = _Running(video, run)
@@ -147,7 +157,7 @@ class RunHooks(Hooks):
         )
 
     def done(self, video: Video) -> None:  # noqa: D102
-        one = self._running[video.name]
+        one = self._running.pop(video.name)
         best, frames, seconds = one.finished[-1], one.video.frames, {}
         with self._monitor.task("pictures, turntable and report", video.name):
             best.found.save(one.run.result)
@@ -159,13 +169,18 @@ class RunHooks(Hooks):
                 one.run, frames, one.finished, compared, rows,
                 settings=one.video.settings, seconds=seconds, notes=one.stopped,
             )  # fmt: skip
-        self.compared[video.name] = compared
+        one.run.push()
+        self._monitor.forget(video.name)
+        if self._alone:
+            self.compared = compared
         own = 0.0 if self._alone else sum(seconds.values())
         self._report(finished_status(video.name, compared, one.stopped, own))
 
     def failed(self, video: Video, error: Exception) -> None:  # noqa: D102
         if self._alone:
             raise error
+        self._running.pop(video.name, None)
+        self._monitor.forget(video.name)
         expected = isinstance(error, InputError)
         message = str(error) if expected else f"{type(error).__name__}: {error}"
         if not expected:  # a bug of ours: print the traceback

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import jax
 
 from eg3d_jax.errors import DiskFullError, InputError, is_disk_full
 from eg3d_jax.folders import check_writable, made
+from eg3d_jax.generator import TriPlaneGenerator
 from experiments.invert.batch import RunHooks, RunMonitor, steps_done
 from experiments.invert.plan import Plan, RunOptions, RunVideo
 from experiments.invert.refine_first import refine_first
-from experiments.invert.summary_page import SummaryFolder, VideoStatus, table
+from experiments.invert.summary_page import SUMMARY_FILES, SummaryFolder, VideoStatus, table
+from experiments.progress import Progress
 from experiments.runs.folder import STATES, RunFolder, RunLock, disk_bytes
+from experiments.runs.mirror import Mirror
 from experiments.runs.settings import OtherSettings
 from inversion.fitting.states import StateFolder
-from inversion.monitor import Stopped
-from inversion.pipeline import Fitter, batches, fit_batch, prepare
+from inversion.monitor import Monitor, Stopped
+from inversion.pipeline import Fitter, Video, batches, fit_batch, prepare
 
 
-def execute(plan: Plan, monitor: RunMonitor) -> bool:
+def execute(plan: Plan, monitor: RunMonitor, progress: Progress) -> bool:
     """Invert all videos of a plan, measure them and write their reports.
 
     Args:
       plan: what is inverted, and how.
       monitor: a new one, told of everything.
+      progress: shows the table of several videos.
 
     Returns:
       Whether everything went as it should: no video failed, no stage ended early.
@@ -37,9 +41,10 @@ def execute(plan: Plan, monitor: RunMonitor) -> bool:
         `RunOptions.resume`.
     """
     # The folder is taken before the long work begins, and changed once nothing can be refused.
-    with (SeveralRuns if plan.several else SingleRun)(plan, monitor) as home:
+    home = SeveralRuns(plan, progress) if plan.several else SingleRun(plan, monitor)
+    with home:
         if plan.options.refine:
-            plan = refine_first(plan, monitor)
+            plan = refine_first(plan, monitor.shown)
         plan = drop_changed_videos(plan)
         waiting = [video for video in plan.videos if not home.is_done(video)]
         waiting = dataclasses.replace(plan, videos=waiting)
@@ -56,26 +61,28 @@ def execute(plan: Plan, monitor: RunMonitor) -> bool:
                 alone=not plan.several,
             )
             with advise_resume(plan.options):
-                invert_batches(waiting, fitter, at_once, hooks, monitor)
+                grouped = batches(waiting.videos, at_once)
+                if plan.several:
+                    invert_several(grouped, fitter, hooks, progress)
+                else:
+                    fit_batch(fitter, grouped[0], hooks)
         return home.end(plan, hooks)
 
 
-def invert_batches(
-    plan: Plan, fitter: Fitter, at_once: int, hooks: RunHooks, monitor: RunMonitor
+def invert_several(
+    grouped: Sequence[Sequence[Video]], fitter: Fitter, hooks: RunHooks, progress: Progress
 ) -> None:
     """Videos, so many at once, each in its run folder."""
-    names = [video.name for video in plan.videos]
-    done = 0
-    with monitor.progress.table(names) if plan.several else nullcontext():
-        for batch in batches(plan.videos, at_once):
-            if plan.several:
-                now = ", ".join(video.name for video in batch)
-                monitor.say(f"{done} of {len(names)} videos done; now {now}")
+    names, done = [video.name for batch in grouped for video in batch], 0
+    with progress.table(names):
+        for batch in grouped:
+            now = ", ".join(video.name for video in batch)
+            progress.say(f"{done} of {len(names)} videos done; now {now}")
             fit_batch(fitter, batch, hooks)
             done += len(batch)
 
 
-def prepare_fitter(plan: Plan, monitor: RunMonitor) -> tuple[Fitter, int]:
+def prepare_fitter(plan: Plan, monitor: Monitor) -> tuple[Fitter, int]:
     """The steps of all videos, compiled and within memory, and how many videos make a batch.
 
     Raises:
@@ -147,32 +154,31 @@ class SingleRun:
     def end(self, plan: Plan, hooks: RunHooks | None) -> bool:
         """Say how the methods compare; whether no stage ended early."""
         assert hooks is not None  # there is always a video to invert
-        for sentence in hooks.compared[""].sentences():
+        assert hooks.compared is not None
+        for sentence in hooks.compared.sentences():
             self._monitor.say(sentence)
         return self._ended[0].status == "done"
 
 
 class SeveralRuns:
-    """Folder of the runs of several videos and of their summary, shared by several processes.
+    """Folder of the runs of several videos and of their summary.
 
     Videos that an earlier run finished are left as they are.
     """
 
-    def __init__(self, plan: Plan, monitor: RunMonitor):
-        self._options, self._number, self._monitor = plan.options, plan.share.number, monitor
-        self._generator = plan.models.generator
+    def __init__(self, plan: Plan, progress: Progress):
+        self._options, self._progress = plan.options, progress
+        self._generator, self._mirror = plan.models.generator, None
         self._summary = SummaryFolder(plan.options.run, plan.names)
         self._stack = ExitStack()
 
     def __enter__(self) -> SeveralRuns:
-        options, number = self._options, self._number
+        options = self._options
         check_writable(options.run)
         with ExitStack() as stack:
             stack.enter_context(made(options.run))
-            lock = RunLock(options.run / (f"run{number}.lock" if number else "run.lock"))
-            stack.enter_context(lock)
-            if not number:  # the first alone says what the folder is for
-                self._summary.check(resume=options.resume, overwrite=options.overwrite)
+            stack.enter_context(RunLock(options.run / "run.lock"))
+            self._summary.check(resume=options.resume, overwrite=options.overwrite)
             self._stack = stack.pop_all()
         return self
 
@@ -181,46 +187,60 @@ class SeveralRuns:
 
     def is_done(self, video: RunVideo) -> bool:
         """Whether an earlier run finished this video."""
-        return has_run(self._options, video) and self._summary.read(video.name).status == "done"
+        # Of a run kept at a URL the videos' folders are not here.
+        begun = self._options.url if self._options.resume else None
+        if not (begun or has_run(self._options, video)):
+            return False
+        return self._summary.read(video.name).status == "done"
 
     def begin(self, plan: Plan) -> None:
         """Write down which videos the folder is for, and which of them are refused."""
-        if not self._number:
-            self._summary.prepare()
+        self._summary.prepare()
         if self._options.overwrite:
-            self._summary.clear(_own_names(plan))
+            self._summary.clear(plan.names)
+        if self._options.url is not None:
+            self._mirror = Mirror(self._options.run, self._options.url, SUMMARY_FILES)
+            self._mirror.push()
         for name, message in plan.refused.items():
-            self._monitor.say(f"{name} refused: {message}")
+            self._progress.say(f"{name} refused: {message}")
             self._summary.write(VideoStatus(video=name, status="failed", message=message))
 
     def open(self, video: RunVideo) -> RunFolder:
         """The run folder of a video, new or continued."""
-        needed_bytes = disk_bytes(self._generator, len(video.methods))
-        if has_run(self._options, video):
-            return RunFolder.resume(video.run, video.settings, needed_bytes=needed_bytes)
-        return RunFolder.create(
-            video.run,
-            video.settings,
-            needed_bytes=needed_bytes,
-            overwrite=self._options.overwrite,
-            frames_folder=video.folder,
-        )
+        return open_run(self._options, self._generator, video)
 
     def report(self, entry: VideoStatus) -> None:
         """Write how a video ended into the summary."""
         self._summary.write(entry)
-        self._monitor.progress.end_row(entry.video, entry.status)
+        if self._mirror is not None:
+            self._mirror.push()
+        self._progress.end_row(entry.video, entry.status)
 
     def end(self, plan: Plan, hooks: RunHooks | None) -> bool:
-        """Show how all videos ended; whether those of this process did as they should."""
-        ended, mine = self._summary.summarise(), _own_names(plan)
-        self._monitor.say(table(ended))
-        return all(entry.status == "done" for entry in ended if entry.video in mine)
+        """Show how all videos ended; whether they did as they should."""
+        ended = self._summary.summarise()
+        if self._mirror is not None:
+            self._mirror.push()
+        self._progress.say(table(ended))
+        return all(entry.status == "done" for entry in ended)
 
 
-def _own_names(plan: Plan) -> list[str]:
-    """Names of the videos of this process, refused ones among them."""
-    return [*(video.name for video in plan.videos), *plan.refused]
+def open_run(options: RunOptions, generator: TriPlaneGenerator, video: RunVideo) -> RunFolder:
+    """The run folder of one of several videos, new or continued.
+
+    Raises:
+      InputError: see `RunFolder.create` and `RunFolder.resume`.
+    """
+    needed_bytes = disk_bytes(generator, len(video.methods))
+    if has_run(options, video):
+        return RunFolder.resume(video.run, video.settings, needed_bytes=needed_bytes)
+    return RunFolder.create(
+        video.run,
+        video.settings,
+        needed_bytes=needed_bytes,
+        overwrite=options.overwrite,
+        frames_folder=video.folder,
+    )
 
 
 def has_run(options: RunOptions, video: RunVideo) -> bool:

@@ -17,11 +17,12 @@ from experiments.invert.args import (
     check_rays,
     choose_config,
     choose_preset,
+    cluster_of,
     printable,
 )
-from experiments.invert.processes import ALONE, Share
 from experiments.invert.videos import find_videos, is_one_folder
 from experiments.subjects import load_generator
+from inversion.cluster import Cluster
 from inversion.config import InversionConfig
 from inversion.features.networks import load_networks
 from inversion.fitting.memory import Resources
@@ -55,6 +56,8 @@ class RunOptions:
       resume: whether an interrupted run goes on.
       overwrite: whether an earlier run is removed.
       again: how the user continues an interrupted run, in words.
+      cluster: whose workers invert several videos; None for this process.
+      url: where the run is kept, of which `run` is this process's copy; None where it is itself.
     """
 
     run: Path
@@ -69,10 +72,16 @@ class RunOptions:
     resume: bool = False
     overwrite: bool = False
     again: str = "--resume"
+    cluster: Cluster | None = None
+    url: str | None = None
 
 
-def options_of(args: Args) -> RunOptions:
+def options_of(args: Args, url: str | None = None) -> RunOptions:
     """What the command is told; what the preset decides is decided.
+
+    Args:
+      args: of the command.
+      url: where the run is kept, if not in the folder that they name.
 
     Raises:
       InputError: naming the option whose value cannot be.
@@ -94,6 +103,8 @@ def options_of(args: Args) -> RunOptions:
         save_steps=args.save_steps,
         resume=args.resume,
         overwrite=args.overwrite and not args.resume,  # nothing of what will go on
+        cluster=cluster_of(args),
+        url=url,
     )
 
 
@@ -167,17 +178,15 @@ class Plan:
     Attributes:
       options: what was chosen.
       models: generator and networks.
-      videos: to be inverted, by this process if there are several.
-      share: which of several processes this one is.
+      videos: to be inverted.
       several: whether the run is of several videos, in a folder each.
-      names: of all videos, other processes' and refused ones among them.
+      names: of all videos, refused ones among them.
       refused: why some videos cannot be, by name.
     """
 
     options: RunOptions
     models: Models
     videos: list[RunVideo]
-    share: Share = ALONE
     several: bool = False
     names: tuple[str, ...] = ("",)
     refused: dict[str, str] = field(default_factory=dict)
@@ -188,23 +197,20 @@ class Plan:
         return self.options.run / ("index.html" if self.several else "report.html")
 
 
-def read_plan(args: Args, share: Share = ALONE) -> Plan:
-    """The plan of what the command is told; see `make_plan`."""
-    options = options_of(args)
+def read_plan(args: Args, url: str | None = None) -> Plan:
+    """The plan of what the command is told; see `options_of` and `make_plan`."""
+    options = options_of(args, url)
     models = load_models(args.generator, args.identity, args.start_from)
-    return make_plan(args.frames, options, models, share)
+    return make_plan(args.frames, options, models)
 
 
-def make_plan(
-    sources: Sequence[Path], options: RunOptions, models: Models, share: Share = ALONE
-) -> Plan:
+def make_plan(sources: Sequence[Path], options: RunOptions, models: Models) -> Plan:
     """Read and check all frames that a run needs.
 
     Args:
       sources: folders of frames, patterns and lists of them; see `find_videos`.
       options: of the run.
       models: that it uses.
-      share: which of the videos are this process's.
 
     Raises:
       InputError: if something cannot be used; of one video among several, it is noted instead.
@@ -212,16 +218,19 @@ def make_plan(
     check_seed(options.seed)
     check_rays(options.config, models.generator.config.neural_side)
     several = not is_one_folder(sources)
-    plan = Plan(options=options, models=models, videos=[], share=share, several=several)
+    plan = Plan(options=options, models=models, videos=[], several=several)
     if not several:
-        if share.count > 1:
-            raise InputError(f"{share.count} processes cannot share one video; name several")
+        if options.cluster is not None:
+            raise InputError(
+                "--cluster shares several videos among workers, and --frames names one; name "
+                "several, or leave --cluster out"
+            )
         return replace(plan, videos=[prepare_video(plan, "", sources[0], options.run)])
     videos, refused = [], {}
     found = {printable(name): path for name, path in find_videos(sources).items()}
-    for name in list(found)[share.number :: share.count]:
+    for name, path in found.items():
         try:
-            videos.append(prepare_video(plan, name, found[name], options.run / name))
+            videos.append(prepare_video(plan, name, path, options.run / name))
         except InputError as error:
             refused[name] = str(error)
     return replace(plan, videos=videos, names=tuple(found), refused=refused)
@@ -241,7 +250,7 @@ def prepare_video(plan: Plan, name: str, folder: Path, run: Path) -> RunVideo:
     settings = describe(plan, folder, frames, methods)
     return RunVideo(
         name=name, folder=folder, run=run, frames=frames, methods=methods, settings=settings,
-        start=models.start,
+        start=models.start, most_views=options.views if name else 0,
     )  # fmt: skip
 
 

@@ -11,7 +11,6 @@ from experiments.invert.args import Args
 from experiments.invert.plan import options_of
 from experiments.prepare.folder import PreparedFolder
 from experiments.prepare.sources import check_apart, expanded, named_scenes
-from experiments.progress import CommandMonitor
 from experiments.runs.folder import RunFolder
 from inversion.footage.pictures import Source, about, find_people, is_footage, source_fingerprint
 from inversion.footage.prepare import FootageSettings, prepare_footage
@@ -23,6 +22,7 @@ from inversion.foreign_cameras.convert import (
 )
 from inversion.frames.labels import LABELS_FILE
 from inversion.frames.scene_files import find_cameras, read_scene
+from inversion.monitor import Monitor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +66,6 @@ def plan_preparation(args: Args) -> Preparation:
                 rest.append(one)
     if not files and not given:
         return Preparation(args=args)
-    if args.coordinator is not None:
-        raise InputError(
-            f"--coordinator: {(files or given)[0]} must be prepared first; use `eg3d-jax prepare`, "
-            "and name the folders that it makes"
-        )
     people, named = find_people(files) if files else [], named_scenes(given)
     check_apart(named, [person.name for person in people])
     alone = len(people) + len(named) == 1 and not rest
@@ -121,7 +116,7 @@ def _is_raw(path: Path) -> bool:
     return any(is_footage(file) for file in path.iterdir() if not file.name.startswith("."))
 
 
-def prepare_first(preparation: Preparation, monitor: CommandMonitor) -> None:
+def prepare_first(preparation: Preparation, monitor: Monitor) -> None:
     """Prepare footage and convert cameras; what an earlier call made of the same files is kept.
 
     Of several people, one whose footage or cameras cannot be used has no folder then.
@@ -133,43 +128,42 @@ def prepare_first(preparation: Preparation, monitor: CommandMonitor) -> None:
     Raises:
       InputError: if those of a single person cannot be used.
     """
-    shown = monitor.beside()  # the inversion's seconds and logs leave it out
     sources = [*preparation.people.items(), *preparation.scenes.items()]
     for folder, source in sources:
         try:
             if isinstance(source, Source):
                 settings = FootageSettings(mask=preparation.args.mask_background)
-                _prepare_footage(folder, source, settings, shown)
+                _prepare_footage(folder, source, settings, monitor)
             else:
-                _convert(folder, source, shown)
+                _convert(folder, source, monitor)
         except InputError as error:
             if len(preparation.args.frames) == 1:
                 raise
-            shown.say(str(error))
+            monitor.say(str(error))
 
 
 def _prepare_footage(
-    folder: Path, person: Source, settings: FootageSettings, shown: CommandMonitor
+    folder: Path, person: Source, settings: FootageSettings, monitor: Monitor
 ) -> None:
     output = PreparedFolder(folder, overwrite=True)
     if output.holds(source_fingerprint(person), settings):
-        shown.say(f"{folder} holds the frames of {person.name} already")
+        monitor.say(f"{folder} holds the frames of {person.name} already")
         return
     if not person.video:
         home, count = person.files[0].parent, len(person.files)
-        shown.say(f"{home}: {count} photos without {LABELS_FILE} are prepared first")
-    footage = prepare_footage(person, settings, monitor=shown)
-    output.write(footage, next_command=f"eg3d-jax invert --frames {folder}", monitor=shown)
-    shown.say(f"{folder}: {len(footage.kept)} frames; report.html shows what was found")
+        monitor.say(f"{home}: {count} photos without {LABELS_FILE} are prepared first")
+    footage = prepare_footage(person, settings, monitor=monitor)
+    output.write(footage, next_command=f"eg3d-jax invert --frames {folder}", monitor=monitor)
+    monitor.say(f"{folder}: {len(footage.kept)} frames; report.html shows what was found")
 
 
-def _convert(folder: Path, path: Path, shown: CommandMonitor) -> None:
+def _convert(folder: Path, path: Path, monitor: Monitor) -> None:
     output = PreparedFolder(folder, overwrite=True, mark=CAMERAS_FILE)
     settings = ConversionSettings()
     if output.holds(scene_fingerprint(path), settings):
-        shown.say(f"{folder} holds the frames of {path} already")
+        monitor.say(f"{folder} holds the frames of {path} already")
         return
-    converted = convert_frames(path, settings, monitor=shown)
+    converted = convert_frames(path, settings, monitor=monitor)
     command = f"eg3d-jax invert --frames {folder}"
-    output.write_converted(converted, next_command=command, monitor=shown)
-    shown.say(f"{folder}: {len(converted.kept)} frames; report.html shows what was done")
+    output.write_converted(converted, next_command=command, monitor=monitor)
+    monitor.say(f"{folder}: {len(converted.kept)} frames; report.html shows what was done")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from eg3d_jax.errors import InputError
 from experiments.invert.plan import Plan, RunVideo, prepare_video
-from experiments.progress import CommandMonitor
 from experiments.refined_folder import (
     MARK,
     RefinementSettings,
@@ -28,7 +27,7 @@ _PLACES = frozenset({"frames", "output", "generator", "truth", "overwrite"})
 _SOURCE = ("frame_labels", "frame_pictures", "generator")
 
 
-def refine_first(plan: Plan, monitor: CommandMonitor, usual: RefinementSettings = _USUAL) -> Plan:
+def refine_first(plan: Plan, monitor: Monitor, usual: RefinementSettings = _USUAL) -> Plan:
     """Copy the frames to RUN_frames with refined labels, and plan to invert those.
 
     A copy that an earlier call finished of the same frames with the same settings is used again. Of
@@ -43,15 +42,13 @@ def refine_first(plan: Plan, monitor: CommandMonitor, usual: RefinementSettings 
     Raises:
       InputError: if the labels of a single video cannot be refined, or differ from its run's.
     """
-    run = plan.options.run.resolve()  # which '.' and '..' do not name
-    home = run.parent / f"{run.name}_frames"
-    shown = monitor.beside()  # the inversion's seconds and logs leave it out
+    home = refined_home(plan.options.run)
     videos, refused = [], dict(plan.refused)
     for video in plan.videos:
         copy = home / video.name
         try:
             settings = refinement_settings(plan, video, copy, usual)
-            refine_labels(plan, video, settings, shown)
+            refine_labels(plan, video, settings, monitor)
             videos.append(prepare_video(plan, video.name, copy, video.run))
         except InputError as error:
             if not plan.several:
@@ -62,6 +59,12 @@ def refine_first(plan: Plan, monitor: CommandMonitor, usual: RefinementSettings 
             monitor.say(f"{video.name}: the cameras stay as given: {error}")
             videos.append(video)
     return replace(plan, videos=videos, refused=refused)
+
+
+def refined_home(run: Path) -> Path:
+    """Folder beside a run's in which the frames are copied with refined labels."""
+    run = run.resolve()  # which '.' and '..' do not name
+    return run.parent / f"{run.name}_frames"
 
 
 def refinement_settings(

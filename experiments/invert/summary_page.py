@@ -23,6 +23,8 @@ from inversion.files import to_json, write_atomically, write_json
 from inversion.wording import decimals
 
 _FOLDER, _MARK, _FORMAT = ".outcomes", "videos.json", "eg3d_jax videos 1"
+# Of a run kept at a URL what whoever started it writes, as a regular expression.
+SUMMARY_FILES = r"[^/]+|\.outcomes/[^/]+\.json"
 _HEADING = ("video", "status", "PSNR fitted", "PSNR not fitted", "LPIPS not fitted", "minutes")
 _NUMBERS = (("psnr", GROUPS[0], 2), ("psnr", GROUPS[1], 2), ("lpips", GROUPS[1], 3))
 
@@ -178,10 +180,12 @@ def _page(folder: Path, entries: Sequence[VideoStatus]) -> str:
 
 def _page_row(folder: Path, entry: VideoStatus) -> str:
     name, *cells = map(html.escape, _row(entry))
-    if (folder / entry.video / "report.html").is_file():
+    # Of a run kept at a URL the videos' files are not here.
+    if entry.result is not None or (folder / entry.video / "report.html").is_file():
         name = f'<a href="{quote(entry.video)}/report.html">{name}</a>'
     note = html.escape(entry.message)
-    if (folder / entry.video / "pictures" / "views.png").is_file():
+    picture = folder / entry.video / "pictures" / "views.png"
+    if entry.result is not None or picture.is_file():
         source = quote(f"{entry.video}/pictures/views.png")
         note += f'<a href="{source}"><img src="{source}" alt="" loading="lazy" height="160"></a>'
     return f"<tr><th>{name}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}<td>{note}</td></tr>"

@@ -20,9 +20,14 @@ import jax
 from eg3d_jax.errors import InputError
 from eg3d_jax.folders import check_writable, missing_folders, remove_empty
 from eg3d_jax.generator import TriPlaneGenerator
+from experiments.runs.mirror import Mirror
 from experiments.runs.settings import check_same, versions
 from inversion.files import check_space, write_json
 from inversion.fitting.states import StateFolder
+
+
+class InUse(InputError):
+    """A folder in which another process writes."""
 
 
 class RunLock:
@@ -42,7 +47,7 @@ class RunLock:
         """Take the lock.
 
         Raises:
-          InputError: if another live process holds it; the message says which.
+          InUse: if another live process holds it; the message says which.
         """
         while self._descriptor is None:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -50,7 +55,7 @@ class RunLock:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(descriptor)
-                raise InputError(
+                raise InUse(
                     f"{self.path.parent} is in use by {self._holder()}; wait for it to end, or "
                     f"choose another {self._option}"
                 ) from None
@@ -115,6 +120,7 @@ class RunFolder:
         self.path, self._resumed = path, resumed
         self._lock = RunLock(path / _LOCK)
         self._made = missing_folders(path)
+        self.mirror: Mirror | None = None
 
     @classmethod
     def create(
@@ -267,6 +273,15 @@ class RunFolder:
         self._lock.release()
         if not self.has_run(self.path):
             remove_empty(self._made)
+
+    def push(self) -> None:
+        """Copy what is complete to the store that the run is kept in, if there is one.
+
+        Raises:
+          StoreError: if the store refuses.
+        """
+        if self.mirror is not None:
+            self.mirror.push()
 
     @property
     def result(self) -> Path:

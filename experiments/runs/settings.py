@@ -48,6 +48,9 @@ class OtherSettings(InputError):
         super().__init__(message)
         self.names = names
 
+    def __reduce__(self):  # a worker's is sent to whoever started the run
+        return type(self), (str(self), self.names)
+
     def reraise_unless_frames_changed(self) -> str:
         """Return the message if only one video's frames have changed; else raise the error again.
 

@@ -37,6 +37,13 @@ class Resources:
     rays_at_once: int | None = None
 
 
+def within(resources: Resources, memory: float | None) -> Resources:
+    """The same limits, with so many bytes of memory unless they say how many."""
+    if resources.memory_budget is not None:
+        return resources
+    return dataclasses.replace(resources, memory_budget=memory)
+
+
 @dataclass(frozen=True, kw_only=True)
 class BatchSizes:
     """Numbers of videos, views and rays in work at once; fewer need less memory and more time.

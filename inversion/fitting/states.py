@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +81,14 @@ class Saver:
     next save begins it outlives a power loss, too. All but the last two are removed.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder.absolute()
+    def __init__(self, folder: Path, kept: Callable[[], None] = lambda: None):
+        """Make the folder.
+
+        Args:
+          folder: of the states.
+          kept: called whenever another state is complete and on the disk.
+        """
+        self.folder, self._kept = folder.absolute(), kept
         self._flushed: set[int] = set()
         logging.getLogger("absl").addFilter(_without_traceback)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -155,10 +161,13 @@ class Saver:
             self._manager.wait_until_finished()
             # orbax renames what it has written without waiting for the disk; should the power fail
             # before this, the digests tell, and the state before is there, flushed.
-            for step in set(steps(self.folder)) - self._flushed:
+            new = set(steps(self.folder)) - self._flushed
+            for step in new:
                 flush(self.folder / f"{step:08d}")
                 self._flushed.add(step)
             flush_names(self.folder)
+        if new:
+            self._kept()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -204,8 +213,11 @@ class Store:
 class StateFolder(Store):
     """Store that keeps the last two states of each stage in a folder."""
 
-    def __init__(self, folder: Path | str, save_steps: int = 50):
-        self.folder, self.save_steps = Path(folder), save_steps
+    def __init__(
+        self, folder: Path | str, save_steps: int = 50, kept: Callable[[], None] = lambda: None
+    ):
+        """Keep states every `save_steps`, and call `kept` whenever another one is on the disk."""
+        self.folder, self.save_steps, self._kept = Path(folder), save_steps, kept
 
     def path(self, stage: str) -> Path:
         """Folder of the states of a stage."""
@@ -232,7 +244,7 @@ class StateFolder(Store):
         return load(self.path(stage), like)
 
     def saver(self, stage: str) -> Saver:  # noqa: D102
-        return Saver(self.path(stage))
+        return Saver(self.path(stage), self._kept)
 
 
 def save(folder: Path, step: int, tree: Any, note: dict[str, Any] | None = None) -> None:

@@ -141,7 +141,7 @@ def test_completion_knows_every_option(tmp_path, capsys):
         o for o in specification["subcommands"]["invert"]["options"] if "--views" in o["flags"]
     ]
     assert len(views) == 1
-    benchmarks = {"bars", "gpu-day", "gpu-plan", "scale"}
+    benchmarks = {"bars", "gpu-day", "gpu-plan", "scale", "workers"}
     assert set(specification["subcommands"]["benchmark"]["subcommands"]) == benchmarks
 
 

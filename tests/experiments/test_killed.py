@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import random
 import signal
-import socket
 import time
 
 import numpy as np
@@ -104,19 +103,6 @@ def test_killed_at_random_moments_of_every_stage_it_ends_with_the_same_numbers(
 
 
 @pytest.mark.slow
-def test_one_of_two_workers_may_die(toys, undisturbed, tmp_path):
-    """The other finishes its video, and both resume to the same numbers."""
-    workers = [toys(tmp_path, "12", address, number) for address in [free_address()]
-               for number in range(2)]  # fmt: skip
-    assert kill_after(workers[1], tmp_path, "2", STEPS + STEPS // 2)
-    ended(workers[0])
-    assert_same(result(tmp_path, "1"), undisturbed["1"])
-    address = free_address()
-    ended(*(toys(tmp_path, "12", address, number) for number in range(2)))
-    assert_same(result(tmp_path, "2"), undisturbed["2"])
-
-
-@pytest.mark.slow
 def test_ctrl_c_saves_the_last_step(toys, undisturbed, tmp_path):
     process = toys(tmp_path, "12")
     while process.is_alive() and rows(tmp_path, "1") < 2:
@@ -128,12 +114,6 @@ def test_ctrl_c_saves_the_last_step(toys, undisturbed, tmp_path):
     assert done == rows(tmp_path, "1") < STEPS
     ended(toys(tmp_path, "12"))
     assert_same(result(tmp_path, "1"), undisturbed["1"])
-
-
-def free_address() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 @LONG

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import sys
 from urllib.parse import quote
 
@@ -17,7 +16,6 @@ from eg3d_jax.errors import InputError
 from experiments.invert.args import Args
 from experiments.invert.main import main
 from experiments.invert.plan import read_plan
-from experiments.invert.processes import Share
 from experiments.invert.summary_page import SummaryFolder, VideoStatus, table
 from experiments.invert.videos import find_videos, is_one_folder
 from experiments.runs.folder import RunLock
@@ -113,24 +111,6 @@ def test_the_command_uses_four_devices(visible_inputs, videos, whole, tmp_path):
     assert_close(tmp_path / "four", whole, "ac")
 
 
-@pytest.mark.skipif(not LONG, reason="half a minute; set EG3D_JAX_LONG_TESTS=1")
-def test_two_processes_share_the_videos(visible_inputs, videos, whole, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    pair = [videos[0], videos[2]]
-    workers = [
-        start(command(visible_inputs, pair, tmp_path / "two", *STEPS, "--coordinator", address,
-                      "--processes", "2", "--process", str(number)))
-        for number in range(2)
-    ]  # fmt: skip
-    said = [finish(worker) for worker in workers]
-    assert "now a" in said[0]
-    assert "now c" in said[1]
-    assert statuses(tmp_path / "two") == {"a": "done", "c": "done"}
-    assert_close(tmp_path / "two", whole, "ac")
-
-
 def test_a_folder_in_use_is_refused(visible_inputs, videos, tmp_path):
     lock = RunLock(tmp_path / "run.lock")
     lock.acquire()
@@ -143,8 +123,8 @@ def test_a_folder_in_use_is_refused(visible_inputs, videos, tmp_path):
 
 
 def test_one_video_is_not_shared(visible_inputs, videos):
-    with pytest.raises(InputError, match="2 processes cannot share one video"):
-        read_plan(arguments(visible_inputs, videos[:1], videos[0] / "run"), Share(0, 2))
+    with pytest.raises(InputError, match="--frames names one; name several"):
+        read_plan(arguments(visible_inputs, videos[:1], videos[0] / "run", cluster="auto"))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +171,7 @@ def test_videos_come_from_folders_patterns_and_lists(tmp_path):
             find_videos(sources)
 
 
-def test_a_process_may_write_before_the_first_claims_the_folder(tmp_path):
+def test_a_status_may_be_written_before_the_folder_is_claimed(tmp_path):
     summary = SummaryFolder(tmp_path, ("a", "b"))
     summary.write(VideoStatus(video="b", status="failed", message="no frames"))
     summary.check(resume=False, overwrite=False)

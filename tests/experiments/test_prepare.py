@@ -271,7 +271,6 @@ def test_invert_refuses_what_it_cannot_go_on_with_before_the_work(head, tmp_path
     for changes, reason in (
         ({"frames": (one,)}, r"1 photo\(s\), fewer than the 7 views"),
         ({"frames": (tmp_path / "no.mp4",)}, "no.mp4 does not exist"),
-        ({"frames": (head,), "coordinator": "a:1"}, "must be prepared first"),
         ({"frames": (head,), "save_steps": 0}, "--save-steps 0"),
         ({"frames": (head,), "resume": True}, "holds no run to resume"),
     ):

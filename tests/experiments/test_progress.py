@@ -120,7 +120,7 @@ def test_a_failed_task_is_not_reported_as_done():
 
 
 def test_a_run_knows_the_seconds_of_what_it_was_told(wait):
-    monitor = RunMonitor(_progress(terminal=False)[0])
+    monitor = RunMonitor(CommandMonitor(_progress(terminal=False)[0]))
     for _ in range(2):  # of one name they add up
         with monitor.task("statistics", "a"):
             wait(2.0)

@@ -260,11 +260,11 @@ def test_an_inversion_takes_refined_labels_once_they_are_made(
     usual = refine_cameras.Args(  # nine views of four frames are four
         views=9, joint_steps=3, latent_steps=3, coarse_steps=1, fine_steps=1, steady=False
     )
-    plan, monitor = read_plan(args), RunMonitor(Progress())
+    plan, monitor = read_plan(args), RunMonitor(CommandMonitor(Progress()))
     with monkeypatch.context() as patched:  # what the inversion has loaded is used
         patched.delattr(checkpoint, "load")
         patched.delattr(refine, "load_networks")
-        refined = refine_first(plan, monitor, usual).videos[0]
+        refined = refine_first(plan, monitor.shown, usual).videos[0]
     assert not monitor.seconds  # of the inversion
     copy = tmp_path / "run_frames"
     given, noted = plan.videos[0].settings, json.loads((copy / "refinement.json").read_text())

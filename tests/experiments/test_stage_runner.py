@@ -8,8 +8,6 @@ import toy_inversion
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eg3d_jax.errors import InputError
-from experiments.invert.processes import join_processes
 from inversion.fitting import states
 from inversion.pipeline import batches
 
@@ -83,17 +81,3 @@ def test_batches_hold_every_video_once_and_are_alike(shapes, size):
         sizes = [len(batch) for batch in found if batch[0].shape == shape]
         assert max(sizes) - min(sizes) <= 1
         assert len(sizes) == -(-shapes.count(shape) // size)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ((None, 2, 0), "need --coordinator"),
-        (("127.0.0.1:1", 2, 2), "from 0 to 1"),
-        (("nowhere", 1, 0), "must be HOST:PORT"),
-        (("127.0.0.1:1", None, None), "did not meet"),
-    ],
-)
-def test_processes_that_cannot_meet_are_refused(options, message):
-    with pytest.raises(InputError, match=message):
-        join_processes(*options)

@@ -12,9 +12,8 @@ from experiments.invert import batch, execute
 from experiments.invert import main as invert
 from experiments.invert.batch import RunHooks, RunMonitor
 from experiments.invert.plan import read_plan
-from experiments.invert.processes import Share
 from experiments.invert.summary_page import SummaryFolder
-from experiments.progress import Progress
+from experiments.progress import CommandMonitor, Progress
 from experiments.runs.folder import RunFolder
 from inversion.pipeline import Fitter, fit_batch
 
@@ -58,28 +57,15 @@ def test_of_videos_fitted_together_one_that_cannot_be_is_left_out(several, monke
     monkeypatch.setattr(batch, "measure", lambda *_: None)
     monkeypatch.setattr(RunHooks, "done", lambda _, video: left.append(video.name))
     plan, fitter = read_plan(several), cast(Fitter, SimpleNamespace(fit=fit))
+    monitor = RunMonitor(CommandMonitor(Progress()))
     hooks = RunHooks(
-        fitter, RunMonitor(Progress()), lambda v: RunFolder.resume(v.run, v.settings), told.append,
+        fitter, monitor, lambda v: RunFolder.resume(v.run, v.settings), told.append,
         save_steps=50, alone=False,
     )  # fmt: skip
     fit_batch(fitter, plan.videos, hooks)
     assert left == ["b"]
     assert tried[:3] == ["ab", "a", "b"]
     assert [(outcome.video, outcome.status) for outcome in told] == [("a", "failed")]
-
-
-def test_every_process_refuses_a_folder_that_holds_a_run(several, monkeypatch):
-    monkeypatch.setattr(invert, "join_processes", lambda *_: Share(1, 2))
-    with pytest.raises(InputError, match="holds a run of several videos already"):
-        invert.main(several)
-    assert statuses(several.run) == {"a": "done", "b": "done"}
-
-
-def test_each_process_forgets_its_own_videos_only(several, monkeypatch):
-    monkeypatch.setattr(execute, "fit_batch", lambda *_: None)
-    monkeypatch.setattr(invert, "join_processes", lambda *_: Share(0, 2))
-    assert not invert.main(dataclasses.replace(several, overwrite=True))
-    assert statuses(several.run) == {"a": "waiting", "b": "done"}
 
 
 def test_how_several_videos_ended_is_kept_until_others_can_begin(several, monkeypatch):

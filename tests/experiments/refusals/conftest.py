@@ -172,6 +172,8 @@ COMMANDS = [
             overwrite=False),
     Command(module="experiments.benchmark.scale", work=("views_table",), outputs=(),
             call=lambda at, out: [at / "bars.json"], overwrite=False),
+    Command(module="experiments.benchmark.workers", work=("workers_table",), outputs=(),
+            call=lambda at, out: [at / "several"], overwrite=False),
     Command(module="experiments.benchmark.gpu_plan", work=("missing",),
             outputs=("out", "write_bounds"),
             call=lambda at, out: ["--out", out], earlier=one_file, overwrite=False),
@@ -238,6 +240,9 @@ def at(visible_inputs, writer):
         "image128": np.zeros((2, 9, 128, 128, 3), np.uint8), "depth128": np.ones((2, 9, 128, 128)),
         "opacity128": np.zeros((2, 9, 128, 128), np.uint8),
     }  # fmt: skip
+    (folder / "several").mkdir()
+    several = {"videos": [{"status": "done", "seconds": 60.0}]}
+    (folder / "several" / "summary.json").write_text(json.dumps(several))
     (folder / "heads").mkdir()
     for path in (folder / "held_out.npz", folder / "heads" / "train_0000.npz"):
         np.savez(path, **heads)

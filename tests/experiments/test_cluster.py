@@ -1,0 +1,197 @@
+"""Videos on a Ray cluster of this machine: whoever is killed, all end with the same numbers."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import toy_inversion
+from ray_nodes import nodes
+from toy_inversion import STAGES, result
+from video_runs import arrays, command, finish, make_videos, start
+
+from inversion.fitting import states
+
+LONG_ASKED = bool(os.environ.get("EG3D_JAX_LONG_TESTS"))
+LONG = pytest.mark.skipif(not LONG_ASKED, reason="half a minute; set EG3D_JAX_LONG_TESTS=1")
+KILLS = 10 if LONG_ASKED else 2
+NAMES, STEPS = "1234", 96 if LONG_ASKED else 48
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with nodes() as found:
+        found.add()
+        found.add()
+        yield found
+
+
+@pytest.fixture(scope="module")
+def begin():
+    """Starts a function of `toy_inversion` in a process that has imported everything already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["toy_inversion"])
+
+    def begin(function, *arguments):
+        process = context.Process(target=function, args=arguments)
+        process.start()
+        return process
+
+    return begin
+
+
+@pytest.fixture(scope="module")
+def undisturbed(begin, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toys")
+    ended(begin(toy_inversion.main, str(folder), NAMES, STEPS))
+    return {name: result(folder, name) for name in NAMES}
+
+
+@pytest.fixture
+def driver(begin, cluster, tmp_path):
+    """Starts the one that hands the videos out."""
+    run, address = str(tmp_path), cluster.address
+    return lambda names=NAMES: begin(toy_inversion.on_cluster, run, names, STEPS, address)
+
+
+def ended(process, status=0):
+    process.join(180)
+    assert process.exitcode == status
+
+
+def rows(run, name) -> int:
+    with suppress(OSError):
+        return max((run / name / "log.csv").read_bytes().count(b"\n") - 1, 0)
+    return 0
+
+
+def unfinished(run) -> bool:
+    """Whether a save is on its way, or was when its process was killed."""
+    return any(run.rglob("*.orbax-checkpoint-tmp*"))
+
+
+def worker_of(run, name) -> int:
+    """Process that works on a video."""
+    return int((run / name / "pid").read_text())
+
+
+def wait_for(what, process):
+    """Until something is so, while a process lives."""
+    while not what():
+        assert process.is_alive()
+        time.sleep(0.002)
+
+
+def assert_undisturbed(run, undisturbed, names=NAMES):
+    for name in names:
+        found = result(run, name)
+        assert set(found) == set(undisturbed[name])
+        for key, value in undisturbed[name].items():
+            np.testing.assert_array_equal(found[key], value, err_msg=f"{name}: {key}")
+
+
+def at_work(run, killed=None, *, saving: bool = False) -> str | None:
+    """A video whose worker has begun it, came further than those killed, and has much to do."""
+    for name in NAMES:
+        done = rows(run, name)
+        if (run / name / "pid").exists() and done < STAGES * STEPS * 3 // 4:
+            if done > (killed or {}).get(name, 0) and (not saving or unfinished(run / name)):
+                return name
+    return None
+
+
+def test_workers_killed_at_random_moments_lose_nothing(driver, undisturbed, tmp_path):
+    """Every second kill meets a save on its way."""
+    draw, process, met, killed = random.Random(0), driver(), 0, {}
+    for number in range(KILLS):
+        saving = number % 2 == 1
+        wait_for(lambda: at_work(tmp_path, killed), process)
+        time.sleep(draw.random())
+        wait_for(lambda: at_work(tmp_path, killed, saving=saving), process)  # noqa: B023
+        name = at_work(tmp_path, killed, saving=saving) or at_work(tmp_path, killed) or ""
+        pid, killed[name] = worker_of(tmp_path, name), rows(tmp_path, name)
+        (tmp_path / name / "pid").unlink()
+        os.kill(pid, signal.SIGKILL)
+        met += unfinished(tmp_path / name)
+        wait_for(lambda: said(tmp_path).count("another goes on") > number, process)  # noqa: B023
+    ended(process)
+    assert said(tmp_path).count("another goes on from the last save") == KILLS
+    assert met > 0
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def said(run) -> str:
+    return (run / "said").read_text()
+
+
+def test_a_node_may_die_and_another_join_late(driver, cluster, undisturbed, tmp_path):
+    """Three videos, two nodes, and a third that comes and goes."""
+    process = driver("123")
+    wait_for(lambda: said(tmp_path).count("is ready") == 2, process)
+    late = cluster.add()
+    wait_for(lambda: said(tmp_path).count("is ready") == 3, process)
+    wait_for(lambda: len(list(tmp_path.glob("*/pid"))) == 3, process)
+    cluster.kill(late)
+    ended(process)
+    assert said(tmp_path).count("another goes on") == 1
+    assert_undisturbed(tmp_path, undisturbed, "123")
+
+
+def test_a_killed_driver_is_continued_by_the_same_command_and_ctrl_c_saves_everywhere(
+    driver, undisturbed, tmp_path
+):
+    process = driver("12")
+    wait_for(lambda: rows(tmp_path, "1") > 2 or rows(tmp_path, "2") > 2, process)
+    process.kill()
+    process.join()
+    before = [rows(tmp_path, name) for name in "12"]
+    process = driver("12")
+    wait_for(lambda: [rows(tmp_path, name) for name in "12"] > before, process)
+    os.kill(process.pid, signal.SIGINT)
+    ended(process, 1)  # of KeyboardInterrupt in a bare process
+    for name in filter(lambda name: (tmp_path / name / "state").exists(), "12"):
+        saved = [states.steps(path)[-1] for path in (tmp_path / name / "state").iterdir()]
+        assert sum(saved) == rows(tmp_path, name)
+    assert sum(rows(tmp_path, name) for name in "12") < 2 * STAGES * STEPS
+    ended(driver("12"))
+    assert_undisturbed(tmp_path, undisturbed, "12")
+
+
+@pytest.mark.parametrize("kept", ["disk", pytest.param("url", marks=LONG)])
+def test_the_command_shares_videos_and_reports_a_broken_one(
+    visible_inputs, cluster, tmp_path, kept
+):
+    """With the numbers of a run without a cluster."""
+    videos = make_videos(visible_inputs, tmp_path, "abc")
+    finish(start(command(visible_inputs, [videos[0]], tmp_path / "alone", *toy_steps())))
+    picture = videos[1] / "1.png"
+    content = picture.read_bytes()
+    picture.write_bytes(content[:50])
+    run, options = tmp_path / "run", (*toy_steps(), "--cluster", cluster.address)
+    named = f"file://{run}" if kept == "url" else run
+    said = finish(start(command(visible_inputs, videos, named, *options)), status=1)
+    assert statuses(run) == {"a": "done", "b": "failed", "c": "done"}
+    assert said.count("b refused: ") == 1
+    assert "cannot be decoded" in (run / "index.html").read_text()
+    picture.write_bytes(content)
+    assert len((run / "a" / "log.csv").read_text().splitlines()) == 4
+    said = finish(start(command(visible_inputs, videos, named, *options, "--resume")))
+    assert statuses(run) == dict.fromkeys("abc", "done")
+    assert "b: done, 1 of 1" in said
+    one, many = arrays(tmp_path / "alone"), arrays(run / "a")
+    assert all(np.array_equal(one[name], many[name]) for name in one)
+
+
+def toy_steps():
+    return "--latent-steps", "3", "--tuning-steps", "0", "--views-per-step", "2"
+
+
+def statuses(run):
+    found = json.loads((run / "summary.json").read_text())["videos"]
+    return {entry["video"]: entry["status"] for entry in found}
