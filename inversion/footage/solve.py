@@ -15,7 +15,7 @@ from inversion.footage.landmarks import Landmarks
 from inversion.footage.lenses import as_eg3d, consistent
 from inversion.footage.poses import PIXELS, Poses, first_poses, project
 from inversion.footage.tracking import follow, head_outline, track_points
-from inversion.footage.video import BELIEVED_YAW, Filmed, Frames, solve_video
+from inversion.footage.video import Filmed, Frames, believed_yaw, solve_video
 from inversion.footage.windows import (
     RADIUS,
     Window,
@@ -195,9 +195,7 @@ def _solve_jointly(
     rough: bool,
 ) -> tuple[Faces, list[Window]]:
     """Fit one face to all pictures; rough where tracked points are to improve on it."""
-    trust = np.where(np.abs(single.yaw) < _TRUSTED_YAW, 1.0, 0.0)
-    if not trust.any():
-        trust = np.ones(len(landmarks))
+    trust = np.where(np.abs(single.yaw) < max(_TRUSTED_YAW, believed_yaw(single.yaw)), 1.0, 0.0)
     tangents = to_tangents(landmarks, windows)[..., :2]
     if rough:
         chosen = np.flatnonzero(trust)
@@ -256,7 +254,12 @@ def _solve_tracked(
     for name in ("rotation", "translation", "coefficients"):
         getattr(poses, name)[found] = getattr(start, name)
     frames = Frames(
-        landmarks=place, has_landmarks=has, sizes=sizes, windows=all_windows, tracks=tracks
+        landmarks=place,
+        has_landmarks=has,
+        sizes=sizes,
+        windows=all_windows,
+        tracks=tracks,
+        believed=believed_yaw(found_faces.poses.yaw),
     )
     filmed = solve_video(
         model,
@@ -295,7 +298,7 @@ def _tell(model: FaceModel, frames: Frames, filmed: Filmed) -> Solved:
     result.points[kept] = points[kept]
     error = np.linalg.norm(points - frames.landmarks[..., :2], axis=-1)
     error = np.median(error[:, model.weights > 0], -1) * 512 / lens.sides
-    near = np.abs(poses.yaw) < BELIEVED_YAW
+    near = np.abs(poses.yaw) < frames.believed
     for i in chosen:
         result.windows[i] = windows[i]
         by_landmarks = frames.has_landmarks[i] and (near[i] or not reached[i])

@@ -25,9 +25,12 @@ from inversion.footage.poses import PIXELS, Observed, Poses, fit_poses, move_pos
 from inversion.footage.tracking import MOST_TURN, Tracks, angle_between, carry_on, triangulate
 from inversion.footage.windows import Window, smooth
 
-# Landmarks are believed up to the first yaw, and lose all their weight up to the second, where
-# tracked points hold a frame.
-BELIEVED_YAW, _DOUBTED_YAW = 30.0, 50.0
+# Landmarks are believed up to this yaw, and lose all their weight within so many degrees more,
+# where tracked points hold a frame.
+BELIEVED_YAW, _DOUBTED_RANGE = 30.0, 20.0
+# Of a head that is never turned so near to the camera, those of the tenth of the frames that is
+# turned least are believed, at most so many frames, and of others up to so many degrees more.
+_LEAST_TURNED, _BELIEVED_RANGE = 10, 12.0
 # Deviation of a tracked point, and where it loses its hold; pixels of a window of 512.
 _SIGMA, _REACH = 0.7, 2.0
 _WIDER = 4.0  # the reach in the first adjustment, in parts of that
@@ -51,6 +54,7 @@ class Frames:
       sizes: [n, 2] width and height, pixels.
       windows: n crops about the head.
       tracks: points followed through the frames.
+      believed: degrees of yaw up to which landmarks are believed.
     """
 
     landmarks: np.ndarray
@@ -58,6 +62,21 @@ class Frames:
     sizes: np.ndarray
     windows: list[Window]
     tracks: Tracks
+    believed: float = BELIEVED_YAW
+
+    def belief(self, poses: Poses) -> np.ndarray:
+        """Weight [m] of the landmarks of m poses by their yaw, 0 to 1."""
+        return np.clip(1 + (self.believed - np.abs(poses.yaw)) / _DOUBTED_RANGE, 0, 1)
+
+
+def believed_yaw(yaw: np.ndarray) -> float:
+    """Degrees up to which landmarks of frames of yaw [m] are believed.
+
+    A head that is never turned to the camera is found from the frames turned least.
+    """
+    count = min(_LEAST_TURNED, -(-len(yaw) // 10))
+    least = float(np.sort(np.abs(yaw))[:count].max(initial=0.0))
+    return BELIEVED_YAW if least < BELIEVED_YAW else least + _BELIEVED_RANGE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +127,7 @@ def solve_video(
     translation = np.array(poses.translation)
     translation[:, 2] *= lens.pixels / PIXELS
     poses = replace(poses, translation=translation)
-    reached = frames.has_landmarks & (np.abs(poses.yaw) < BELIEVED_YAW)
+    reached = frames.has_landmarks & (np.abs(poses.yaw) < frames.believed)
     tracks = frames.tracks
     seen = lens.tangents(tracks.pixels, tracks.frame)
     poses, reached = carry_on(tracks, seen, poses, reached)
@@ -131,7 +150,8 @@ def solve_video(
         poses, lens, points, known = _adjust(
             model, frames, lens, shape, poses, (keyframes, reach, num_steps)
         )
-        believed = keyframes[frames.has_landmarks[keyframes] & (_belief(poses[keyframes]) > 0)]
+        belief = frames.has_landmarks[keyframes] * frames.belief(poses[keyframes])
+        believed = keyframes[belief > 0]
         if len(believed):
             poses, shape, points = _update_face(model, frames, lens, shape, poses, believed, points)
         report(0.2 + 0.8 * (round_ + 1) / num_rounds)
@@ -166,7 +186,7 @@ def _without_jumps(frames: Frames, poses: Poses, reached: np.ndarray) -> np.ndar
     rotation = np.asarray(poses.rotation)[known]
     cut = (angle_between(rotation[1:], rotation[:-1]) > MOST_TURN) & (np.diff(known) == 1)
     chain = np.concatenate([[0], np.cumsum(cut)])
-    believed = frames.has_landmarks[known] & (np.abs(poses[known].yaw) < BELIEVED_YAW)
+    believed = frames.has_landmarks[known] & (np.abs(poses[known].yaw) < frames.believed)
     held = np.bincount(chain, believed) > 0
     result = reached.copy()
     result[known[~held[chain]]] = False
@@ -207,7 +227,7 @@ def _adjust(
     )
     inside = poses[keyframes]
     weights = landmark_weights(model, shape, inside)
-    weights = weights * (frames.has_landmarks[keyframes] * _belief(inside))[:, None]
+    weights = weights * (frames.has_landmarks[keyframes] * frames.belief(inside))[:, None]
     # Neighbouring landmarks err together: some of them, with the weight of all, tell as much.
     thinned = np.zeros(weights.shape[1])
     thinned[::_THINNING] = _THINNING
@@ -253,7 +273,7 @@ def _update_face(
     coefficients = np.array(poses.coefficients, np.float64)
     coefficients[believed] = expressions_at(model, shape, seen, inside, unit)
     poses = replace(poses, coefficients=coefficients)
-    shape = fit_shape(model, shape, seen, poses[believed], (_belief(inside), unit))
+    shape = fit_shape(model, shape, seen, poses[believed], (frames.belief(inside), unit))
     scale, rotation, shift = onto_mean_face(model, shape)
     shape, points = (scale * p @ rotation.T + shift for p in (shape, points))
     return move_poses(poses, scale, rotation, shift), shape, points
@@ -274,7 +294,7 @@ def _fit_frames(
     thinned = slice(None, None, _THINNING)
     size = len(shape[thinned])
     # Frames that tracked points do not hold have nothing but their landmarks.
-    belief = np.where(reached, _belief(poses), 1.0) * frames.has_landmarks
+    belief = np.where(reached, frames.belief(poses), 1.0) * frames.has_landmarks
     unit = (lens.pixels / PIXELS)[:, None]
     place = np.tile(shape[thinned], (count, 1, 1))
     rest = np.zeros((count, _MOST_POINTS, 3)) + model.points[0]
@@ -363,8 +383,3 @@ def _landmark_tangents(frames: Frames, lens: Lens, chosen: np.ndarray) -> np.nda
     pixels = frames.landmarks[chosen, :, :2]
     frame = np.repeat(chosen, pixels.shape[1])
     return lens.tangents(pixels.reshape(-1, 2), frame).reshape(pixels.shape)
-
-
-def _belief(poses: Poses) -> np.ndarray:
-    """Weight [n] of landmarks by the yaw, 0 to 1."""
-    return np.clip((_DOUBTED_YAW - np.abs(poses.yaw)) / (_DOUBTED_YAW - BELIEVED_YAW), 0, 1)
