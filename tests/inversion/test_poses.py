@@ -94,7 +94,7 @@ def test_a_turn_of_the_whole_head_is_found_though_each_camera_is_nearly_certain(
         found = transform(wrong, state.variables[1], prior)
         left[shared] = float(np.median(pose_errors(found, CAMERAS)[0]))
     assert left[0.0] > 1.0
-    assert left[4.0] < 0.5
+    assert left[4.0] < 0.5 * left[0.0]
 
 
 def test_latent_cameras_and_focal_length_are_found_together():
