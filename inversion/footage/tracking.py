@@ -21,9 +21,10 @@ from inversion.footage.windows import RADIUS, Window
 _SIZE = 384  # pixels a side of what points are tracked in
 _MARGIN = 1.1  # times the window: how much of the picture that shows
 _MOST_POINTS, _SPACING, _QUALITY = 400, 6, 0.004
-_FLOW_WINDOW, _FLOW_LEVELS = (17, 17), 3
+# Where the skin is even, a wide window holds on to outlines, along which points slide.
+_FLOW_WINDOW, _FLOW_LEVELS = (11, 11), 3
 # A point that comes back elsewhere than it started from is lost; pixels of what it is tracked in.
-_BACK = 0.7
+_BACK = 0.5
 _INNER = 0.8  # times the head's outline: where a window follows what moves
 
 # A point's place in space takes so many frames, that see it from directions so far apart.

@@ -39,6 +39,7 @@ _FEWEST_POINTS = 12  # that tie the frames together; with fewer, landmarks alone
 _THINNING = 4
 _STRENGTHS = (256.0, 64.0, 16.0, 4.0, 1.0, 0.25)  # of smoothing
 _FIRST_STEPS, _STEPS = 4, 6  # of adjustments that another follows, and of the last
+_FIRST_DAMPING, _DAMPING = 1e-4, 1e-7  # of the first adjustment, and of those after it
 _MOST_POINTS = 256  # of a frame, in its last fit
 # Deviation of a focal length's logarithm from that of EG3D's cameras.
 _FOCAL_DEVIATION = 0.5
@@ -147,8 +148,9 @@ def solve_video(
         # Where chains from two sides meet they may be degrees apart: at first far points pull, too.
         reach = _REACH * max(1.0, _WIDER * 0.5**round_)
         num_steps = _STEPS if round_ == num_rounds - 1 else _FIRST_STEPS
+        damping = _DAMPING if round_ else _FIRST_DAMPING
         poses, lens, points, known = _adjust(
-            model, frames, lens, shape, poses, (keyframes, reach, num_steps)
+            model, frames, lens, shape, poses, (keyframes, reach, num_steps, damping)
         )
         belief = frames.has_landmarks[keyframes] * frames.belief(poses[keyframes])
         believed = keyframes[belief > 0]
@@ -206,10 +208,10 @@ def _adjust(
     lens: Lens,
     shape: np.ndarray,
     poses: Poses,
-    adjusted_with: tuple[np.ndarray, float, int],
+    adjusted_with: tuple[np.ndarray, float, int, float],
 ) -> tuple[Poses, Lens, np.ndarray, np.ndarray]:
-    """Adjust keyframes by points of some reach in some steps: poses, lens, points, known."""
-    keyframes, reach, num_steps = adjusted_with
+    """Adjust keyframes by points of some reach, in damped steps: poses, lens, points, known."""
+    keyframes, reach, num_steps, damping = adjusted_with
     tracks, count = frames.tracks, len(frames.sizes)
     position = np.full(count, -1)
     position[keyframes] = np.arange(len(keyframes))
@@ -247,7 +249,7 @@ def _adjust(
         weight=1 / _FOCAL_DEVIATION**2,
     )
     adjusted, points[names], factor = adjust(
-        inside, points[names], sightings, anchors, zoom, num_steps=num_steps
+        inside, points[names], sightings, anchors, zoom, num_steps=num_steps, damping=damping
     )
     rotation, translation = np.array(poses.rotation), np.array(poses.translation)
     rotation[keyframes], translation[keyframes] = adjusted.rotation, adjusted.translation
