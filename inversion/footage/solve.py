@@ -10,7 +10,14 @@ import numpy as np
 from eg3d_jax.cameras import FFHQ_FOCAL
 from eg3d_jax.errors import InputError
 from inversion.footage.face_model import FaceModel, load_face_model
-from inversion.footage.joint import Faces, faces, fit_expressions, fit_joint, fit_single
+from inversion.footage.joint import (
+    THINNING,
+    Faces,
+    faces,
+    fit_expressions,
+    fit_joint,
+    fit_single,
+)
 from inversion.footage.landmarks import Landmarks
 from inversion.footage.lenses import as_eg3d, consistent
 from inversion.footage.poses import PIXELS, Poses, first_poses, project
@@ -212,7 +219,8 @@ def _solve_jointly(
             windows = smooth_windows(windows, strength=_WINDOW_STRENGTH)
         start = move_into(found.poses, before, windows)
         tangents = to_tangents(landmarks, windows)[..., :2]
-        poses = fit_expressions(model, found.shape, tangents, start, num_steps=5)
+        every = THINNING if rough else 1
+        poses = fit_expressions(model, found.shape, tangents, start, num_steps=5, every=every)
         found = Faces(poses=poses, shape=found.shape)
     return found, windows
 

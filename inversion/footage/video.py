@@ -13,6 +13,7 @@ from inversion.footage.adjustment import Anchors, Sightings, Zoom, adjust
 from inversion.footage.face_model import FaceModel
 from inversion.footage.joint import (
     REACH,
+    THINNING,
     Faces,
     expressions_at,
     faces,
@@ -34,9 +35,8 @@ _LEAST_TURNED, _BELIEVED_RANGE = 10, 12.0
 # Deviation of a tracked point, and where it loses its hold; pixels of a window of 512.
 _SIGMA, _REACH = 0.7, 2.0
 _WIDER = 4.0  # the reach in the first adjustment, in parts of that
-_MOST_KEYFRAMES = 100
+_MOST_KEYFRAMES = 80
 _FEWEST_POINTS = 12  # that tie the frames together; with fewer, landmarks alone are used
-_THINNING = 4
 _STRENGTHS = (256.0, 64.0, 16.0, 4.0, 1.0, 0.25)  # of smoothing
 _FIRST_STEPS, _STEPS = 4, 6  # of adjustments that another follows, and of the last
 _FIRST_DAMPING, _DAMPING = 1e-4, 1e-7  # of the first adjustment, and of those after it
@@ -232,7 +232,7 @@ def _adjust(
     weights = weights * (frames.has_landmarks[keyframes] * frames.belief(inside))[:, None]
     # Neighbouring landmarks err together: some of them, with the weight of all, tell as much.
     thinned = np.zeros(weights.shape[1])
-    thinned[::_THINNING] = _THINNING
+    thinned[::THINNING] = THINNING
     weights = weights * thinned
     used = weights > 1e-3 * weights.max(initial=0.0)
     frame, place = np.nonzero(used)
@@ -293,7 +293,7 @@ def _fit_frames(
     """Fit each frame to its landmarks and tracked points, which stay where they are."""
     points, known, seen = sighted
     count = len(frames.sizes)
-    thinned = slice(None, None, _THINNING)
+    thinned = slice(None, None, THINNING)
     size = len(shape[thinned])
     # Frames that tracked points do not hold have nothing but their landmarks.
     belief = np.where(reached, frames.belief(poses), 1.0) * frames.has_landmarks
@@ -310,7 +310,7 @@ def _fit_frames(
         rest[i, : len(here)] = points[tracks.point[here]]
         tangents[i, : len(here)] = seen[here]
         weights[i, : len(here)] = 1 / _SIGMA**2
-    of_landmarks = landmark_weights(model, shape, poses)[:, thinned] * _THINNING * belief[:, None]
+    of_landmarks = landmark_weights(model, shape, poses)[:, thinned] * THINNING * belief[:, None]
     of_face = _landmark_tangents(frames, lens, np.arange(count))[:, thinned]
     observed = Observed(
         points=np.concatenate([place, rest], 1),
