@@ -32,7 +32,7 @@ from experiments.runs.output_folder import OutputFolder
 from experiments.subjects import DEMO, EMBEDDED
 from inversion.camera_refinement.joint import RefinementConfig
 from inversion.camera_refinement.motion import CameraPrior, pose_errors
-from inversion.camera_refinement.refine import Refined, refine_cameras
+from inversion.camera_refinement.refine import Refined, refine_cameras, usual_config
 from inversion.files import write_json
 from inversion.frames.folder import MASKS, SUFFIXES, Frames, mask_name, read_image
 from inversion.frames.labels import LABELS_FILE, plain_name, write_labels
@@ -63,9 +63,11 @@ class RefinementSettings:
       fine_steps: the same after them, in pictures twice as large
       steady: frames are a video's, in order: smooth the jitter of their cameras from one to the
         next; photographs, whose cameras jitter by more than is expected, stay as found in any case
-      mask_background: look at the person alone: frames need masks, which `prepare --mask` finds
-      degrees: deviation expected of a camera's turn about the head
-      percent: of its shift, of its distance
+      mask_background: look at the person alone: frames need masks, which `prepare --mask` finds;
+        if not given, done where `prepare` made the frames of a video and they have masks
+      degrees: deviation expected of a camera's turn about the head; if not given 2, and 0.6 where
+        `prepare` made the frames of a video
+      percent: of its shift, of its distance; if not given 2, and 1 of such frames
       focal_percent: of the focal length that all share
       truth: folder of the same frames with true labels, to measure against
       crop: take the central square of frames that are not square
@@ -82,32 +84,44 @@ class RefinementSettings:
     coarse_steps: int = RefinementConfig().coarse_steps
     fine_steps: int = RefinementConfig().fine_steps
     steady: bool = RefinementConfig().steady
-    mask_background: bool = RefinementConfig().mask_background
-    degrees: float = 2.0
-    percent: float = 2.0
+    mask_background: bool | None = None
+    degrees: float | None = None
+    percent: float | None = None
     focal_percent: float = 2.0
     truth: Path | None = None
     crop: bool = False
     seed: int = 0
     overwrite: bool = False
 
-    @property
-    def config(self) -> RefinementConfig:
-        """Schedule of the refinement and the expected deviations."""
-        usual = RefinementConfig()
-        return RefinementConfig(
+    def config(self, frames: Frames) -> RefinementConfig:
+        """Schedule of the refinement of frames, and the expected deviations."""
+        usual = usual_config(frames)
+        prior, mask = usual.prior, self.mask_background
+        return dataclasses.replace(
+            usual,
             num_views=self.views,
             joint=dataclasses.replace(usual.joint, num_steps=self.joint_steps),
             latent=dataclasses.replace(usual.latent, num_steps=self.latent_steps),
             coarse_steps=self.coarse_steps,
             fine_steps=self.fine_steps,
             steady=self.steady,
-            mask_background=self.mask_background,
-            prior=CameraPrior(
-                rotation=math.radians(self.degrees),
-                translation=self.percent / 100,
+            mask_background=usual.mask_background if mask is None else mask,
+            prior=dataclasses.replace(
+                prior,
+                rotation=prior.rotation if self.degrees is None else math.radians(self.degrees),
+                translation=prior.translation if self.percent is None else self.percent / 100,
                 focal=self.focal_percent / 100,
             ),
+        )
+
+    def settled(self, frames: Frames) -> RefinementSettings:
+        """The same settings with what they mean for frames where nothing is given."""
+        config = self.config(frames)
+        return dataclasses.replace(
+            self,
+            mask_background=config.mask_background,
+            degrees=round(math.degrees(config.prior.rotation), 9),
+            percent=round(100 * config.prior.translation, 9),
         )
 
     @property
@@ -124,7 +138,7 @@ def check_settings(settings: RefinementSettings) -> None:
     """
     for name in ("degrees", "percent", "focal_percent"):
         value = getattr(settings, name)
-        if not 0 < value < math.inf:
+        if value is not None and not 0 < value < math.inf:
             raise InputError(f"--{name.replace('_', '-')} {value} must be positive")
     counts = ("views", "joint_steps", "latent_steps", "coarse_steps", "fine_steps")
     check_limits(settings, dict.fromkeys(counts, (1, 1_000_000)))
@@ -224,7 +238,8 @@ def write_refined(
       InputError: if a loss is not finite, or another process writes into the folder.
       Stopped: if the monitor asked for it; nothing is written.
     """
-    key, config = jax.random.key(settings.seed), settings.config
+    key, settings = jax.random.key(settings.seed), settings.settled(frames)
+    config = settings.config(frames)
     refined = refine_cameras(generator, frames, config, key=key, networks=networks, monitor=monitor)
     with monitor.task("labels and picture"), output.writing() as staging:
         copy_frames(frames, staging, refined.cameras)

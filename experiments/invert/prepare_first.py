@@ -10,9 +10,9 @@ from eg3d_jax.errors import InputError
 from experiments.invert.args import Args
 from experiments.invert.plan import options_of
 from experiments.prepare.folder import PreparedFolder
-from experiments.prepare.sources import check_apart, expanded, named_scenes
+from experiments.prepare.sources import check_apart, expanded, is_list, named_scenes
 from experiments.runs.folder import RunFolder
-from inversion.footage.pictures import Source, about, find_people, is_footage, source_fingerprint
+from inversion.footage.pictures import Source, about, find_people, is_footage
 from inversion.footage.prepare import FootageSettings, prepare_footage
 from inversion.foreign_cameras.convert import (
     CAMERAS_FILE,
@@ -56,13 +56,13 @@ def plan_preparation(args: Args) -> Preparation:
     for path in args.frames:
         matches = expanded(path)
         prepared = any(_is_raw(one) or _has_cameras(one) for one in matches)
-        # Patterns without any are left to find_videos.
+        # Patterns and lists without any are left to find_videos.
         for one in matches if prepared else [path]:
             if _has_cameras(one):
                 given.append(one)
             elif _is_raw(one):
                 files.append(one)
-            elif one.is_dir() or one == path:
+            elif one.is_dir() or one == path or is_list(path):
                 rest.append(one)
     if not files and not given:
         return Preparation(args=args)
@@ -103,7 +103,7 @@ def plan_preparation(args: Args) -> Preparation:
 
 
 def _has_cameras(path: Path) -> bool:
-    return path.suffix.lower() != ".txt" and find_cameras(path) is not None
+    return find_cameras(path) is not None
 
 
 def _is_raw(path: Path) -> bool:
@@ -132,7 +132,8 @@ def prepare_first(preparation: Preparation, monitor: Monitor) -> None:
     for folder, source in sources:
         try:
             if isinstance(source, Source):
-                settings = FootageSettings(mask=preparation.args.mask_background)
+                args = preparation.args
+                settings = FootageSettings(mask=args.mask_background or bool(args.refine_cameras))
                 _prepare_footage(folder, source, settings, monitor)
             else:
                 _convert(folder, source, monitor)
@@ -146,7 +147,7 @@ def _prepare_footage(
     folder: Path, person: Source, settings: FootageSettings, monitor: Monitor
 ) -> None:
     output = PreparedFolder(folder, overwrite=True)
-    if output.holds(source_fingerprint(person), settings):
+    if output.holds(person.fingerprint, settings):
         monitor.say(f"{folder} holds the frames of {person.name} already")
         return
     if not person.video:

@@ -73,9 +73,9 @@ def refinement_settings(
     """Settings of the refinement that copies one video's frames to `copy`."""
     return replace(
         usual, frames=video.folder.resolve(), output=copy, generator=plan.models.folder,
-        mask_background=plan.options.config.mask_background, crop=plan.options.crop,
+        mask_background=plan.options.config.mask_background or None, crop=plan.options.crop,
         views=min(usual.views, len(video.frames)), seed=plan.options.seed, overwrite=True,
-    )  # fmt: skip
+    ).settled(video.frames)  # fmt: skip
 
 
 def refine_labels(

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eg3d_jax.errors import InputError
+from experiments.prepare.sources import is_list, listed
 
 
 def is_one_folder(sources: Sequence[Path]) -> bool:
     """Whether a single folder is named directly, and so no list is meant."""
-    return len(sources) == 1 and not _is_pattern(sources[0]) and sources[0].suffix != ".txt"
+    return len(sources) == 1 and not _is_pattern(sources[0]) and not is_list(sources[0])
 
 
 def find_videos(sources: Sequence[Path]) -> dict[str, Path]:
@@ -35,8 +36,8 @@ def find_videos(sources: Sequence[Path]) -> dict[str, Path]:
             names = sorted(glob.glob(str(source), recursive=True))  # noqa: PTH207
             found = [Path(name) for name in names if Path(name).is_dir()]
             problem = "matches no folder"
-        elif source.suffix == ".txt":
-            found, problem = _listed(source), "lists no folder"
+        elif is_list(source):
+            found, problem = listed(source), "lists no folder"
         else:
             found, problem = [source], ""
         if not found:
@@ -47,15 +48,6 @@ def find_videos(sources: Sequence[Path]) -> dict[str, Path]:
 
 def _is_pattern(source: Path) -> bool:
     return glob.has_magic(str(source)) and not source.exists()
-
-
-def _listed(path: Path) -> list[Path]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--frames {path} cannot be read ({error})") from None
-    names = [line.split("#", 1)[0].strip() for line in lines]
-    return [path.parent / name for name in names if name]
 
 
 def _named(folders: Sequence[Path]) -> dict[str, Path]:

@@ -11,27 +11,57 @@ from inversion.frames.scene_files import find_cameras
 
 
 def expanded(path: Path) -> list[Path]:
-    """The files and folders that a pattern matches; a path that is none by itself."""
+    """What a pattern matches, or a list names; a path that is neither by itself.
+
+    Raises:
+      InputError: if a list cannot be read.
+    """
+    if is_list(path):
+        return listed(path)
     if not glob.has_magic(str(path)) or path.exists():
         return [path]
     # Patterns of any depth, absolute or not, which Path.glob does not take.
     return [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
 
 
+def is_list(path: Path) -> bool:
+    """Whether a path is a text file that names others, one a line."""
+    return path.suffix.lower() == ".txt" and not path.is_dir()
+
+
+def listed(path: Path) -> list[Path]:
+    """The paths that a text file names, one a line, relative to the file.
+
+    Empty lines and lines from # on are left out.
+
+    Raises:
+      InputError: if the file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); it must name a path a line") from None
+    names = [line.split("#", 1)[0].strip() for line in lines]
+    return [path.parent / name for name in names if name]
+
+
 def split_sources(paths: Iterable[Path]) -> tuple[list[Path], dict[str, Path]]:
     """Tell paths of footage from those with cameras, which are given by name.
 
-    A pattern that matches no cameras stays one.
+    A pattern that matches no cameras stays one; lists do not.
 
     Raises:
-      InputError: if two of the latter have one name.
+      InputError: if two of the latter have one name, or a list names nothing or cannot be read.
     """
     footage: list[Path] = []
     scenes: list[Path] = []
     for path in paths:
         matches = expanded(path)
         found = [one for one in matches if find_cameras(one) is not None]
-        footage += [one for one in matches if one not in found] if found else [path]
+        if not matches and is_list(path):
+            raise InputError(f"{path} names nothing; put footage there, a path a line")
+        whole = not found and not is_list(path)
+        footage += [path] if whole else [one for one in matches if one not in found]
         scenes += found
     return footage, named_scenes(scenes)
 

@@ -67,7 +67,7 @@ def align(
 
     def differences(rigid: Array) -> Array:
         """Residuals [N], whose squares add up to the loss."""
-        moved = CameraMotion(rigid=rigid[None], focal=motion.focal)
+        moved = replace(motion, rigid=rigid[None])
         camera = transform(given, moved, config.prior)[0]
         image = generator.render(planes, camera, side=side, draws=None).features[..., :3]
         image = target.seen(image)

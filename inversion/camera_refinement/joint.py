@@ -40,10 +40,12 @@ class RefinementConfig:
         the side.
       fine_steps: the same after it, in pictures of the full side.
       steady: frames are a video's, in order: smooth the cameras after either (`smoothing.smooth`).
+      smooth_errors: the labels' own errors change smoothly, as those of footage do through which
+        points were tracked: smooth the motions, not the cameras (`smoothing.smooth_motions`).
       mask_background: look at the person alone, as `losses.person_alone` does; frames need masks.
       prior: deviations expected of the cameras.
       camera_prior: weight of the squared motions in `joint`, in units of these deviations: of the
-        mean over the views, and of the focal length.
+        mean over the views, of what they share, and of the focal length.
       align_prior: weight of a frame's squared motion in Gauss-Newton steps (`alignment.align`).
       latent_prior: weight of the mean squared distance from the mean latent.
       pixel: weight of the mean squared difference in the [-1, 1] range.
@@ -66,6 +68,7 @@ class RefinementConfig:
     coarse_steps: int = 8
     fine_steps: int = 4
     steady: bool = True
+    smooth_errors: bool = False
     mask_background: bool = False
     prior: CameraPrior = CameraPrior()
     camera_prior: float = 0.003
@@ -170,6 +173,7 @@ def advance_joint(
         ws, motion = variables
         seen = replace(targets, cameras=transform(targets.cameras, motion, config.prior))
         squares = jnp.mean(jnp.sum(jnp.square(motion.rigid), axis=-1)) + jnp.square(motion.focal)
+        squares = squares + jnp.sum(jnp.square(motion.shared))
         terms = _latent_terms(ws, generator, lpips, seen, w_statistics, config, key)
         return terms | {"camera_prior": squares}
 

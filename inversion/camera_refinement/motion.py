@@ -7,7 +7,7 @@ are the head's in the picture. One factor scales all focal lengths, as a video h
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +25,18 @@ class CameraPrior:
       rotation: of a camera's turn about the head, radians.
       translation: of its shift, over its distance from the origin.
       focal: of the logarithm of the focal length that all cameras share.
+      shared: of the turn and shift that all cameras share, over the two above; 0 for none.
     """
 
     rotation: float = math.radians(2.0)
     translation: float = 0.02
     focal: float = 0.02
+    shared: float = 0.0
+
+
+# What `prepare` promises of the cameras of a video, but for the place and turn of a person's head
+# in EG3D's world, which all its frames share.
+OF_FOOTAGE = CameraPrior(rotation=math.radians(0.6), translation=0.01, shared=4.0)
 
 
 @jax.tree_util.register_dataclass
@@ -40,10 +47,12 @@ class CameraMotion:
     Attributes:
       rigid: [V, 6] tangents of SE(3), shift then turn, applied from the left: about the origin.
       focal: [] of the logarithm of all focal lengths.
+      shared: [6] tangent that is added to all, in units of the prior's deviation of it.
     """
 
     rigid: Array
     focal: Array
+    shared: Array = field(default_factory=lambda: jnp.zeros(6))
 
 
 def no_motion(count: int) -> CameraMotion:
@@ -54,8 +63,9 @@ def no_motion(count: int) -> CameraMotion:
 def transform(cameras: Cameras, motion: CameraMotion, prior: CameraPrior) -> Cameras:
     """Apply a motion to cameras [V]; `no_motion` returns the given ones, to rounding."""
     distance = jnp.linalg.norm(cameras.position, axis=-1, keepdims=True)
-    shift = prior.translation * distance * motion.rigid[:, :3]
-    tangent = jnp.concatenate([shift, prior.rotation * motion.rigid[:, 3:]], axis=-1)
+    rigid = motion.rigid + prior.shared * motion.shared
+    shift = prior.translation * distance * rigid[:, :3]
+    tangent = jnp.concatenate([shift, prior.rotation * rigid[:, 3:]], axis=-1)
     factor = jnp.exp(prior.focal * motion.focal)
     scale = jnp.ones((3, 3)).at[jnp.array([0, 0, 1]), jnp.array([0, 1, 1])].set(factor)
     return Cameras(
@@ -65,7 +75,7 @@ def transform(cameras: Cameras, motion: CameraMotion, prior: CameraPrior) -> Cam
 
 
 def rigid_between(start: Cameras, end: Cameras, prior: CameraPrior) -> Array:
-    """Find the `CameraMotion.rigid` [V, 6] from poses of cameras [V] to those of others."""
+    """Find the `CameraMotion.rigid` [V, 6] from cameras [V] to others, where nothing is shared."""
     distance = jnp.linalg.norm(start.position, axis=-1, keepdims=True)
     tangent = tangents(start.cam2world, end.cam2world)
     shift = tangent[:, :3] / (prior.translation * distance)

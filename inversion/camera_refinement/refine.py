@@ -30,13 +30,21 @@ from inversion.camera_refinement.joint import (
     start_joint,
     start_latent,
 )
-from inversion.camera_refinement.motion import CameraMotion, no_motion, rigid_between, transform
-from inversion.camera_refinement.smoothing import smooth
+from inversion.camera_refinement.motion import (
+    OF_FOOTAGE,
+    CameraMotion,
+    CameraPrior,
+    no_motion,
+    rigid_between,
+    transform,
+)
+from inversion.camera_refinement.smoothing import smooth, smooth_motions
 from inversion.config import StageConfig
 from inversion.features.lpips import Lpips
 from inversion.features.networks import load_networks
 from inversion.fitting.adam import StageState
 from inversion.fitting.programs import chunk_steps
+from inversion.footage.prepare import is_tracked
 from inversion.frames.folder import Frames, check_masks, read_images, resized_masks
 from inversion.latents import WStatistics, mean_latent
 from inversion.monitor import Monitor, Stopped
@@ -47,6 +55,18 @@ LEAST_SIDE = 32  # pixels, below which LPIPS cannot see
 # Pictures rendered together in an alignment. On a CPU one: XLA's batches of convolutions are slow.
 _PICTURES_AT_ONCE = {"cpu": 1}
 _OTHER_PICTURES_AT_ONCE = 4
+
+
+def usual_config(frames: Frames) -> RefinementConfig:
+    """What suits frames: those that `prepare` made of a video are held to what it promises.
+
+    Their background, which turns otherwise than the head, is left out if they have masks.
+    """
+    if not is_tracked(frames.folder):
+        return RefinementConfig()
+    return RefinementConfig(
+        prior=OF_FOOTAGE, smooth_errors=True, mask_background=frames.mask is not None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +99,8 @@ def refine_cameras(
     Args:
       generator: any with weights; not changed.
       frames: T, with their cameras as given.
-      config: schedule, weights and deviations expected; the defaults if None. Pictures compared
-        have at least `LEAST_SIDE` pixels along either axis, whatever its `side`.
+      config: schedule, weights and deviations expected; those of `usual_config` if None. Pictures
+        compared have at least `LEAST_SIDE` pixels along either axis, whatever its `side`.
       key: of all draws; the same key gives the same result.
       networks: whose LPIPS is the perceptual term; loaded for the generator's size if None.
       w_statistics: of the generator's mapping; computed if None.
@@ -94,7 +114,7 @@ def refine_cameras(
       ValueError: if the config's `num_views` is below 1.
       Stopped: if the monitor asked for it; nothing is kept.
     """
-    config, monitor = config or RefinementConfig(), monitor or Monitor()
+    config, monitor = config or usual_config(frames), monitor or Monitor()
     config = replace(config, side=max(config.side or generator.config.neural_side, LEAST_SIDE))
     if config.mask_background:
         check_masks(frames, np.arange(len(frames)))
@@ -142,6 +162,8 @@ class _Refiner:
         )
         motion = self.align("each camera", ws, motion, config, config.fine_steps)
         cameras = transform(given, motion, config.prior)
+        rigid = motion.rigid + _shared(motion, config.prior)
+        motion = CameraMotion(rigid=rigid, focal=motion.focal)
         return Refined(cameras=cameras, motion=motion, ws=ws)
 
     def fit(
@@ -191,7 +213,7 @@ class _Refiner:
         with self.monitor.stages([""], [name], len(self.frames), [0]):
             for i, frame in enumerate(self.frames.names):
                 target = jax.tree.map(lambda x: x[0], self._target(i, self.frames.cameras, config))
-                start = CameraMotion(rigid=jnp.asarray(rigid[i]), focal=motion.focal)
+                start = replace(motion, rigid=jnp.asarray(rigid[i]))
                 found, losses = align(
                     start, self.generator, self.lpips, target, planes,
                     config=config, num_steps=num_steps, pictures_at_once=at_once,
@@ -203,9 +225,11 @@ class _Refiner:
         motion = replace(motion, rigid=jnp.asarray(rigid))
         if not config.steady:
             return motion
+        if config.smooth_errors:
+            return replace(motion, rigid=jnp.asarray(smooth_motions(rigid), jnp.float32))
         given, prior = self.frames.cameras, config.prior
         smoothed = smooth(transform(given, motion, prior), prior)
-        return replace(motion, rigid=rigid_between(given, smoothed, prior))
+        return replace(motion, rigid=rigid_between(given, smoothed, prior) - _shared(motion, prior))
 
     def _tell(self, name: str, first: int, terms: dict[str, np.ndarray]) -> None:
         """Report steps to the monitor, and stop if it asks for it."""
@@ -222,6 +246,11 @@ class _Refiner:
         images = jnp.asarray(read_images(self.frames, one))
         views = Views(images=images, cameras=cameras[one], mask=mask)
         return _targets(self.generator, self.lpips, views, config=config)
+
+
+def _shared(motion: CameraMotion, prior: CameraPrior) -> jax.Array:
+    """What all cameras share of a motion, [6] in units of each one's deviations."""
+    return prior.shared * motion.shared
 
 
 _targets = jax.jit(pose_targets, static_argnames="config")

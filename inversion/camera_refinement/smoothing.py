@@ -53,6 +53,24 @@ def smooth(cameras: Cameras, prior: CameraPrior) -> Cameras:
     return replace(cameras, cam2world=transform_poses(poses, jnp.asarray(-errors, poses.dtype)))
 
 
+def smooth_motions(rigid: np.ndarray) -> np.ndarray:
+    """Remove from the motions of consecutive cameras their most likely independent errors.
+
+    As `smooth` does from the cameras: for labels whose own errors change smoothly, so that what
+    changes from frame to frame is an error of the motion found.
+
+    Args:
+      rigid: [T, 6] motions in the order of time, as `CameraMotion.rigid`.
+
+    Returns:
+      [T, 6]; fewer than ten are returned as given.
+    """
+    if len(rigid) < _LEAST_FRAMES:
+        return rigid
+    errors = [likely_errors(change)[0] for change in np.diff(rigid.astype(float), 2, axis=0).T]
+    return rigid - np.stack(errors, axis=-1)
+
+
 def likely_errors(change: np.ndarray) -> tuple[np.ndarray, float]:
     """Estimate the errors of a series from its second differences.
 

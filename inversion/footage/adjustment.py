@@ -13,7 +13,7 @@ import numpy as np
 from inversion.footage.poses import Poses
 from inversion.footage.tracking import pose_slopes, sum_by, turn
 
-_DAMPING, _LESS, _MORE = 1e-4, 0.2, 8.0
+_LESS, _MORE = 0.2, 8.0  # factors to the damping after a step that was taken, and one that was not
 _POINTS_AT_ONCE = 20
 # OpenBLAS, which NumPy calls, shares a product of matrices out to threads from 2^18 multiplications
 # on. The threads wait for one another, several times as long as the whole takes without them.
@@ -86,6 +86,7 @@ def adjust(
     zoom: Zoom,
     *,
     num_steps: int = 10,
+    damping: float = 1e-4,
 ) -> tuple[Poses, np.ndarray, float]:
     """Find the cameras and points at which all sightings agree best.
 
@@ -99,6 +100,8 @@ def adjust(
       anchors: of known points; without them the world could move.
       zoom: the unit of residuals, and whether the focal length is found as well.
       num_steps: a step that would raise the loss is not taken.
+      damping: of the first step, relative to the diagonal. What trades the focal length for depth
+        changes the loss little, and such damping holds it back; far from the solution it is needed.
 
     Returns:
       Poses, points, and the factor to the focal length.
@@ -109,7 +112,7 @@ def adjust(
         np.array(points, np.float64),
         0.0,
     )
-    damping, now = _DAMPING, _loss(state, sightings, anchors, zoom)
+    now = _loss(state, sightings, anchors, zoom)
     for _ in range(num_steps):
         try:
             new = _step(state, sightings, anchors, zoom, damping)

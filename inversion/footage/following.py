@@ -36,6 +36,11 @@ _FAR, _OTHER_SIZE = 0.6, 1.5
 # that follow each other in fast motion by up to .3.
 _OTHER_PICTURE = 0.6
 _SMALL = (32, 18)
+# Pictures from before a dissolve, by which one scene turns into another, to its middle: up to 1.6
+# seconds at 30 a second. In between, pictures are mixtures of both ends to within this part of
+# their difference; with a camera or a head that moves they are not.
+_HALF_DISSOLVES = (3, 6, 12, 24)
+_MIXED = 0.25
 _SHARP_SIDE = 128
 
 
@@ -187,20 +192,57 @@ def follow(
 def find_parts(looks: Sequence[Look]) -> list[range]:
     """Divide a video where it is cut: where picture or face jump, and do not jump back.
 
+    A dissolve is a part of its own.
+
     Args:
       looks: at its pictures, in time order.
 
     Returns:
       Ranges of pictures; one where there is no cut.
     """
-    starts = [0]
+    starts = {0}
+    for slow in find_dissolves([look.small for look in looks]):
+        starts |= {slow.start, slow.stop}
     for i in range(1, len(looks)):
         # Around a flash of light, which is no cut, pictures are alike.
         before, after = looks[max(i - 2, 0) : i], looks[i : i + 2]
         other = all(difference(a.small, b.small) > _OTHER_PICTURE for a in before for b in after)
         if other or looks[i].jumped:
-            starts.append(i)
-    return [range(a, b) for a, b in itertools.pairwise([*starts, len(looks)])]
+            starts.add(i)
+    return [range(a, b) for a, b in itertools.pairwise(sorted({*starts, len(looks)}))]
+
+
+def find_dissolves(pictures: Sequence[np.ndarray]) -> list[range]:
+    """Find where one scene slowly turns into another.
+
+    There, pictures are mixtures of an earlier and a later one that are unlike even when their
+    light and contrast are made alike.
+
+    Args:
+      pictures: n of them in time order, uint8 [h, w].
+
+    Returns:
+      Ranges of the pictures that are mixed, apart from each other.
+    """
+    grey = np.array([np.ravel(picture) for picture in pictures], np.float64)
+    if not len(grey):
+        return []
+    alike = (grey - grey.mean(-1, keepdims=True)) / (grey.std(-1, keepdims=True) + 4)
+    mixed = np.zeros(len(grey), bool)
+    for half in _HALF_DISSOLVES:
+        apart = np.abs(alike[2 * half :] - alike[: -2 * half]).mean(-1)
+        for first in np.flatnonzero(apart > _OTHER_PICTURE):
+            between = grey[first : first + 2 * half + 1]
+            way = between[-1] - between[0]
+            part = (between - between[0]) @ way / (way @ way)
+            off = np.abs(between - between[0] - part[:, None] * way).mean(-1)
+            # Motion within the scenes moves the parts a little backwards.
+            grows = (np.diff(part) > -0.1).all() and 0.25 < part[half] < 0.75
+            if grows and (off < _MIXED * np.abs(way).mean()).all():
+                inside = np.flatnonzero((part > 0.05) & (part < 0.95))
+                mixed[first + inside.min() : first + inside.max() + 1] = True
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mixed, [False]]).astype(int)))
+    return [range(a, b) for a, b in edges.reshape(-1, 2)]
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> float:

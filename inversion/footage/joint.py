@@ -29,7 +29,7 @@ from inversion.footage.poses import (
 SIGMA, EFFECTIVE_POINTS = 1.5, 60.0
 # The same for a picture by itself, whose shape is not known.
 _SINGLE_POINTS = 3.3
-_THINNING = 4
+THINNING = 4  # of landmarks, where some are enough
 REACH = 4.0  # pixels beyond which a landmark loses its hold
 # Landmarks whose normals turn away by more than the first cosine count nothing, from the second on
 # in full.
@@ -70,7 +70,7 @@ def fit_single(
     """
     basis = np.concatenate([model.shapes, model.expressions])
     # Neighbours say nearly the same: some of them do.
-    chosen = np.unique(np.append(np.flatnonzero(model.weights), np.arange(0, 468, _THINNING)))
+    chosen = np.unique(np.append(np.flatnonzero(model.weights), np.arange(0, 468, THINNING)))
     if start is None:
         start = first_poses(model.points, tangents, model.weights, len(basis))
     seen = landmark_weights(model, model.points, start)[:, chosen]
@@ -120,17 +120,32 @@ def fit_joint(
 
 
 def fit_expressions(
-    model: FaceModel, shape: np.ndarray, tangents: np.ndarray, start: Poses, *, num_steps: int = 12
+    model: FaceModel,
+    shape: np.ndarray,
+    tangents: np.ndarray,
+    start: Poses,
+    *,
+    num_steps: int = 12,
+    every: int = 1,
 ) -> Poses:
-    """Fit pose and expression of each picture to its landmarks, the person's shape known."""
-    lead = tangents.shape[:2]
+    """Fit pose and expression of each picture to its landmarks, the person's shape known.
+
+    Args:
+      model: the face.
+      shape: [468, 3] of the person.
+      tangents: [n, 468, 2] landmarks.
+      start: n poses with coefficients of the expressions.
+      num_steps: damped Gauss-Newton steps.
+      every: every so many landmarks are looked at, with the weight of all: neighbours say alike.
+    """
+    lead = tangents[:, ::every].shape[:2]
     observed = Observed(
-        points=np.broadcast_to(shape, (*lead, 3)),
-        tangents=tangents,
-        weights=landmark_weights(model, shape, start),
+        points=np.broadcast_to(shape[::every], (*lead, 3)),
+        tangents=tangents[:, ::every],
+        weights=every * landmark_weights(model, shape, start)[:, ::every],
         reach=np.full(lead, REACH),
     )
-    return fit_poses(start, observed, model.expressions, num_steps=num_steps)
+    return fit_poses(start, observed, model.expressions[:, ::every], num_steps=num_steps)
 
 
 def landmark_weights(model: FaceModel, shape: np.ndarray, poses: Poses) -> np.ndarray:

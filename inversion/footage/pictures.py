@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,12 @@ class Source:
     name: str
     files: tuple[Path, ...]
     video: bool
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 of the files, as they are when first asked for, and their names."""
+        named = [[path.name, sha256(path)] for path in self.files]
+        return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,12 +120,6 @@ def about(source: Source) -> About:
         return About(count=len(source.files), seconds=None)
     count, seconds, notes = describe(source.files[0])
     return About(count=count, seconds=seconds, notes=notes)
-
-
-def source_fingerprint(source: Source) -> str:
-    """Hexadecimal SHA-256 of the files of footage and their names."""
-    named = [[path.name, sha256(path)] for path in source.files]
-    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 def read_pictures(

@@ -12,6 +12,7 @@ but for the pictures' numbers; points are tracked in a copy in grey that lies on
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import tempfile
 import time
@@ -45,10 +46,10 @@ from inversion.footage.pictures import (
     about,
     find_people,
     read_pictures,
-    source_fingerprint,
 )
 from inversion.footage.selection import SMALL, FootageFrame, is_spare, reasons
 from inversion.footage.solve import Observation, Solved, solve
+from inversion.footage.video import BELIEVED_YAW
 from inversion.footage.windows import cut, part_outside
 from inversion.frames.folder import HALF, make_new_folder, save_frame
 from inversion.frames.labels import write_labels
@@ -237,7 +238,7 @@ class Footage:
         """What footage.json says: settings, notes, and what was found in every picture."""
         return {
             "source": [str(path) for path in self.source.files],
-            "fingerprint": source_fingerprint(self.source),
+            "fingerprint": self.source.fingerprint,
             "settings": self.settings,
             "notes": self.notes,
             "rate": self.rate,
@@ -260,6 +261,18 @@ class Footage:
             "face": (points * scale[:, None, None]).astype(np.float32),
             "shape": self.shape.astype(np.float32),
         }
+
+
+def is_tracked(folder: Path) -> bool:
+    """Whether a folder's frames are those of a video, as `Footage.save` writes them.
+
+    Their cameras were brought together by points tracked through it.
+    """
+    try:
+        made = json.loads((folder / FOOTAGE_FILE).read_text())
+        return made["rate"] is not None and made["settings"]["track"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def prepare_footage(
@@ -545,15 +558,21 @@ def _spread(
 
 
 def _remarks(frames: Sequence[FootageFrame]) -> list[str]:
-    kept = [frame for frame in frames if frame.kept and frame.window is not None]
+    remarks, kept = [], [frame for frame in frames if frame.kept and frame.window is not None]
     small = [f for f in kept if f.window is not None and f.window.side < SMALL]
-    if not small:
-        return []
-    least = min(f.window.side for f in small if f.window is not None)
-    return [
-        f"{len(small)} of {len(kept)} frames are cut from windows of fewer than {SMALL} pixels, "
-        f"down to {least:.0f}: come nearer with the camera"
-    ]
+    if small:
+        least = min(f.window.side for f in small if f.window is not None)
+        remarks.append(
+            f"{len(small)} of {len(kept)} frames are cut from windows of fewer than {SMALL} "
+            f"pixels, down to {least:.0f}: come nearer with the camera"
+        )
+    nearest = min((abs(f.yaw) for f in frames if f.window is not None), default=0.0)
+    if nearest > BELIEVED_YAW:
+        remarks.append(
+            f"the head is never turned to the camera by less than {nearest:.0f} degrees, from "
+            "where landmarks tell less: the cameras are less accurate; film it from the front, too"
+        )
+    return remarks
 
 
 def _nothing_left(footage: Footage) -> str:

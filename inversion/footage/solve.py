@@ -10,12 +10,19 @@ import numpy as np
 from eg3d_jax.cameras import FFHQ_FOCAL
 from eg3d_jax.errors import InputError
 from inversion.footage.face_model import FaceModel, load_face_model
-from inversion.footage.joint import Faces, faces, fit_expressions, fit_joint, fit_single
+from inversion.footage.joint import (
+    THINNING,
+    Faces,
+    faces,
+    fit_expressions,
+    fit_joint,
+    fit_single,
+)
 from inversion.footage.landmarks import Landmarks
 from inversion.footage.lenses import as_eg3d, consistent
 from inversion.footage.poses import PIXELS, Poses, first_poses, project
 from inversion.footage.tracking import follow, head_outline, track_points
-from inversion.footage.video import BELIEVED_YAW, Filmed, Frames, solve_video
+from inversion.footage.video import Filmed, Frames, believed_yaw, solve_video
 from inversion.footage.windows import (
     RADIUS,
     Window,
@@ -195,9 +202,7 @@ def _solve_jointly(
     rough: bool,
 ) -> tuple[Faces, list[Window]]:
     """Fit one face to all pictures; rough where tracked points are to improve on it."""
-    trust = np.where(np.abs(single.yaw) < _TRUSTED_YAW, 1.0, 0.0)
-    if not trust.any():
-        trust = np.ones(len(landmarks))
+    trust = np.where(np.abs(single.yaw) < max(_TRUSTED_YAW, believed_yaw(single.yaw)), 1.0, 0.0)
     tangents = to_tangents(landmarks, windows)[..., :2]
     if rough:
         chosen = np.flatnonzero(trust)
@@ -214,7 +219,8 @@ def _solve_jointly(
             windows = smooth_windows(windows, strength=_WINDOW_STRENGTH)
         start = move_into(found.poses, before, windows)
         tangents = to_tangents(landmarks, windows)[..., :2]
-        poses = fit_expressions(model, found.shape, tangents, start, num_steps=5)
+        every = THINNING if rough else 1
+        poses = fit_expressions(model, found.shape, tangents, start, num_steps=5, every=every)
         found = Faces(poses=poses, shape=found.shape)
     return found, windows
 
@@ -256,7 +262,12 @@ def _solve_tracked(
     for name in ("rotation", "translation", "coefficients"):
         getattr(poses, name)[found] = getattr(start, name)
     frames = Frames(
-        landmarks=place, has_landmarks=has, sizes=sizes, windows=all_windows, tracks=tracks
+        landmarks=place,
+        has_landmarks=has,
+        sizes=sizes,
+        windows=all_windows,
+        tracks=tracks,
+        believed=believed_yaw(found_faces.poses.yaw),
     )
     filmed = solve_video(
         model,
@@ -295,7 +306,7 @@ def _tell(model: FaceModel, frames: Frames, filmed: Filmed) -> Solved:
     result.points[kept] = points[kept]
     error = np.linalg.norm(points - frames.landmarks[..., :2], axis=-1)
     error = np.median(error[:, model.weights > 0], -1) * 512 / lens.sides
-    near = np.abs(poses.yaw) < BELIEVED_YAW
+    near = np.abs(poses.yaw) < frames.believed
     for i in chosen:
         result.windows[i] = windows[i]
         by_landmarks = frames.has_landmarks[i] and (near[i] or not reached[i])

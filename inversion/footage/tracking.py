@@ -21,9 +21,11 @@ from inversion.footage.windows import RADIUS, Window
 _SIZE = 384  # pixels a side of what points are tracked in
 _MARGIN = 1.1  # times the window: how much of the picture that shows
 _MOST_POINTS, _SPACING, _QUALITY = 400, 6, 0.004
-_FLOW_WINDOW, _FLOW_LEVELS = (17, 17), 3
+_FRAMES_APART = 2  # new points are looked for in every so many frames
+# Where the skin is even, a wide window holds on to outlines, along which points slide.
+_FLOW_WINDOW, _FLOW_LEVELS = (11, 11), 3
 # A point that comes back elsewhere than it started from is lost; pixels of what it is tracked in.
-_BACK = 0.7
+_BACK = 0.5
 _INNER = 0.8  # times the head's outline: where a window follows what moves
 
 # A point's place in space takes so many frames, that see it from directions so far apart.
@@ -78,6 +80,7 @@ def track_points(
     """
     cv2 = _opencv()
     masks = _masks(cv2, windows, outlines)
+    around = np.ones((2 * _SPACING - 1, 2 * _SPACING - 1), np.uint8)  # of a point
     frames, points, pixels = [], [], []
     alive, names, count, before = np.zeros((0, 2), np.float32), np.zeros(0, int), 0, None
     for i, gray in enumerate(grays):
@@ -85,10 +88,12 @@ def track_points(
         if before is not None and len(alive):
             there, kept = _flow(cv2, before, crop, alive)
             alive, names = there[kept], names[kept]
-        if len(alive) < _MOST_POINTS:
+        if i % _FRAMES_APART == 0 and len(alive) < _MOST_POINTS:
             free = masks[i].copy()
-            for x, y in alive:
-                cv2.circle(free, (round(float(x)), round(float(y))), _SPACING, 0, -1)
+            taken = np.zeros_like(free)
+            columns, rows = np.rint(alive.T).astype(int)
+            taken[rows, columns] = 1
+            free[cv2.dilate(taken, around) > 0] = 0
             new = cv2.goodFeaturesToTrack(
                 crop, _MOST_POINTS - len(alive), _QUALITY, _SPACING, mask=free
             )
@@ -349,8 +354,11 @@ def angle_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def turn(vector: np.ndarray) -> np.ndarray:
     """Rotation matrices [*, 3, 3] of rotation vectors [*, 3]."""
-    angle = np.linalg.norm(vector, axis=-1)[..., None, None]
-    cross = np.cross(np.eye(3), vector[..., None, :])
+    angle = np.sqrt((vector**2).sum(-1))[..., None, None]
+    cross = np.zeros((*vector.shape, 3))
+    cross[..., 0, 1], cross[..., 0, 2] = -vector[..., 2], vector[..., 1]
+    cross[..., 1, 0], cross[..., 1, 2] = vector[..., 2], -vector[..., 0]
+    cross[..., 2, 0], cross[..., 2, 1] = -vector[..., 1], vector[..., 0]
     safe = np.maximum(angle, 1e-12)
     return np.eye(3) + np.sin(angle) / safe * cross + (1 - np.cos(angle)) / safe**2 * cross @ cross
 

@@ -13,6 +13,7 @@ from inversion.footage.adjustment import Anchors, Sightings, Zoom, adjust
 from inversion.footage.face_model import FaceModel
 from inversion.footage.joint import (
     REACH,
+    THINNING,
     Faces,
     expressions_at,
     faces,
@@ -25,17 +26,20 @@ from inversion.footage.poses import PIXELS, Observed, Poses, fit_poses, move_pos
 from inversion.footage.tracking import MOST_TURN, Tracks, angle_between, carry_on, triangulate
 from inversion.footage.windows import Window, smooth
 
-# Landmarks are believed up to the first yaw, and lose all their weight up to the second, where
-# tracked points hold a frame.
-BELIEVED_YAW, _DOUBTED_YAW = 30.0, 50.0
+# Landmarks are believed up to this yaw, and lose all their weight within so many degrees more,
+# where tracked points hold a frame.
+BELIEVED_YAW, _DOUBTED_RANGE = 30.0, 20.0
+# Of a head that is never turned so near to the camera, those of the tenth of the frames that is
+# turned least are believed, at most so many frames, and of others up to so many degrees more.
+_LEAST_TURNED, _BELIEVED_RANGE = 10, 12.0
 # Deviation of a tracked point, and where it loses its hold; pixels of a window of 512.
 _SIGMA, _REACH = 0.7, 2.0
 _WIDER = 4.0  # the reach in the first adjustment, in parts of that
-_MOST_KEYFRAMES = 100
+_MOST_KEYFRAMES = 80
 _FEWEST_POINTS = 12  # that tie the frames together; with fewer, landmarks alone are used
-_THINNING = 4
 _STRENGTHS = (256.0, 64.0, 16.0, 4.0, 1.0, 0.25)  # of smoothing
 _FIRST_STEPS, _STEPS = 4, 6  # of adjustments that another follows, and of the last
+_FIRST_DAMPING, _DAMPING = 1e-4, 1e-7  # of the first adjustment, and of those after it
 _MOST_POINTS = 256  # of a frame, in its last fit
 # Deviation of a focal length's logarithm from that of EG3D's cameras.
 _FOCAL_DEVIATION = 0.5
@@ -51,6 +55,7 @@ class Frames:
       sizes: [n, 2] width and height, pixels.
       windows: n crops about the head.
       tracks: points followed through the frames.
+      believed: degrees of yaw up to which landmarks are believed.
     """
 
     landmarks: np.ndarray
@@ -58,6 +63,21 @@ class Frames:
     sizes: np.ndarray
     windows: list[Window]
     tracks: Tracks
+    believed: float = BELIEVED_YAW
+
+    def belief(self, poses: Poses) -> np.ndarray:
+        """Weight [m] of the landmarks of m poses by their yaw, 0 to 1."""
+        return np.clip(1 + (self.believed - np.abs(poses.yaw)) / _DOUBTED_RANGE, 0, 1)
+
+
+def believed_yaw(yaw: np.ndarray) -> float:
+    """Degrees up to which landmarks of frames of yaw [m] are believed.
+
+    A head that is never turned to the camera is found from the frames turned least.
+    """
+    count = min(_LEAST_TURNED, -(-len(yaw) // 10))
+    least = float(np.sort(np.abs(yaw))[:count].max(initial=0.0))
+    return BELIEVED_YAW if least < BELIEVED_YAW else least + _BELIEVED_RANGE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +128,7 @@ def solve_video(
     translation = np.array(poses.translation)
     translation[:, 2] *= lens.pixels / PIXELS
     poses = replace(poses, translation=translation)
-    reached = frames.has_landmarks & (np.abs(poses.yaw) < BELIEVED_YAW)
+    reached = frames.has_landmarks & (np.abs(poses.yaw) < frames.believed)
     tracks = frames.tracks
     seen = lens.tangents(tracks.pixels, tracks.frame)
     poses, reached = carry_on(tracks, seen, poses, reached)
@@ -128,10 +148,12 @@ def solve_video(
         # Where chains from two sides meet they may be degrees apart: at first far points pull, too.
         reach = _REACH * max(1.0, _WIDER * 0.5**round_)
         num_steps = _STEPS if round_ == num_rounds - 1 else _FIRST_STEPS
+        damping = _DAMPING if round_ else _FIRST_DAMPING
         poses, lens, points, known = _adjust(
-            model, frames, lens, shape, poses, (keyframes, reach, num_steps)
+            model, frames, lens, shape, poses, (keyframes, reach, num_steps, damping)
         )
-        believed = keyframes[frames.has_landmarks[keyframes] & (_belief(poses[keyframes]) > 0)]
+        belief = frames.has_landmarks[keyframes] * frames.belief(poses[keyframes])
+        believed = keyframes[belief > 0]
         if len(believed):
             poses, shape, points = _update_face(model, frames, lens, shape, poses, believed, points)
         report(0.2 + 0.8 * (round_ + 1) / num_rounds)
@@ -166,7 +188,7 @@ def _without_jumps(frames: Frames, poses: Poses, reached: np.ndarray) -> np.ndar
     rotation = np.asarray(poses.rotation)[known]
     cut = (angle_between(rotation[1:], rotation[:-1]) > MOST_TURN) & (np.diff(known) == 1)
     chain = np.concatenate([[0], np.cumsum(cut)])
-    believed = frames.has_landmarks[known] & (np.abs(poses[known].yaw) < BELIEVED_YAW)
+    believed = frames.has_landmarks[known] & (np.abs(poses[known].yaw) < frames.believed)
     held = np.bincount(chain, believed) > 0
     result = reached.copy()
     result[known[~held[chain]]] = False
@@ -186,10 +208,10 @@ def _adjust(
     lens: Lens,
     shape: np.ndarray,
     poses: Poses,
-    adjusted_with: tuple[np.ndarray, float, int],
+    adjusted_with: tuple[np.ndarray, float, int, float],
 ) -> tuple[Poses, Lens, np.ndarray, np.ndarray]:
-    """Adjust keyframes by points of some reach in some steps: poses, lens, points, known."""
-    keyframes, reach, num_steps = adjusted_with
+    """Adjust keyframes by points of some reach, in damped steps: poses, lens, points, known."""
+    keyframes, reach, num_steps, damping = adjusted_with
     tracks, count = frames.tracks, len(frames.sizes)
     position = np.full(count, -1)
     position[keyframes] = np.arange(len(keyframes))
@@ -207,10 +229,10 @@ def _adjust(
     )
     inside = poses[keyframes]
     weights = landmark_weights(model, shape, inside)
-    weights = weights * (frames.has_landmarks[keyframes] * _belief(inside))[:, None]
+    weights = weights * (frames.has_landmarks[keyframes] * frames.belief(inside))[:, None]
     # Neighbouring landmarks err together: some of them, with the weight of all, tell as much.
     thinned = np.zeros(weights.shape[1])
-    thinned[::_THINNING] = _THINNING
+    thinned[::THINNING] = THINNING
     weights = weights * thinned
     used = weights > 1e-3 * weights.max(initial=0.0)
     frame, place = np.nonzero(used)
@@ -227,7 +249,7 @@ def _adjust(
         weight=1 / _FOCAL_DEVIATION**2,
     )
     adjusted, points[names], factor = adjust(
-        inside, points[names], sightings, anchors, zoom, num_steps=num_steps
+        inside, points[names], sightings, anchors, zoom, num_steps=num_steps, damping=damping
     )
     rotation, translation = np.array(poses.rotation), np.array(poses.translation)
     rotation[keyframes], translation[keyframes] = adjusted.rotation, adjusted.translation
@@ -253,7 +275,7 @@ def _update_face(
     coefficients = np.array(poses.coefficients, np.float64)
     coefficients[believed] = expressions_at(model, shape, seen, inside, unit)
     poses = replace(poses, coefficients=coefficients)
-    shape = fit_shape(model, shape, seen, poses[believed], (_belief(inside), unit))
+    shape = fit_shape(model, shape, seen, poses[believed], (frames.belief(inside), unit))
     scale, rotation, shift = onto_mean_face(model, shape)
     shape, points = (scale * p @ rotation.T + shift for p in (shape, points))
     return move_poses(poses, scale, rotation, shift), shape, points
@@ -271,10 +293,10 @@ def _fit_frames(
     """Fit each frame to its landmarks and tracked points, which stay where they are."""
     points, known, seen = sighted
     count = len(frames.sizes)
-    thinned = slice(None, None, _THINNING)
+    thinned = slice(None, None, THINNING)
     size = len(shape[thinned])
     # Frames that tracked points do not hold have nothing but their landmarks.
-    belief = np.where(reached, _belief(poses), 1.0) * frames.has_landmarks
+    belief = np.where(reached, frames.belief(poses), 1.0) * frames.has_landmarks
     unit = (lens.pixels / PIXELS)[:, None]
     place = np.tile(shape[thinned], (count, 1, 1))
     rest = np.zeros((count, _MOST_POINTS, 3)) + model.points[0]
@@ -288,7 +310,7 @@ def _fit_frames(
         rest[i, : len(here)] = points[tracks.point[here]]
         tangents[i, : len(here)] = seen[here]
         weights[i, : len(here)] = 1 / _SIGMA**2
-    of_landmarks = landmark_weights(model, shape, poses)[:, thinned] * _THINNING * belief[:, None]
+    of_landmarks = landmark_weights(model, shape, poses)[:, thinned] * THINNING * belief[:, None]
     of_face = _landmark_tangents(frames, lens, np.arange(count))[:, thinned]
     observed = Observed(
         points=np.concatenate([place, rest], 1),
@@ -363,8 +385,3 @@ def _landmark_tangents(frames: Frames, lens: Lens, chosen: np.ndarray) -> np.nda
     pixels = frames.landmarks[chosen, :, :2]
     frame = np.repeat(chosen, pixels.shape[1])
     return lens.tangents(pixels.reshape(-1, 2), frame).reshape(pixels.shape)
-
-
-def _belief(poses: Poses) -> np.ndarray:
-    """Weight [n] of landmarks by the yaw, 0 to 1."""
-    return np.clip((_DOUBTED_YAW - np.abs(poses.yaw)) / (_DOUBTED_YAW - BELIEVED_YAW), 0, 1)

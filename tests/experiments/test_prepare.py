@@ -187,7 +187,8 @@ def head(tmp_path):
 
 
 def test_invert_prepares_a_video_beside_the_run_and_only_once(stubs, head, tmp_path, capsys):
-    planned = first.plan_preparation(InvertArgs(frames=(head,), run=tmp_path / "run", views=3))
+    given = InvertArgs(frames=(head,), run=tmp_path / "run", views=3)
+    planned = first.plan_preparation(given)
     folder = tmp_path / "run_footage"
     assert planned.args.frames == (folder,)
     assert planned.args.refine_cameras is True
@@ -202,15 +203,20 @@ def test_invert_prepares_a_video_beside_the_run_and_only_once(stubs, head, tmp_p
     assert "holds the frames of head already" in capsys.readouterr().out
     assert (folder / "dataset.json").stat().st_mtime_ns == written
     write_video(head, turning(9), codec="ffv1", pix_fmt="bgr0")
-    first.prepare_first(planned, monitor)
+    first.prepare_first(first.plan_preparation(given), monitor)
     assert len(read_frames(folder, image_side=64)) == 9
 
 
 def test_invert_finds_masks_first_where_it_needs_them(stubs, tmp_path):
     folder = photos(tmp_path / "anna", turning(3))
     given = InvertArgs(frames=(folder,), run=tmp_path / "run", views=3)
-    for masked in (False, True):
-        planned = first.plan_preparation(dataclasses.replace(given, mask_background=masked))
+    for changes in (
+        {"refine_cameras": False},
+        {"mask_background": True, "refine_cameras": False},
+        {},
+    ):
+        masked = changes != {"refine_cameras": False}  # a refinement looks at the head alone
+        planned = first.plan_preparation(dataclasses.replace(given, **changes))
         first.prepare_first(planned, CommandMonitor(Progress()))
         frames = read_frames(tmp_path / "run_footage", image_side=64)
         assert (frames.mask is not None) == masked
@@ -244,6 +250,27 @@ def test_invert_prepares_a_folder_of_photos(stubs, tmp_path, capsys):
     assert {path: person.files[0].parent for path, person in both.people.items()} == {
         home / "anna": folder, home / "ben": ben,
     }  # fmt: skip
+
+
+def test_footage_may_stand_in_a_list(stubs, tmp_path):
+    """A path a line, from the list on, beside folders of frames; no line is passed over."""
+    anna, ben = (photos(tmp_path / "raw" / name, turning(7)) for name in ("anna", "ben"))
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "list.txt").write_text("raw/anna\n\nraw/ben  # the second\nframes\nmissing\n")
+    given = InvertArgs(frames=(tmp_path / "list.txt",), run=tmp_path / "run")
+    planned, home = first.plan_preparation(given), tmp_path / "run_footage"
+    assert {path: person.files[0].parent for path, person in planned.people.items()} == {
+        home / "anna": anna, home / "ben": ben,
+    }  # fmt: skip
+    rest = (tmp_path / "frames", tmp_path / "missing")
+    assert planned.args.frames == (home / "anna", home / "ben", *rest)
+    (tmp_path / "people.txt").write_text("raw/anna\nraw/ben\n")
+    assert prepare.main(args(tmp_path / "people.txt", output=tmp_path / "out")) == 0
+    assert len(read_frames(tmp_path / "out" / "ben", image_side=64)) == 7
+    (tmp_path / "empty.txt").write_text("# nobody\n")
+    for name, reason in (("empty.txt", "names nothing"), ("no.txt", "cannot be read")):
+        with pytest.raises(InputError, match=f"{name} {reason}"):
+            prepare.main(args(tmp_path / name, output=tmp_path / "out2"))
 
 
 @pytest.mark.parametrize("labels", ["video/dataset.json", "dataset.json", "video/b/dataset.json"])

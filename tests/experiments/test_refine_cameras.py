@@ -134,15 +134,39 @@ def short(**changes):
     )  # fmt: skip
 
 
-def test_the_commands_options_are_the_librarys():
+def test_the_commands_options_are_the_librarys(wrong):
+    frames = read_frames(wrong, image_side=32)
     steps = {"joint_steps": 3, "latent_steps": 3, "coarse_steps": 1, "fine_steps": 1}
     args = refine_cameras.Args(**steps, views=3, degrees=1.0, steady=False)
     prior = CameraPrior(rotation=np.radians(1.0).item())
-    assert args.config == short(num_views=3, prior=prior, steady=False)
+    assert args.config(frames) == short(num_views=3, prior=prior, steady=False)
 
 
-def test_the_commands_defaults_are_the_librarys():
-    assert refine_cameras.Args().config == RefinementConfig()
+def test_the_commands_defaults_are_the_librarys(wrong):
+    frames = read_frames(wrong, image_side=32)
+    assert refine_cameras.Args().config(frames) == RefinementConfig()
+    settled = refine_cameras.Args().settled(frames)
+    assert (settled.degrees, settled.percent, settled.mask_background) == (2.0, 2.0, False)
+
+
+def test_frames_of_a_video_are_held_to_what_their_preparation_promises(wrong, tmp_path):
+    shutil.copytree(wrong, tmp_path / "video")
+    made = {"rate": 30.0, "settings": {"track": True}}
+    (tmp_path / "video" / "footage.json").write_text(json.dumps(made))
+    frames = read_frames(tmp_path / "video", image_side=32)
+    settled = refine_cameras.Args().settled(frames)
+    assert (settled.degrees, settled.percent, settled.mask_background) == (0.6, 1.0, False)
+    assert settled.config(frames) == refine_cameras.Args().config(frames)
+    assert settled.config(frames).smooth_errors
+    masked = dataclasses.replace(frames, mask=np.ones((len(frames), 32, 32), bool))
+    assert refine_cameras.Args().settled(masked).mask_background is True
+    given = refine_cameras.Args(degrees=2.0, percent=3.0, mask_background=False).settled(masked)
+    assert (given.degrees, given.percent, given.mask_background) == (2.0, 3.0, False)
+    # Photos, and footage by landmarks alone, have cameras with errors of their own.
+    for made in ({"rate": None, "settings": {"track": True}},
+                 {"rate": 30.0, "settings": {"track": False}}, []):  # fmt: skip
+        (tmp_path / "video" / "footage.json").write_text(json.dumps(made))
+        assert refine_cameras.Args().settled(frames).degrees == 2.0
 
 
 def test_cameras_are_smoothed_after_each_alignment(refined, tmp_path, monkeypatch):
@@ -158,6 +182,26 @@ def test_cameras_are_smoothed_after_each_alignment(refined, tmp_path, monkeypatc
     assert len(turned) == 2
     written = cameras_in(tmp_path / "new").cam2world
     np.testing.assert_allclose(written, turned[-1].cam2world, atol=1e-4)
+
+
+def test_of_a_video_the_motions_are_smoothed_and_what_they_share_is_told(
+    refined, wrong, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(refine, "smooth", lambda *_: pytest.fail("cameras were smoothed"))
+    monkeypatch.setattr(refine, "smooth_motions", lambda rigid: np.zeros_like(rigid))
+    shutil.copytree(wrong, tmp_path / "video")
+    made = {"rate": 30.0, "settings": {"track": True}}
+    (tmp_path / "video" / "footage.json").write_text(json.dumps(made))
+    refine_cameras.main(
+        dataclasses.replace(refined[0], frames=tmp_path / "video", output=tmp_path / "new")
+    )
+    noted = json.loads((tmp_path / "new" / "refinement.json").read_text())
+    assert noted["settings"]["degrees"] == 0.6
+    turn = pose_errors(cameras_in(tmp_path / "new"), cameras_in(wrong))[0]
+    # Nothing is left but what all share, from the first stage.
+    assert np.ptp(noted["turn_degrees"]) < 1e-4
+    np.testing.assert_allclose(turn, noted["turn_degrees"], atol=0.05)
+    assert noted["turn_degrees"][0] > 0
 
 
 @pytest.mark.parametrize(

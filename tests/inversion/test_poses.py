@@ -67,6 +67,36 @@ def test_a_turn_about_the_vertical_changes_the_azimuth_alone():
     np.testing.assert_allclose(out.position[:, 1], CAMERAS.position[:, 1], atol=1e-6)
 
 
+def test_what_all_cameras_share_moves_each_of_them():
+    prior = dataclasses.replace(PRIOR, shared=4.0)
+    own, shared = random_motion(1), random_motion(2, count=1).rigid[0]
+    both = transform(CAMERAS, dataclasses.replace(own, shared=shared), prior)
+    summed = dataclasses.replace(own, rigid=own.rigid + 4.0 * shared)
+    np.testing.assert_allclose(
+        both.cam2world, transform(CAMERAS, summed, PRIOR).cam2world, atol=1e-6
+    )
+
+
+def test_a_turn_of_the_whole_head_is_found_though_each_camera_is_nearly_certain():
+    """By what is shared; without it, the same steps leave most of the turn."""
+    ws, left = jnp.zeros((2, 3)), {}
+    turned = CameraMotion(rigid=jnp.zeros(6).at[4].set(1.5) * jnp.ones((5, 1)), focal=jnp.zeros(()))
+    wrong = transform(CAMERAS, turned, PRIOR)
+    targets = seen_from(CAMERAS, wrong, ws)
+    statistics = WStatistics(mean=jnp.zeros(3), std=jnp.ones(()))
+    for shared in (0.0, 4.0):
+        prior = dataclasses.replace(PRIOR, rotation=PRIOR.rotation / 10, shared=10 * shared)
+        config = dataclasses.replace(CONFIG, prior=prior, camera_prior=1e-4)
+        state = start_joint(statistics, 2, 5, jax.random.key(0))
+        state, _ = advance_joint(
+            state, Dots(), Plain(), targets, statistics, config=config, num_steps=STEPS
+        )
+        found = transform(wrong, state.variables[1], prior)
+        left[shared] = float(np.median(pose_errors(found, CAMERAS)[0]))
+    assert left[0.0] > 1.0
+    assert left[4.0] < 0.5 * left[0.0]
+
+
 def test_latent_cameras_and_focal_length_are_found_together():
     ws = jnp.full((2, 3), 1.0)
     true = transform(CAMERAS, no_motion(5), PRIOR)

@@ -16,7 +16,7 @@ from inversion.camera_refinement.motion import (
     rigid_between,
     transform,
 )
-from inversion.camera_refinement.smoothing import likely_errors, smooth
+from inversion.camera_refinement.smoothing import likely_errors, smooth, smooth_motions
 
 FRAMES = 60
 PRIOR = CameraPrior()
@@ -72,6 +72,14 @@ def test_a_motion_that_changes_freely_has_no_errors():
     found, deviation = likely_errors(change)
     assert np.max(np.abs(found)) < 0.3
     assert deviation < 0.3
+
+
+def test_motions_keep_what_changes_slowly_and_lose_what_does_not():
+    slow = np.stack([np.sin(0.05 * np.arange(FRAMES) + axis) for axis in range(6)], axis=-1)
+    noise = 0.5 * np.random.default_rng(0).standard_normal((FRAMES, 6))
+    left = smooth_motions((slow + noise).astype(np.float32)) - slow
+    assert np.sqrt(np.mean(left**2)) < 0.5 * np.sqrt(np.mean(noise**2))
+    np.testing.assert_array_equal(smooth_motions(noise[:9]), noise[:9])
 
 
 def test_photographs_in_any_order_stay():

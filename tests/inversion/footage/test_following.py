@@ -1,12 +1,16 @@
 """One face is followed through a video, and cuts are seen; nets are stubs that see squares."""
 
+import itertools
+
 import numpy as np
 import pytest
 import stub_faces
+from PIL import Image
 from stub_faces import scene, with_face
 
 from inversion.footage.following import (
     difference,
+    find_dissolves,
     find_parts,
     follow,
     look_at_photo,
@@ -73,6 +77,30 @@ def test_another_scene_is_a_cut_and_so_is_a_face_elsewhere():
 def test_a_flash_of_light_is_no_cut():
     usual, flash = with_face(scene(), 40, 60), np.full((240, 320, 3), 255, np.uint8)
     assert find_parts(looks(*[usual] * 4, flash, *[usual] * 4)) == [range(9)]
+
+
+@pytest.mark.parametrize("length", [5, 15, 40])
+def test_a_dissolve_is_a_part_of_its_own(length):
+    """The head stands where it stood; nothing jumps, and no two neighbours are unlike."""
+    first, second = (with_face(scene(seed=seed), 100, 60).astype(float) for seed in (1, 2))
+    parts = np.linspace(0, 1, length + 2)[1:-1]
+    mixed = [np.rint((1 - p) * first + p * second).astype(np.uint8) for p in parts]
+    shots = [first.astype(np.uint8)] * 30, mixed, [second.astype(np.uint8)] * 40
+    before, slow, after = find_parts(looks(*itertools.chain(*shots)))
+    assert (before.start, after.stop) == (0, 70 + length)
+    # The first and last twentieth of the way can hardly be seen.
+    assert abs(slow.start - 30) <= 1 + length // 20
+    assert abs(slow.stop - 30 - length) <= 1 + length // 20
+
+
+def test_moving_cameras_and_changing_light_are_no_dissolves():
+    room = np.tile(scene(), (1, 3, 1))
+    small = [np.asarray(Image.fromarray(room[:, x : x + 320]).convert("L").resize((32, 18)))
+             for x in range(0, 640, 8)]  # fmt: skip
+    assert find_dissolves(small) == []
+    dimmed = [np.rint(light * small[0]).astype(np.uint8) for light in np.linspace(1, 0.2, 40)]
+    assert find_dissolves(dimmed) == []
+    assert find_dissolves(small[:3]) == find_dissolves([]) == []
 
 
 def test_pictures_differ_by_their_own_contrast():

@@ -119,6 +119,22 @@ def test_a_head_that_turns_to_the_profile_is_followed_where_landmarks_stop():
     np.testing.assert_allclose(radius, 2.7, rtol=0.015)
 
 
+def test_a_head_that_never_looks_at_the_camera_is_followed_from_its_least_turn():
+    yaw = np.linspace(40, 88, 28)
+    grays, truth, windows = head_video(yaw)
+    believed = cameras(np.minimum(yaw, 60), np.zeros_like(yaw))  # as the net reads them
+    seen = observations(shown(MODEL.points, believed, windows), 400)
+    seen = [replace(one, gray=gray) for one, gray in zip(seen, grays, strict=True)]
+    for i in np.flatnonzero(yaw > 70):
+        seen[i] = replace(seen[i], landmarks=None)
+    solved = solve(seen, video=True)
+    assert "none" not in solved.source
+    assert solved.source[-1] == "tracked"
+    off = turned_by(solved.cam2world, truth)
+    assert np.median(off) < 3.0
+    assert off.max() < 6.0  # by landmarks alone, 28 degrees, and none beyond 70
+
+
 def test_a_video_is_not_silently_solved_by_landmarks_alone():
     seen = observations(np.zeros((5, 468, 3)), 400)
     gray = np.zeros((400, 400), np.uint8)
