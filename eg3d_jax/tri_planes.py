@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
 
 from eg3d_jax.config import Axes
 from eg3d_jax.resample import for_cpu
@@ -96,7 +95,7 @@ def _interpolated(plane: Array, position: Array) -> Array:
 
 
 def _places(
-    position: Array, side: int, begin: ArrayLike = 0
+    position: Array, side: int, begin: Array | int = 0
 ) -> tuple[Array, Array, tuple[Array, ...]]:
     """Which texels positions [..., 2] lie between.
 
