@@ -20,7 +20,7 @@ from inversion.fitting import states
 LONG_ASKED = bool(os.environ.get("EG3D_JAX_LONG_TESTS"))
 LONG = pytest.mark.skipif(not LONG_ASKED, reason="half a minute; set EG3D_JAX_LONG_TESTS=1")
 KILLS = 10 if LONG_ASKED else 2
-NAMES, STEPS = "1234", 96 if LONG_ASKED else 48
+NAMES, STEPS = "1234", 48
 pytestmark = pytest.mark.slow
 
 
@@ -61,7 +61,7 @@ def driver(begin, cluster, tmp_path):
 
 
 def ended(process, status=0):
-    process.join(180)
+    process.join(600)
     assert process.exitcode == status
 
 
