@@ -8,6 +8,7 @@ import signal
 import time
 from contextlib import suppress
 
+import library_calls
 import numpy as np
 import pytest
 import toy_inversion
@@ -186,6 +187,13 @@ def test_the_command_shares_videos_and_reports_a_broken_one(
     assert "b: done, 1 of 1" in said
     one, many = arrays(tmp_path / "alone"), arrays(run / "a")
     assert all(np.array_equal(one[name], many[name]) for name in one)
+
+
+@LONG
+def test_the_library_gives_what_it_gives_without_a_cluster(begin, cluster, tmp_path):
+    """Also of a video that cannot be fitted."""
+    ended(begin(library_calls.compare, cluster.address, str(tmp_path)))
+    assert (tmp_path / "same").is_file()
 
 
 def toy_steps():
