@@ -8,6 +8,7 @@ import signal
 import time
 from contextlib import suppress
 
+import library_calls
 import numpy as np
 import pytest
 import toy_inversion
@@ -20,7 +21,7 @@ from inversion.fitting import states
 LONG_ASKED = bool(os.environ.get("EG3D_JAX_LONG_TESTS"))
 LONG = pytest.mark.skipif(not LONG_ASKED, reason="half a minute; set EG3D_JAX_LONG_TESTS=1")
 KILLS = 10 if LONG_ASKED else 2
-NAMES, STEPS = "1234", 96 if LONG_ASKED else 48
+NAMES, STEPS = "1234", 48
 pytestmark = pytest.mark.slow
 
 
@@ -61,7 +62,7 @@ def driver(begin, cluster, tmp_path):
 
 
 def ended(process, status=0):
-    process.join(180)
+    process.join(600)
     assert process.exitcode == status
 
 
@@ -186,6 +187,13 @@ def test_the_command_shares_videos_and_reports_a_broken_one(
     assert "b: done, 1 of 1" in said
     one, many = arrays(tmp_path / "alone"), arrays(run / "a")
     assert all(np.array_equal(one[name], many[name]) for name in one)
+
+
+@LONG
+def test_the_library_gives_what_it_gives_without_a_cluster(begin, cluster, tmp_path):
+    """Also of a video that cannot be fitted."""
+    ended(begin(library_calls.compare, cluster.address, str(tmp_path)))
+    assert (tmp_path / "same").is_file()
 
 
 def toy_steps():
