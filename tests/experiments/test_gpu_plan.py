@@ -143,7 +143,9 @@ def test_a_target_without_a_model_has_no_times_and_the_other_bounds():
     limits = gpu_plan.bounds_from(found, 0.1)
     assert set(limits["sm_80"][LATENT]) == {"launches", "temporary_gb"}
     assert all(bar.kept for bar in gpu_plan.bars(found, limits))
-    assert f"| {LATENT} | 10 | 3 | - | 0.000 | - | - | 2.00 |" in gpu_plan.table("sm_80", found["sm_80"])
+    assert f"| {LATENT} | 10 | 3 | - | 0.000 | - | - | 2.00 |" in gpu_plan.table(
+        "sm_80", found["sm_80"]
+    )
 
 
 def test_a_schedule_is_five_hundred_of_either_step():
