@@ -23,7 +23,10 @@ class StoreError(DiskFullError):
 def url_of(path: Path | str) -> str | None:
     """The URL that a path was meant to be, whose double slash `Path` has lost; None if none."""
     found = _SCHEME.match(str(path))
-    return None if found is None else f"{found[1]}://{str(path)[found.end() :]}"
+    if found is None:
+        return None
+    root = "/" if found[1] == "file" else ""  # others begin with a host or a bucket
+    return f"{found[1]}://{root}{str(path)[found.end() :]}"
 
 
 class Mirror:

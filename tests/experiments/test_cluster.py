@@ -74,7 +74,8 @@ def rows(run, name) -> int:
 
 def unfinished(run) -> bool:
     """Whether a save is on its way, or was when its process was killed."""
-    return any(run.rglob("*.orbax-checkpoint-tmp*"))
+    # os.walk passes over what vanishes meanwhile.
+    return any("orbax-checkpoint-tmp" in name for _, names, _ in os.walk(run) for name in names)
 
 
 def worker_of(run, name) -> int:

@@ -117,6 +117,7 @@ def test_a_store_that_refuses_is_an_error_status(tmp_path, monkeypatch, capsys):
     [
         (Path("s3://bucket/runs/all"), "s3://bucket/runs/all"),
         (Path("memory://x"), "memory://x"),
+        (Path("file:///runs/all"), "file:///runs/all"),
         (Path("runs/all"), None),
         (Path("/runs/all"), None),
         (Path("C:/runs"), None),
