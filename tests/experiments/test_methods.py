@@ -63,14 +63,29 @@ def test_impossible_numbers_of_latents_are_refused(latents):
     ("views_per_step", "lone"),
     [(None, 1), (1, 7), (6, 7), (7, 1)],  # 7 and None show all frames
 )
-def test_only_a_lone_frame_is_repeated_as_its_own_video_needs(views_per_step, lone):
-    """Repeating some of several would favour them, and depend on how many other videos have."""
+def test_a_lone_frame_counts_as_often_as_it_is_repeated(views_per_step, lone):
+    """Where a step draws some of the frames; the other methods of the video stay as they are."""
     fitter: Any = SimpleNamespace(config=InversionConfig(views_per_step=views_per_step))
     baseline, single, several = choose_methods(AZIMUTHS, views=7, latents=4, baseline=True)
     video = Video(name="", frames=cast(Any, None), methods=(baseline, single, several))
     for method, shown in ((baseline, lone), (single, 7), (several, 7)):
         frames = jnp.asarray(method.frames)
         views = Views(images=frames, cameras=cast(Any, frames))
-        found = np.asarray(Fitter._repeated(fitter, video, views).images)
+        filled, count = Fitter._filled(fitter, video, views)
+        found = np.asarray(filled.images)
+        assert count is None
         assert len(found) == shown
         assert set(found.tolist()) == set(method.frames.tolist())
+
+
+@pytest.mark.parametrize(("views_per_step", "shown"), [(None, 3), (1, 9), (8, 9), (9, 3)])
+def test_few_frames_are_filled_up_to_those_of_other_videos_and_not_counted(views_per_step, shown):
+    fitter: Any = SimpleNamespace(config=InversionConfig(views_per_step=views_per_step))
+    (single,) = choose_methods(AZIMUTHS, views=3, latents=1)
+    video = Video(name="", frames=cast(Any, None), methods=(single,), most_views=9)
+    frames = jnp.asarray(single.frames)
+    views = Views(images=frames, cameras=cast(Any, frames))
+    filled, count = Fitter._filled(fitter, video, views)
+    found = np.asarray(filled.images).tolist()
+    assert found == [*frames.tolist(), *[int(frames[-1])] * (shown - 3)]
+    assert count == (None if shown == 3 else 3)
