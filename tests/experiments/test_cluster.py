@@ -19,7 +19,7 @@ from video_runs import arrays, command, finish, make_videos, start
 from inversion.fitting import states
 
 LONG_ASKED = bool(os.environ.get("EG3D_JAX_LONG_TESTS"))
-LONG = pytest.mark.skipif(not LONG_ASKED, reason="half a minute; set EG3D_JAX_LONG_TESTS=1")
+LONG = pytest.mark.skipif(not LONG_ASKED, reason="a minute; set EG3D_JAX_LONG_TESTS=1")
 KILLS = 10 if LONG_ASKED else 2
 NAMES, STEPS = "1234", 48
 pytestmark = pytest.mark.slow
@@ -168,7 +168,8 @@ def test_a_killed_driver_is_continued_by_the_same_command_and_ctrl_c_saves_every
     assert_undisturbed(tmp_path, undisturbed, "12")
 
 
-@pytest.mark.parametrize("kept", ["disk", pytest.param("url", marks=LONG)])
+@LONG
+@pytest.mark.parametrize("kept", ["disk", "url"])
 def test_the_command_shares_videos_and_reports_a_broken_one(
     visible_inputs, cluster, tmp_path, kept
 ):
