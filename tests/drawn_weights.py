@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
 import jax
 import numpy as np
 
-from eg3d_jax.config import GeneratorConfig
+from eg3d_jax.config import GeneratorConfig, SuperResolutionConfig, tiny
 from eg3d_jax.generator import TriPlaneGenerator
+
+# The smallest whose pictures, of 32 pixels, LPIPS can see.
+VISIBLE = dataclasses.replace(
+    tiny(),
+    superresolution=SuperResolutionConfig(input_side=16, channels=(8, 8), upsample=(False, True)),
+)
 
 
 def drawn_generator(config: GeneratorConfig, seed: int = 0) -> TriPlaneGenerator:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from drawn_weights import drawn_generator
+from drawn_weights import VISIBLE, drawn_generator
 
 from eg3d_jax.cameras import yaw_pitch_camera
-from eg3d_jax.config import SuperResolutionConfig, tiny
 from inversion.config import StageConfig, quick
 from inversion.pipeline import invert_videos
 from inversion.views import Views
@@ -19,8 +17,7 @@ from inversion.views import Views
 
 def compare(address: str, folder: str) -> None:
     """Make `folder`/same if both give the same numbers, and an error for what is no picture."""
-    sides = SuperResolutionConfig(input_side=16, channels=(8, 8), upsample=(False, True))
-    generator = drawn_generator(dataclasses.replace(tiny(), superresolution=sides))
+    generator = drawn_generator(VISIBLE)
     config = quick(
         latent=StageConfig(num_steps=2, learning_rate=0.01),
         tuning=StageConfig(num_steps=1, learning_rate=0.001),

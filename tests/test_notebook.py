@@ -1,6 +1,5 @@
 """The notebook runs from top to bottom, and is kept without outputs."""
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -10,11 +9,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import trimesh
-from drawn_weights import drawn_generator
+from drawn_weights import VISIBLE, drawn_generator
 
 import eg3d_jax
 import inversion
-from eg3d_jax.config import SuperResolutionConfig, tiny
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "docs" / "notebooks" / "head.ipynb"
@@ -37,8 +35,7 @@ def test_it_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     With the smallest generator whose pictures LPIPS can see; the long tests take the embedded one.
     """
     if not os.environ.get("EG3D_JAX_LONG_TESTS"):
-        pictures = SuperResolutionConfig(input_side=16, channels=(8, 8), upsample=(False, True))
-        small = drawn_generator(dataclasses.replace(tiny(), superresolution=pictures))
+        small = drawn_generator(VISIBLE)
         bias = small.decoder.output.bias
         bias[...] = bias[...].at[0].add(10.0)  # so that there is a surface
         eg3d_jax.save(tmp_path / "small", small, license="of the weights")

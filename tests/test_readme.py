@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tyro
-from drawn_weights import drawn_generator
+from drawn_weights import VISIBLE, drawn_generator
 from PIL import Image
 
 import eg3d_jax
 import inversion
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
-from eg3d_jax.config import SuperResolutionConfig, tiny
 from experiments import __main__ as door
 from experiments.heads import filming
 from experiments.view import main as viewer
@@ -54,18 +53,11 @@ SHORT = {
 }
 
 
-# The smallest whose pictures LPIPS can see.
-SMALL = dataclasses.replace(
-    tiny(),
-    superresolution=SuperResolutionConfig(input_side=16, channels=(8, 8), upsample=(False, True)),
-)
-
-
 @pytest.fixture(scope="module")
 def folder(writer, tmp_path_factory):
     """A working folder with the files that the commands name."""
     folder = tmp_path_factory.mktemp("user")
-    (folder / "ffhq512-128.pkl").write_bytes(writer.checkpoint_bytes(SMALL))
+    (folder / "ffhq512-128.pkl").write_bytes(writer.checkpoint_bytes(VISIBLE))
     (folder / "video").mkdir()
     labels = np.asarray(to_label(yaw_pitch_camera(np.linspace(-0.5, 0.5, 8), 0.0))).tolist()
     rng = np.random.default_rng(0)
@@ -180,7 +172,7 @@ def test_its_inversion_in_python_is_saved_and_measured(folder, tmp_path, monkeyp
     short = {"latent.num_steps": 2, "tuning.num_steps": 0}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(inversion, "quick", lambda: changed(quick(), short))
-    small = drawn_generator(SMALL)
+    small = drawn_generator(VISIBLE)
     monkeypatch.setattr(eg3d_jax, "load_embedded", lambda: small)
     names = {}
     exec(PYTHON[1], names)

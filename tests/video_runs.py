@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -63,3 +64,9 @@ def arrays(run: Path) -> dict[str, np.ndarray]:
     with np.load(run / "result" / "latents.npz") as file:
         found = {"w_plus": file["w_plus"]}
     return found | {name: array for name, _, array in entries(generator)}
+
+
+def statuses(run: Path) -> dict[str, str]:
+    """How each video of a run ended."""
+    found = json.loads((run / "summary.json").read_text())["videos"]
+    return {outcome["video"]: outcome["status"] for outcome in found}

@@ -13,6 +13,11 @@ def write_video(
     """
     import av
 
+    if codec == "libx265":
+        # x265 never sets the decoding times of a video shorter than its run of B frames: what lay
+        # in memory is written, or, at times, refused.
+        options = {"x265-params": "log-level=none:bframes=0"} | (options or {})
+
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps, options=options or {})
         stream.height, stream.width = frames[0].shape[:2]

@@ -1,18 +1,17 @@
 """A folder of frames that is right in every point, for tests to spoil, and a run to show."""
 
-import dataclasses
 import json
 
 import jax
 import numpy as np
 import pytest
-from drawn_weights import drawn_generator
+from drawn_weights import VISIBLE, drawn_generator
 from PIL import Image
 from saved_results import save_result
 
 from eg3d_jax import checkpoint
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
-from eg3d_jax.config import SuperResolutionConfig, tiny
+from eg3d_jax.config import tiny
 from inversion.latents import repeat_latents
 
 
@@ -51,9 +50,7 @@ def inputs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def visible_inputs(tmp_path_factory):
     """The same with pictures of 32 pixels, large enough for LPIPS."""
-    superresolution = SuperResolutionConfig(input_side=16, channels=(8, 8), upsample=(False, True))
-    config = dataclasses.replace(tiny(), superresolution=superresolution)
-    return make_inputs(tmp_path_factory.mktemp("inputs"), config)
+    return make_inputs(tmp_path_factory.mktemp("inputs"), VISIBLE)
 
 
 def make_inputs(folder, config):

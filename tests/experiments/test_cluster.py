@@ -1,12 +1,9 @@
 """Videos on a Ray cluster of this machine: whoever is killed, all end with the same numbers."""
 
-import json
-import multiprocessing
 import os
 import random
 import signal
 import time
-from contextlib import suppress
 
 import library_calls
 import numpy as np
@@ -14,14 +11,15 @@ import pytest
 import toy_inversion
 from ray_nodes import nodes
 from toy_inversion import STAGES, result
-from video_runs import arrays, command, finish, make_videos, start
+from toy_processes import assert_same, ended, rows, starter, unfinished
+from video_runs import STEPS, arrays, command, finish, make_videos, start, statuses
 
 from inversion.fitting import states
 
 LONG_ASKED = bool(os.environ.get("EG3D_JAX_LONG_TESTS"))
 LONG = pytest.mark.skipif(not LONG_ASKED, reason="a minute; set EG3D_JAX_LONG_TESTS=1")
 KILLS = 10 if LONG_ASKED else 2
-NAMES, STEPS = "1234", 48
+NAMES, TOY_STEPS = "1234", 48
 pytestmark = pytest.mark.slow
 
 
@@ -35,22 +33,13 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def begin():
-    """Starts a function of `toy_inversion` in a process that has imported everything already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["toy_inversion"])
-
-    def begin(function, *arguments):
-        process = context.Process(target=function, args=arguments)
-        process.start()
-        return process
-
-    return begin
+    return starter()
 
 
 @pytest.fixture(scope="module")
 def undisturbed(begin, tmp_path_factory):
     folder = tmp_path_factory.mktemp("toys")
-    ended(begin(toy_inversion.main, str(folder), NAMES, STEPS))
+    ended(begin(toy_inversion.main, str(folder), NAMES, TOY_STEPS))
     return {name: result(folder, name) for name in NAMES}
 
 
@@ -58,24 +47,7 @@ def undisturbed(begin, tmp_path_factory):
 def driver(begin, cluster, tmp_path):
     """Starts the one that hands the videos out."""
     run, address = str(tmp_path), cluster.address
-    return lambda names=NAMES: begin(toy_inversion.on_cluster, run, names, STEPS, address)
-
-
-def ended(process, status=0):
-    process.join(600)
-    assert process.exitcode == status
-
-
-def rows(run, name) -> int:
-    with suppress(OSError):
-        return max((run / name / "log.csv").read_bytes().count(b"\n") - 1, 0)
-    return 0
-
-
-def unfinished(run) -> bool:
-    """Whether a save is on its way, or was when its process was killed."""
-    # os.walk passes over what vanishes meanwhile.
-    return any("orbax-checkpoint-tmp" in name for _, names, _ in os.walk(run) for name in names)
+    return lambda names=NAMES: begin(toy_inversion.on_cluster, run, names, TOY_STEPS, address)
 
 
 def worker_of(run, name) -> int:
@@ -92,17 +64,14 @@ def wait_for(what, process):
 
 def assert_undisturbed(run, undisturbed, names=NAMES):
     for name in names:
-        found = result(run, name)
-        assert set(found) == set(undisturbed[name])
-        for key, value in undisturbed[name].items():
-            np.testing.assert_array_equal(found[key], value, err_msg=f"{name}: {key}")
+        assert_same(result(run, name), undisturbed[name])
 
 
 def at_work(run, killed=None, *, saving: bool = False) -> str | None:
     """A video whose worker has begun it, came further than those killed, and has much to do."""
     for name in NAMES:
         done = rows(run, name)
-        if (run / name / "pid").exists() and done < STAGES * STEPS * 3 // 4:
+        if (run / name / "pid").exists() and done < STAGES * TOY_STEPS * 3 // 4:
             if done > (killed or {}).get(name, 0) and (not saving or unfinished(run / name)):
                 return name
     return None
@@ -163,7 +132,7 @@ def test_a_killed_driver_is_continued_by_the_same_command_and_ctrl_c_saves_every
     for name in filter(lambda name: (tmp_path / name / "state").exists(), "12"):
         saved = [states.steps(path)[-1] for path in (tmp_path / name / "state").iterdir()]
         assert sum(saved) == rows(tmp_path, name)
-    assert sum(rows(tmp_path, name) for name in "12") < 2 * STAGES * STEPS
+    assert sum(rows(tmp_path, name) for name in "12") < 2 * STAGES * TOY_STEPS
     ended(driver("12"))
     assert_undisturbed(tmp_path, undisturbed, "12")
 
@@ -175,11 +144,11 @@ def test_the_command_shares_videos_and_reports_a_broken_one(
 ):
     """With the numbers of a run without a cluster."""
     videos = make_videos(visible_inputs, tmp_path, "abc")
-    finish(start(command(visible_inputs, [videos[0]], tmp_path / "alone", *toy_steps())))
+    finish(start(command(visible_inputs, [videos[0]], tmp_path / "alone", *STEPS)))
     picture = videos[1] / "1.png"
     content = picture.read_bytes()
     picture.write_bytes(content[:50])
-    run, options = tmp_path / "run", (*toy_steps(), "--cluster", cluster.address)
+    run, options = tmp_path / "run", (*STEPS, "--cluster", cluster.address)
     named = f"file://{run}" if kept == "url" else run
     said = finish(start(command(visible_inputs, videos, named, *options)), status=1)
     assert statuses(run) == {"a": "done", "b": "failed", "c": "done"}
@@ -199,12 +168,3 @@ def test_the_library_gives_what_it_gives_without_a_cluster(begin, cluster, tmp_p
     """Also of a video that cannot be fitted."""
     ended(begin(library_calls.compare, cluster.address, str(tmp_path)))
     assert (tmp_path / "same").is_file()
-
-
-def toy_steps():
-    return "--latent-steps", "3", "--tuning-steps", "0", "--views-per-step", "2"
-
-
-def statuses(run):
-    found = json.loads((run / "summary.json").read_text())["videos"]
-    return {entry["video"]: entry["status"] for entry in found}

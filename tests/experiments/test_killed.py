@@ -1,16 +1,14 @@
 """A run that is killed at any moment goes on to the very numbers of one that was not."""
 
-import csv
-import multiprocessing
 import os
 import random
 import signal
 import time
 
-import numpy as np
 import pytest
 import toy_inversion
 from toy_inversion import STAGES, STEPS, result
+from toy_processes import assert_same, ended, rows, starter, unfinished
 from video_runs import arrays, command, finish, make_videos, start
 
 from inversion.fitting import states
@@ -25,46 +23,16 @@ LONG = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def toys():
-    """Starts `toy_inversion.main` in processes that have imported everything already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["toy_inversion"])
-
-    def begin(*arguments):
-        process = context.Process(target=toy_inversion.main, args=tuple(map(str, arguments)))
-        process.start()
-        return process
-
-    return begin
+    """Starts `toy_inversion.main`."""
+    begin = starter()
+    return lambda folder, names: begin(toy_inversion.main, str(folder), names)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(toys, tmp_path_factory):
     folder = tmp_path_factory.mktemp("toys")
-    ended(toys(folder, "12"))
+    ended(toys(folder, "12"), seconds=120)
     return {name: result(folder, name) for name in "12"}
-
-
-def ended(*processes):
-    for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
-
-
-def rows(run, names) -> int:
-    """Steps of these videos that are logged."""
-    found = 0
-    for name in names:
-        try:
-            with (run / name / "log.csv").open(newline="") as file:
-                found += max(sum(1 for _ in csv.reader(file)) - 1, 0)
-        except OSError:
-            pass
-    return found
-
-
-def unfinished(run) -> bool:
-    """Whether a save is on its way, or was when its process was killed."""
-    return any(run.rglob("*.orbax-checkpoint-tmp*"))
 
 
 def kill_after(process, run, names, moment: int, *, saving: bool = False) -> bool:
@@ -77,11 +45,6 @@ def kill_after(process, run, names, moment: int, *, saving: bool = False) -> boo
     process.kill()
     process.join()
     return alive
-
-
-def assert_same(found, wanted):
-    assert set(found) == set(wanted)
-    assert all(np.array_equal(found[key], value) for key, value in wanted.items())
 
 
 @pytest.mark.slow
@@ -97,7 +60,7 @@ def test_killed_at_random_moments_of_every_stage_it_ends_with_the_same_numbers(
         met += unfinished(tmp_path)
     assert killed == KILLS
     assert met > 0
-    ended(toys(tmp_path, "12"))
+    ended(toys(tmp_path, "12"), seconds=120)
     for name, wanted in undisturbed.items():
         assert_same(result(tmp_path, name), wanted)
 
@@ -112,7 +75,7 @@ def test_ctrl_c_saves_the_last_step(toys, undisturbed, tmp_path):
     assert process.exitcode == 1  # of KeyboardInterrupt in a bare process
     done = states.steps(tmp_path / "1" / "state" / "3-views-latent")[-1]
     assert done == rows(tmp_path, "1") < STEPS
-    ended(toys(tmp_path, "12"))
+    ended(toys(tmp_path, "12"), seconds=120)
     assert_same(result(tmp_path, "1"), undisturbed["1"])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import short_runs
 import toy_inversion
-from video_runs import ROOT, STEPS, arrays, command, finish, make_videos, start
+from video_runs import ROOT, STEPS, arrays, command, finish, make_videos, start, statuses
 
 from eg3d_jax.errors import InputError
 from experiments.invert.args import Args
@@ -42,11 +42,6 @@ def whole(visible_inputs, videos, tmp_path_factory):
     assert not main(arguments(visible_inputs, videos, run))
     picture.write_bytes(content)
     return run
-
-
-def statuses(run):
-    found = json.loads((run / "summary.json").read_text())["videos"]
-    return {outcome["video"]: outcome["status"] for outcome in found}
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ def colours_of(pixels):
     [
         ("a.mp4", "libx264", "yuv420p", {}),
         ("a.mov", "libx264", "yuv444p", {"crf": "5"}),
-        ("a.mkv", "libx265", "yuv420p10le", {"x265-params": "log-level=none"}),
+        ("a.mkv", "libx265", "yuv420p10le", {}),
         ("a.webm", "libvpx-vp9", "yuv420p", {"cpu-used": "8"}),
         ("a.mp4", "libsvtav1", "yuv420p", {"preset": "12", "svtav1-params": "lp=1"}),
     ],
@@ -105,8 +105,7 @@ def test_high_dynamic_range_is_mapped_and_told(tmp_path, transfer, kind):
     grey = np.full((64, 64, 3), 0.58 * 65535 if transfer == 16 else 0.75 * 65535, np.uint16)
     path = write(
         tmp_path / "hdr.mkv", [grey], codec="libx265", pix_fmt="yuv420p10le",
-        options={"x265-params": "log-level=none"}, color_trc=transfer, color_primaries=9,
-        colorspace=9,
+        color_trc=transfer, color_primaries=9, colorspace=9,
     )  # fmt: skip
     notes = about(find_people([path])[0]).notes
     assert len(notes) == 1

@@ -94,15 +94,27 @@ def head_video(yaw: np.ndarray, size: int = 400):
     return grays, truth, windows
 
 
+def turned_video(yaw, read):
+    """A film of a head; like the net, its landmarks read so many degrees for all that is more.
+
+    Beyond 70 degrees there are none.
+
+    Returns:
+      What is seen in each picture, the true cameras, and those that the landmarks tell of.
+    """
+    grays, truth, windows = head_video(yaw)
+    believed = cameras(np.minimum(yaw, read), np.zeros_like(yaw))
+    seen = observations(shown(MODEL.points, believed, windows), 400)
+    seen = [
+        replace(one, gray=gray, landmarks=None if angle > 70 else one.landmarks)
+        for one, gray, angle in zip(seen, grays, yaw, strict=True)
+    ]
+    return seen, truth, believed
+
+
 def test_a_head_that_turns_to_the_profile_is_followed_where_landmarks_stop():
     yaw = np.linspace(-30, 78, 28)
-    grays, truth, windows = head_video(yaw)
-    # Like the net, these landmarks read 50 degrees for all that is more; beyond 70 there are none.
-    believed = cameras(np.minimum(yaw, 50), np.zeros_like(yaw))
-    seen = observations(shown(MODEL.points, believed, windows), 400)
-    seen = [replace(one, gray=gray) for one, gray in zip(seen, grays, strict=True)]
-    for i in np.flatnonzero(yaw > 70):
-        seen[i] = replace(seen[i], landmarks=None)
+    seen, truth, believed = turned_video(yaw, read=50)
     solved = solve(seen, video=True)
     assert "none" not in solved.source
     assert solved.source[-1] == "tracked"
@@ -120,13 +132,7 @@ def test_a_head_that_turns_to_the_profile_is_followed_where_landmarks_stop():
 
 
 def test_a_head_that_never_looks_at_the_camera_is_followed_from_its_least_turn():
-    yaw = np.linspace(40, 88, 28)
-    grays, truth, windows = head_video(yaw)
-    believed = cameras(np.minimum(yaw, 60), np.zeros_like(yaw))  # as the net reads them
-    seen = observations(shown(MODEL.points, believed, windows), 400)
-    seen = [replace(one, gray=gray) for one, gray in zip(seen, grays, strict=True)]
-    for i in np.flatnonzero(yaw > 70):
-        seen[i] = replace(seen[i], landmarks=None)
+    seen, truth, _ = turned_video(np.linspace(40, 88, 28), read=60)
     solved = solve(seen, video=True)
     assert "none" not in solved.source
     assert solved.source[-1] == "tracked"
