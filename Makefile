@@ -14,7 +14,7 @@ NEEDS := pyproject.toml constraints.txt
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest lint docs torch clean
+.PHONY: help demo test test-newest lint docs torch store clean
 
 help:
 	@echo "make demo   fit the embedded generator to several views of a head; see runs/demo/report.html"
@@ -24,6 +24,7 @@ help:
 	@echo "make lint   check style and types"
 	@echo "make docs   build the pages of docs/ and of the Python interface in site/"
 	@echo "make torch  add PyTorch, the oracle of some tests"
+	@echo "make store  add an object store, for the tests of runs in one"
 	@echo "make clean  remove the environment; runs are kept"
 
 demo: $(STAMPS)/run
@@ -59,6 +60,8 @@ docs: $(STAMPS)/dev
 
 torch: $(STAMPS)/torch
 
+store: $(STAMPS)/store
+
 clean:
 	rm -rf $(VENV) $(NEWEST) site *.egg-info
 
@@ -85,4 +88,9 @@ $(STAMPS)/dev: $(STAMPS)/venv $(NEEDS)
 # Left out of `dev`: it is large, and the tests that want it are skipped without it.
 $(STAMPS)/torch: $(STAMPS)/dev
 	$(PIP) torch==2.13.0 pytorch-msssim==1.0.0
+	@touch $@
+
+# Left out of `dev`, too: forty packages; see tests/object_store.py.
+$(STAMPS)/store: $(STAMPS)/dev
+	$(PIP) s3fs==2026.9.0 aiobotocore==3.10.0 'moto[s3]==5.2.5' flask==3.1.3 flask-cors==6.0.5
 	@touch $@

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from eg3d_jax.errors import DiskFullError, InputError
@@ -92,10 +93,13 @@ class Mirror:
 
     def _here(self) -> dict[str, tuple[int, int]]:
         found = {}
-        for path in self.folder.rglob("*"):
-            name = path.relative_to(self.folder).as_posix()
-            if self._names.fullmatch(name) and not _PASSING.fullmatch(name) and path.is_file():
-                found[name] = _stamp(path)
+        # Files may vanish meanwhile: os.walk passes over them, and Path.rglob fails.
+        for folder, _, files in os.walk(self.folder):
+            for path in (Path(folder, file) for file in files):
+                name = path.relative_to(self.folder).as_posix()
+                if self._names.fullmatch(name) and not _PASSING.fullmatch(name):
+                    with suppress(FileNotFoundError):
+                        found[name] = _stamp(path)
         return found
 
     @contextmanager

@@ -4,9 +4,11 @@ import os
 import random
 import signal
 import time
+from contextlib import nullcontext
 
 import library_calls
 import numpy as np
+import object_store
 import pytest
 import toy_inversion
 from ray_nodes import nodes
@@ -14,6 +16,7 @@ from toy_inversion import STAGES, result
 from toy_processes import assert_same, ended, rows, starter, unfinished
 from video_runs import STEPS, arrays, command, finish, make_videos, start, statuses
 
+from experiments.runs.mirror import Mirror
 from inversion.fitting import states
 
 LONG_ASKED = bool(os.environ.get("EG3D_JAX_LONG_TESTS"))
@@ -24,7 +27,14 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def bucket():
+    """An object store's URL; None where there is none."""
+    with object_store.bucket() if object_store.installed() else nullcontext() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def cluster(bucket):  # which the nodes learn of when they start
     with nodes() as found:
         found.add()
         found.add()
@@ -138,25 +148,34 @@ def test_a_killed_driver_is_continued_by_the_same_command_and_ctrl_c_saves_every
 
 
 @LONG
-@pytest.mark.parametrize("kept", ["disk", "url"])
+@pytest.mark.parametrize("kept", ["disk", "url", "bucket"])
 def test_the_command_shares_videos_and_reports_a_broken_one(
-    visible_inputs, cluster, tmp_path, kept
+    visible_inputs, cluster, bucket, tmp_path, kept
 ):
     """With the numbers of a run without a cluster."""
+    if kept == "bucket" and bucket is None:
+        pytest.skip(object_store.WANTED)
     videos = make_videos(visible_inputs, tmp_path, "abc")
     finish(start(command(visible_inputs, [videos[0]], tmp_path / "alone", *STEPS)))
     picture = videos[1] / "1.png"
     content = picture.read_bytes()
     picture.write_bytes(content[:50])
     run, options = tmp_path / "run", (*STEPS, "--cluster", cluster.address)
-    named = f"file://{run}" if kept == "url" else run
-    said = finish(start(command(visible_inputs, videos, named, *options)), status=1)
+    named = {"disk": run, "url": f"file://{run}", "bucket": f"{bucket}/runs/all"}[kept]
+
+    def invert(*more, status=0):
+        said = finish(start(command(visible_inputs, videos, named, *options, *more)), status=status)
+        if kept == "bucket":
+            Mirror(run, named).fetch()
+        return said
+
+    said = invert(status=1)
     assert statuses(run) == {"a": "done", "b": "failed", "c": "done"}
     assert said.count("b refused: ") == 1
     assert "cannot be decoded" in (run / "index.html").read_text()
     picture.write_bytes(content)
     assert len((run / "a" / "log.csv").read_text().splitlines()) == 4
-    said = finish(start(command(visible_inputs, videos, named, *options, "--resume")))
+    said = invert("--resume")
     assert statuses(run) == dict.fromkeys("abc", "done")
     assert "b: done, 1 of 1" in said
     one, many = arrays(tmp_path / "alone"), arrays(run / "a")
