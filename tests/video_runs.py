@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 STEPS = ("--latent-steps", "3", "--tuning-steps", "0", "--views-per-step", "2")
 
 
-def make_videos(inputs: Path, folder: Path, names: str) -> list[Path]:
+def make_videos(inputs: Path, folder: Path, names: Iterable[str]) -> list[Path]:
     """Copies of a folder of frames, each with other pictures."""
     videos = []
     for number, name in enumerate(names):

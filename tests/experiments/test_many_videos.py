@@ -1,11 +1,13 @@
 """Several videos in one run, as a user starts it, on a generator small enough for a test."""
 
+import gc
 import json
 import os
 import shutil
 import sys
 from urllib.parse import quote
 
+import jax
 import numpy as np
 import pytest
 import short_runs
@@ -14,6 +16,7 @@ from video_runs import ROOT, STEPS, arrays, command, finish, make_videos, start,
 
 from eg3d_jax.errors import InputError
 from experiments.invert.args import Args
+from experiments.invert.execute import SeveralRuns
 from experiments.invert.main import main
 from experiments.invert.plan import read_plan
 from experiments.invert.summary_page import SummaryFolder, VideoStatus, table
@@ -82,6 +85,25 @@ def test_a_video_of_many_is_the_same_as_alone(visible_inputs, videos, whole, tmp
     one, many = arrays(tmp_path / "alone"), arrays(whole / "a")
     assert set(one) == set(many)
     assert all(np.array_equal(one[name], many[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_videos(visible_inputs, tmp_path, monkeypatch):
+    """What JAX holds when a video ends is the same after each."""
+    names = [f"{i:02}" for i in range(50 if LONG else 5)]
+    held, report = [], SeveralRuns.report
+
+    def counted(self, entry):
+        report(self, entry)
+        gc.collect()
+        held.append(sum(array.nbytes for array in jax.live_arrays()))
+
+    monkeypatch.setattr(SeveralRuns, "report", counted)
+    assert main(
+        arguments(visible_inputs, make_videos(visible_inputs, tmp_path, names), tmp_path / "run")
+    )
+    assert len(held) == len(names)
+    assert len(set(held[1:])) == 1
 
 
 @pytest.mark.slow
