@@ -191,7 +191,9 @@ def check_free(folder: str | Path, *, overwrite: bool = False) -> None:
         raise InputError(f"{folder} is a file; name a folder to write to")
     held = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     if held and not overwrite:
-        raise InputError(f"{folder} is not empty; name another folder, or allow to overwrite it")
+        raise InputError(
+            f"{folder} is not empty; name another folder, or allow to overwrite it (--overwrite)"
+        )
     others = [name for name in held if name not in (_JSON, _ARRAYS)]
     if others:
         raise InputError(
@@ -210,7 +212,9 @@ def check_free(folder: str | Path, *, overwrite: bool = False) -> None:
 def _check_file_free(path: Path, overwrite: bool) -> None:
     check_file_writable(path, option="output")
     if path.exists() and not overwrite:
-        raise InputError(f"{path} exists; name another file, or allow to overwrite it")
+        raise InputError(
+            f"{path} exists; name another file, or allow to overwrite it (--overwrite)"
+        )
     if path.exists():
         read_metadata(path)  # which refuses what is no checkpoint
 

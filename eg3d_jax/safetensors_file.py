@@ -86,7 +86,7 @@ def _opened(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; name one written by `eg3d-jax convert`")
     with path.open("rb") as file:
-        start = file.read(8)
+        start, header = file.read(8), file.read(_MAX_HEADER)
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
     if not 2 <= length <= path.stat().st_size - 8:
         raise InputError(f"{path} is truncated, or no safetensors file; {_AGAIN}")
@@ -95,8 +95,10 @@ def _opened(path: Path) -> Any:
             f"{path} has a header of {length} bytes, of which {_MAX_HEADER} are allowed; {_AGAIN}"
         )
     try:
+        # Of two entries of one name the package takes the last.
+        json.loads(header[:length], object_pairs_hook=_once_each)
         return safe_open(path, framework="np")
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, OSError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{path} is damaged, or no safetensors file ({_shown(reason)}); {_AGAIN}"

@@ -1,9 +1,9 @@
-"""How long a world unit is, for files of programs that measure in metres."""
+"""The worlds of generators: how long a unit is, and where a head lies."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from eg3d_jax.checkpoint import embedded_fingerprint
 from inversion.footage.face_model import WORLD_UNITS_A_CM
@@ -13,6 +13,9 @@ from inversion.result import lineage
 # of average size, was placed in them; the embedded generator's heads were built in metres.
 FFHQ_METRES = 0.01 / WORLD_UNITS_A_CM
 EMBEDDED_METRES = 1 / 1.75
+# In which heads lie as in EG3D's crops, which official generators learnt from, or as the embedded
+# generator has them.
+World = Literal["eg3d", "embedded"]
 
 
 def metres_of_unit(metadata: Mapping[str, Any]) -> float:
@@ -22,4 +25,13 @@ def metres_of_unit(metadata: Mapping[str, Any]) -> float:
       metadata: of the generator's checkpoint; the embedded one, and those tuned from it, have a
         scale of their own.
     """
-    return EMBEDDED_METRES if embedded_fingerprint() in lineage(metadata) else FFHQ_METRES
+    return EMBEDDED_METRES if world_of(metadata) == "embedded" else FFHQ_METRES
+
+
+def world_of(metadata: Mapping[str, Any]) -> World:
+    """In which world the heads of a generator are.
+
+    Args:
+      metadata: of its checkpoint.
+    """
+    return "embedded" if embedded_fingerprint() in lineage(metadata) else "eg3d"

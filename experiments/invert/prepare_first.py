@@ -12,6 +12,7 @@ from experiments.invert.plan import options_of
 from experiments.prepare.folder import PreparedFolder
 from experiments.prepare.sources import check_apart, expanded, is_list, named_scenes
 from experiments.runs.folder import RunFolder
+from experiments.subjects import load_generator
 from inversion.footage.pictures import Source, about, find_people, is_footage
 from inversion.footage.prepare import FootageSettings, prepare_footage
 from inversion.foreign_cameras.convert import (
@@ -23,6 +24,7 @@ from inversion.foreign_cameras.convert import (
 from inversion.frames.labels import LABELS_FILE
 from inversion.frames.scene_files import find_cameras, read_scene
 from inversion.monitor import Monitor
+from inversion.units import World, world_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +35,13 @@ class Preparation:
       args: the command's, with the folders of prepared frames in place of footage.
       people: footage by the folder into which it is prepared.
       scenes: the same of frames with cameras of other programs.
+      world: of the generator, into which these are brought.
     """
 
     args: Args
     people: Mapping[Path, Source] = field(default_factory=dict)
     scenes: Mapping[Path, Path] = field(default_factory=dict)
+    world: World = "eg3d"
 
 
 def plan_preparation(args: Args) -> Preparation:
@@ -99,7 +103,8 @@ def plan_preparation(args: Args) -> Preparation:
     if alone:  # before the work, what would be refused after it
         with RunFolder.lock(args.run, resume=args.resume, overwrite=args.overwrite):
             pass
-    return Preparation(args=planned, people=folders, scenes=scenes)
+    world = world_of(load_generator(args.generator).origin.metadata) if scenes else "eg3d"
+    return Preparation(args=planned, people=folders, scenes=scenes, world=world)
 
 
 def _has_cameras(path: Path) -> bool:
@@ -136,7 +141,7 @@ def prepare_first(preparation: Preparation, monitor: Monitor) -> None:
                 settings = FootageSettings(mask=args.mask_background or bool(args.refine_cameras))
                 _prepare_footage(folder, source, settings, monitor)
             else:
-                _convert(folder, source, monitor)
+                _convert(folder, source, ConversionSettings(world=preparation.world), monitor)
         except InputError as error:
             if len(preparation.args.frames) == 1:
                 raise
@@ -158,9 +163,8 @@ def _prepare_footage(
     monitor.say(f"{folder}: {len(footage.kept)} frames; report.html shows what was found")
 
 
-def _convert(folder: Path, path: Path, monitor: Monitor) -> None:
+def _convert(folder: Path, path: Path, settings: ConversionSettings, monitor: Monitor) -> None:
     output = PreparedFolder(folder, overwrite=True, mark=CAMERAS_FILE)
-    settings = ConversionSettings()
     if output.holds(scene_fingerprint(path), settings):
         monitor.say(f"{folder} holds the frames of {path} already")
         return

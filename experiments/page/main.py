@@ -93,10 +93,10 @@ def licence(subjects: Subjects) -> str:
 
 def splat_of(args: Args, subjects: Subjects, progress: Progress) -> tuple[Gaussians, SplatSettings]:
     """Load the splat that is given or lies in the run, or fit one; and how far it was fitted."""
-    default = subjects.home / "splat" / "splat.ply"
     path = args.splat
-    if path is None and args.run is not None and default.is_file():
-        path = default
+    if path is None and args.run is not None:
+        found = [subjects.home / "splat" / f"splat.{kind}" for kind in ("ply", "spz")]
+        path = next(filter(Path.is_file, found), None)
     if path is None:
         settings = SplatSettings()
         monitor = CommandMonitor(progress)

@@ -36,11 +36,12 @@ from inversion.foreign_cameras.convert import (
 )
 from inversion.frames.camera_files import read_labels
 from inversion.frames.labels import LABELS_FILE
+from inversion.units import World
 
 _USUAL, _CONVERSION = FootageSettings(), ConversionSettings()
 # Options that only footage, or only frames with cameras have.
 _OF_FOOTAGE = ("start", "end", "fps", "person", "max_yaw", "track", "keep_all", "mask")
-_OF_CAMERAS = ("align", "front", "timestep")
+_OF_CAMERAS = ("align", "front", "timestep", "world")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,8 @@ class Args:
         the first of none, face and cameras that will do
       front: name of a frame that sees the face from the front, where the cameras align it
       timestep: of frames of a moving head by several cameras, the moment that is taken
+      world: of frames with cameras, where the face is laid: as in EG3D's crops, or as the embedded
+        generator has it
       overwrite: replace an earlier call's folder
     """
 
@@ -86,6 +89,7 @@ class Args:
     align: Alignment = _CONVERSION.align
     front: str | None = None
     timestep: int | None = None
+    world: World = _CONVERSION.world
     overwrite: bool = False
 
     @property

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from eg3d_jax.cameras import FFHQ_FOCAL
 from eg3d_jax.errors import InputError
@@ -22,6 +23,8 @@ from inversion.frames.scene import Lens
 
 # Cameras within this part of EG3D's distance keep their own.
 _NEAR = 0.1
+# Degrees by which a picture may be rolled; heads of EG3D's data are by no more.
+_MOST_ROLL = 20.0
 # Whole square pictures will do whose focal length, and the place of the head's middle in them, are
 # EG3D's to these parts.
 _SAME_FOCAL, _OFF_MIDDLE = 0.15, 0.12
@@ -56,6 +59,8 @@ def is_whole(cam2world: np.ndarray, lens: Lens) -> bool:
     """
     if lens.width != lens.height or not lens.pinhole or not is_near(cam2world[None]):
         return False
+    if abs(_roll(cam2world[:3, :3])) > _MOST_ROLL:
+        return False
     seen = (np.linspace(0, 1, 5)[:, None] * CENTER - cam2world[:3, 3]) @ cam2world[:3, :3]
     if seen[:, 2].min() <= 0:
         return False
@@ -72,8 +77,18 @@ def whole_label(cam2world: np.ndarray, lens: Lens) -> np.ndarray:
     return np.concatenate([cam2world.ravel(), lens.square_intrinsics.ravel()])
 
 
+def _roll(axes: np.ndarray) -> float:
+    """Degrees by which what is up in the world leans to the right in a picture.
+
+    Args:
+      axes: [3, 3] of the camera, in columns; 0 for one that looks nearly straight down or up.
+    """
+    up = axes[1]  # in the camera
+    return float(np.degrees(np.arctan2(up[0], -up[1]))) if np.hypot(*up[:2]) > 0.3 else 0.0
+
+
 def cut_of(cam2world: np.ndarray, middle: np.ndarray, *, moved: bool) -> Cut | None:
-    """The cut that has the head in the middle, as large as in EG3D's crops.
+    """The cut that has the head in the middle, as large as in EG3D's crops, and not on its side.
 
     Args:
       cam2world: [4, 4] in EG3D's world.
@@ -89,6 +104,8 @@ def cut_of(cam2world: np.ndarray, middle: np.ndarray, *, moved: bool) -> Cut | N
     if seen[2] <= 0.1 * distance:
         return None
     turn = turn_towards(seen[None, :2] / seen[2], 1.0)[0]
+    if abs(roll := _roll(axes @ turn.T)) > _MOST_ROLL:
+        turn = Rotation.from_euler("z", -roll, degrees=True).as_matrix() @ turn
     pose = np.eye(4)
     pose[:3, :3] = axes @ turn.T
     usual = float(depth_of(middle, pose[None, :3, 2])[0])

@@ -50,6 +50,14 @@ class Similarity:
         moved[:, :3, 3] = self.scale * cam2world[:, :3, 3] @ self.rotation.T + self.shift
         return moved
 
+    @property
+    def inverse(self) -> Similarity:
+        """The way back."""
+        rotation = self.rotation.T
+        return Similarity(
+            scale=1 / self.scale, rotation=rotation, shift=-rotation @ self.shift / self.scale
+        )
+
     def after(self, first: Similarity) -> Similarity:
         """The similarity that does another one first."""
         return Similarity(

@@ -29,8 +29,8 @@ from inversion.frames.scene import (
     without_zeros,
 )
 
-# Where a model lies below the folder of a project; of several the first is the largest.
-MODELS = ("sparse/0", "sparse", "colmap/sparse/0", "")
+# Where models lie below the folder of a project: in folders with a number, or a single one.
+MODELS = ("sparse/*", "sparse", "colmap/sparse/*", "")
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,29 @@ _NAMES = {model.number: name for name, model in _KNOWN.items()}
 def find_model(folder: Path) -> Path | None:
     """The folder of a COLMAP model in a project's folder, or in that of the model itself."""
     for below in MODELS:
-        place = folder / below
-        if any(_file(place, "cameras", ending) for ending in (".bin", ".txt")):
-            return place
+        places = _numbered(folder / below[:-2]) if below.endswith("/*") else [folder / below]
+        models = [place for place in places if _ending(place)]
+        if models:
+            return max(models, key=_size)  # the first of several that are as large
     return None
 
 
-def _file(folder: Path, name: str, ending: str) -> bool:
-    return (folder / f"{name}{ending}").is_file() and (folder / f"images{ending}").is_file()
+def _numbered(folder: Path) -> list[Path]:
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted((path for path in found if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def _ending(folder: Path) -> str:
+    """Of a model's files, those of COLMAP's choice; '' if there is no model."""
+    for ending in (".bin", ".txt"):
+        if all((folder / f"{name}{ending}").is_file() for name in ("cameras", "images")):
+            return ending
+    return ""
+
+
+def _size(model: Path) -> int:
+    """Bytes of the images, of which several models of a project have more and fewer."""
+    return (model / f"images{_ending(model)}").stat().st_size
 
 
 def read_colmap(folder: Path) -> Scene:
@@ -81,8 +96,8 @@ def read_colmap(folder: Path) -> Scene:
     found = find_model(folder)
     if found is None:
         raise InputError(f"{folder} holds no COLMAP model: cameras.bin and images.bin, or .txt")
-    binary = _file(found, "cameras", ".bin")
-    ending = ".bin" if binary else ".txt"
+    ending = _ending(found)
+    binary = ending == ".bin"
     cameras_path, images_path = found / f"cameras{ending}", found / f"images{ending}"
     lenses = dict(_binary_cameras(cameras_path) if binary else _text_cameras(cameras_path))
     images = list(_binary_images(images_path) if binary else _text_images(images_path))
@@ -105,8 +120,18 @@ def read_colmap(folder: Path) -> Scene:
             cam2world=np.stack(poses) if poses else np.zeros((0, 4, 4)),
             lenses=tuple(used),
             pictures=tuple(find_picture(name, [*around, found, folder]) for name in names),
+            notes=_told_of_others(found),
         )
     )
+
+
+def _told_of_others(model: Path) -> tuple[str, ...]:
+    """COLMAP makes several models of pictures that it cannot join."""
+    beside = _numbered(model.absolute().parent) if model.name.isdigit() else []
+    others = [path.name for path in beside if path.name != model.name and _ending(path)]
+    if not others:
+        return ()
+    return (f"of several models {model} is taken, the largest; {', '.join(others)} are left",)
 
 
 def write_colmap(folder: Path, scene: Scene, *, binary: bool = True) -> None:
@@ -253,8 +278,19 @@ def _text_images(path: Path) -> Iterator[tuple[str, list[float], int]]:
         if len(words) < 10:
             raise _broken(path, line)
         _, *pose, camera = _numbers(path, line, words[:9])
-        next(lines, None)  # of points
+        _check_points(path, line, next(lines, ""))
         yield words[9].strip(), pose, int(camera)
+
+
+def _check_points(path: Path, line: str, points: str) -> None:
+    """Refuse a file whose images are not each followed by a line of points, which may be empty."""
+    words = points.split()
+    # Three numbers a point; the first ones will do.
+    if len(words) % 3 or any(as_number(word) is None for word in words[:12]):
+        raise InputError(
+            f"{path} has no line of points, which may be empty, behind {_shortened(line)}; export "
+            "it again"
+        )
 
 
 def _numbers(path: Path, line: str, words: Sequence[str]) -> list[float]:
@@ -265,8 +301,13 @@ def _numbers(path: Path, line: str, words: Sequence[str]) -> list[float]:
 
 
 def _broken(path: Path, line: str) -> InputError:
-    shown = line if len(line) <= 60 else f"{line[:57]}..."
-    return InputError(f"{path} has a line that is no camera or image: {shown!r}; export it again")
+    return InputError(
+        f"{path} has a line that is no camera or image: {_shortened(line)}; export it again"
+    )
+
+
+def _shortened(line: str) -> str:
+    return repr(line if len(line) <= 60 else f"{line[:57]}...")
 
 
 # Binary; little endian.

@@ -42,14 +42,16 @@ def read_metashape(path: Path) -> Scene:
     Raises:
       InputError: if the file has another form, or a lens that OpenCV does not know.
     """
-    chunk = _parse(path).find("chunk")
-    cameras = [] if chunk is None else list(chunk.iter("camera"))
-    if chunk is None or not cameras:
+    chunks = [chunk for chunk in _parse(path).iter("chunk") if chunk.find(".//camera") is not None]
+    if not chunks:
         raise InputError(f"{path} has no chunk with cameras; export cameras as XML again")
+    chunk, notes = chunks[0], []
+    if len(chunks) > 1:
+        notes.append(f"the first of {len(chunks)} chunks is taken; export another one by itself")
+    cameras = list(chunk.iter("camera"))
     sensors = {sensor.get("id"): sensor for sensor in chunk.iter("sensor")}
     aligned = [camera for camera in cameras if _text(camera, "transform")]
     parts = Counter(camera.get("component_id") for camera in aligned)
-    notes = []
     if len(aligned) < len(cameras):
         notes.append(f"{len(cameras) - len(aligned)} pictures were not aligned, and are left out")
     if len(parts) > 1:
@@ -84,12 +86,15 @@ def read_metashape(path: Path) -> Scene:
 def _parse(path: Path) -> ElementTree.Element:
     try:
         content = path.read_bytes()
-        # Entities of a document of its own could grow without end; Metashape writes none.
-        if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-            raise InputError(f"{path} defines a document type, which Metashape does not; export it")
-        return ElementTree.fromstring(content)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    # Entities of a document of its own could grow without end; Metashape writes none.
+    if any(mark in content for mark in (b"<!DOCTYPE", b"<!ENTITY", b"\0")):  # UTF-16 has zeros
+        raise InputError(
+            f"{path} defines a document type, which Metashape does not; export the cameras again"
+        )
+    try:
+        return ElementTree.fromstring(content)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise InputError(f"{path} is no XML that can be read ({error}); export it again") from None
 
@@ -128,6 +133,11 @@ def _lens(where: str, sensor: ElementTree.Element) -> Lens:
 
     width, height = value("width", size.get("width")), value("height", size.get("height"))
     focal = value("f")
+    if not focal and value("fx"):  # with the principal point from the corner, too
+        raise InputError(
+            f"{where} is of PhotoScan's first releases; open the project in a newer one, and "
+            "export the cameras again"
+        )
     k1, k2, k3, k4, p1, p2 = (value(name) for name in ("k1", "k2", "k3", "k4", "p1", "p2"))
     fisheye = kind == "fisheye"
     skewed = abs(value("b2")) > _LEAST_SKEW * abs(focal)

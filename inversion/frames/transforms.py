@@ -24,6 +24,7 @@ from inversion.files import write_atomically
 from inversion.frames.labels import (
     as_number,
     check_distinct,
+    join_names,
     plain_name,
     read_json,
     shorten,
@@ -50,8 +51,8 @@ FISHEYES = frozenset(("OPENCV_FISHEYE", "FISHEYE"))
 # Words of instant-ngp for lenses that are no pinhole; true, or a number other than 0.
 FISHEYE_WORDS = ("is_fisheye", "fisheye")
 OTHER_WORDS = ("is_equirectangular", "equirectangular", "latlong", "orthographic", "ftheta_p0")
-# Coefficients in OpenCV's order.
-_DISTORTION_LISTS = ("distortion", "distortion_params")
+# nerfstudio's order in `distortion_params`; its k4 of a pinhole is not OpenCV's.
+_NERFSTUDIO: tuple[str, ...] = ("k1", "k2", "k3", "k4", "p1", "p2")
 # What programs keep there for their own renderers.
 _IGNORED = {
     "aabb_scale": "the box of instant-ngp's renderer",
@@ -83,10 +84,17 @@ def read_transforms(path: Path) -> Scene:
             values = dict(zip(("w", "h"), picture_size(picture), strict=True)) | values
         lenses.append(lens_of(where, values))
         mask = values.get("fg_mask_path", values.get("mask_path"))
-        masks.append(find_picture(plain_name(mask), [folder]) if isinstance(mask, str) else None)
+        found = find_picture(plain_name(mask), [folder]) if isinstance(mask, str) else None
+        # By its last name alone it may be the picture itself.
+        masks.append(None if found == picture else found)
     notes = [
         f"{key} of {path.name} is ignored, {why}" for key, why in _IGNORED.items() if key in content
     ]
+    unmasked = [name for name, mask in zip(frames, masks, strict=True) if mask is None]
+    if any(masks) and unmasked:
+        notes.append(
+            f"no masks are taken, as those of {join_names(unmasked)} are not there: it takes all"
+        )
     others = [name for name in _PARTS if name != path.name and (folder / name).is_file()]
     if path.name in _PARTS and others:
         notes.append(f"the frames of {' and '.join(others)} are left; name such a file for its own")
@@ -211,13 +219,13 @@ def lens_of(where: str, values: Mapping[str, Any]) -> Lens:
     height = number(where, values, "h", width)
     if min(width, height) <= 0:
         raise InputError(f"{where}: w is {width:g} and h is {height:g}; they must be positive")
-    focal_x = _focal(where, values, "x", width)
-    if focal_x is None:
+    focal_x, focal_y = _focal(where, values, "x", width), _focal(where, values, "y", height)
+    focal_x = focal_y if focal_x is None else focal_x
+    focal_y = focal_x if focal_y is None else focal_y
+    if focal_x is None or focal_y is None:
         raise InputError(
             f"{where} has no focal length; give camera_angle_x in radians, or fl_x and w in pixels"
         )
-    focal_y = _focal(where, values, "y", height)
-    focal_y = focal_x if focal_y is None else focal_y
     fisheye = _is_fisheye(where, values)
     return Lens(
         width=width,
@@ -260,13 +268,26 @@ def word_of(values: Mapping[str, Any], words: Sequence[str]) -> str:
 
 def _distortion(where: str, values: Mapping[str, Any], order: Sequence[str]) -> tuple[float, ...]:
     found = [number(where, values, key, 0.0) for key in order]
-    for key in _DISTORTION_LISTS:
-        listed = values.get(key)
-        if isinstance(listed, list) and not any(found):
-            found = [as_number(value) or 0.0 for value in listed]
+    if any(found):
+        return without_zeros(found)
+    if isinstance(listed := values.get("distortion"), list):  # in OpenCV's order
+        found = _numbers(where, "distortion", listed)
+    elif isinstance(listed := values.get("distortion_params"), list):
+        named = dict(zip(_NERFSTUDIO, _numbers(where, "distortion_params", listed), strict=False))
+        known = set(order) if order == FISHEYE_DISTORTION else set(order) - {"k4"}
+        if len(listed) > len(_NERFSTUDIO) or any(v for k, v in named.items() if k not in known):
+            raise unknown_lens(where, "distortion_params", listed)
+        found = [named.get(key, 0.0) for key in order]
     if len(without_zeros(found)) > len(order):
         raise unknown_lens(where, "distortion", found)
     return without_zeros(found)
+
+
+def _numbers(where: str, key: str, listed: Sequence[Any]) -> list[float]:
+    found = [as_number(value) for value in listed]
+    if any(value is None or not abs(value) < 1e30 for value in found):
+        raise InputError(f"{where}: {key} is {shorten(listed)}; it must be finite numbers")
+    return [value for value in found if value is not None]
 
 
 def _focal(where: str, values: Mapping[str, Any], axis: str, extent: float) -> float | None:

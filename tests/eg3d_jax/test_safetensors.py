@@ -137,6 +137,8 @@ def spoilt(content):
         return joined({**header, "__metadata__": {"eg3d_jax": text}}, numbers)
 
     text = json.dumps(header)
+    entry = f"{json.dumps(names[0])}: {json.dumps(first)}"
+    wrong = f"{json.dumps(names[0])}: {json.dumps({**first, 'shape': [1]})}"
     renamed = {(f"{names[0]}x" if n == names[0] else n): about for n, about in header.items()}
     return {
         "empty": (b"", "truncated"),
@@ -159,6 +161,12 @@ def spoilt(content):
         "another type": (with_entry(dtype="I32"), "is of type I32, not F32 or F16"),
         "a name twice": (
             joined(text.replace(f'"{names[1]}"', f'"{names[0]}"').encode(), numbers), "damaged",
+        ),
+        "a name twice, alike": (
+            joined(f"{{{entry},{text[1:]}".encode(), numbers), "stands there twice",
+        ),
+        "a name twice, and once wrong": (
+            joined(f"{{{wrong},{text[1:]}".encode(), numbers), "stands there twice",
         ),
         "another name": (joined(renamed, numbers), "do not belong together"),
         "no metadata": (joined({n: header[n] for n in names}, numbers), "without a generator's"),

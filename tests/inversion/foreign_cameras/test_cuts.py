@@ -7,6 +7,7 @@ import pytest
 from foreign_scenes import orbit, scene
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from eg3d_jax.cameras import FFHQ_FOCAL
 from eg3d_jax.errors import InputError
@@ -24,6 +25,7 @@ from inversion.frames.scene import Lens
 PLAIN = Lens(width=640, height=480, fx=700, fy=720, cx=330, cy=215)
 BENT = Lens(**{**vars(PLAIN), "distortion": (-0.2, 0.05, 0.004, -0.003, 0.01)})
 FISH = Lens(**{**vars(PLAIN), "distortion": (0.03, -0.01), "fisheye": True})
+SQUARE = Lens(width=64, height=64, fx=64 * FFHQ_FOCAL, fy=64 * FFHQ_FOCAL, cx=32, cy=32)
 POINTS = np.array([[0.0, 0, 0], [0.15, 0.1, 0.1], [-0.2, 0.15, 0], [0.1, -0.2, 0.15]])
 
 
@@ -49,6 +51,23 @@ def seen(label, point):
     pose, intrinsics = label[:16].reshape(4, 4), label[16:].reshape(3, 3)
     place = intrinsics @ (pose[:3, :3].T @ (point - pose[:3, 3]))
     return place[:2] / place[2]
+
+
+@pytest.mark.parametrize("degrees", [-170, -90, -25, 25, 84, 180])
+def test_pictures_on_their_side_are_cut_upright(degrees):
+    """The label is that of the turned camera, which shows the head upright."""
+    pose = scene(orbit([0.4])).cam2world[0]
+    pose[:3, :3] = pose[:3, :3] @ Rotation.from_euler("z", degrees, degrees=True).as_matrix()
+    assert not is_whole(pose, SQUARE)
+    cut = cut_of(pose, CENTER, moved=False)
+    assert cut is not None
+    low, high = (seen(cut.label, CENTER + [0, y, 0]) for y in (-0.1, 0.1))
+    np.testing.assert_allclose(low[0], high[0], atol=0.01)
+    assert low[1] > high[1] + 0.1
+    picture = blobs([to_pixels((CENTER - pose[:3, 3])[None] @ pose[:3, :3], PLAIN)[0]], 480, 640)
+    shown = draw(picture, cut, PLAIN, 64)[..., 0]
+    place = np.array(np.unravel_index(shown.argmax(), shown.shape))[::-1] + 0.5
+    np.testing.assert_allclose(place / 64, seen(cut.label, CENTER), atol=1 / 64)
 
 
 @pytest.mark.parametrize("lens", [PLAIN, BENT, FISH], ids=["pinhole", "opencv", "fisheye"])

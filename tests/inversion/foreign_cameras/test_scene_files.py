@@ -205,6 +205,73 @@ def test_vhap_tells_moments_and_masks(tmp_path):
     assert [p and p.parent.name for p in found.masks] == ["fg_masks"] * 2
 
 
+def changed(folder, wanted, dropped=(), **values):
+    """A transforms.json of a scene, with other values for all frames."""
+    write_scene(folder, wanted, "transforms")
+    path = folder / "transforms.json"
+    content = json.loads(path.read_text()) | values
+    path.write_text(json.dumps({k: v for k, v in content.items() if k not in dropped}))
+    return path
+
+
+def test_listed_coefficients_have_the_order_of_who_lists_them(tmp_path):
+    """nerfstudio's `distortion_params` are k1, k2, k3, k4, p1, p2."""
+    wanted, six = scene(orbit([0.0, 0.3])), [-0.3, 0.1, 0.05, 0, 0.02, -0.01]
+    lens = read_transforms(changed(tmp_path, wanted, distortion_params=six)).lenses[0]
+    assert lens.distortion == (-0.3, 0.1, 0.02, -0.01, 0.05)
+    lens = read_transforms(changed(tmp_path, wanted, distortion=[0.1, 0.2, 0.3, 0.4])).lenses[0]
+    assert lens.distortion == (0.1, 0.2, 0.3, 0.4)
+    fish = {"camera_model": "OPENCV_FISHEYE", "distortion_params": [0.1, 0.2, 0.3, 0.4, 0, 0]}
+    lens = read_transforms(changed(tmp_path, wanted, **fish)).lenses[0]
+    assert lens.fisheye
+    assert lens.distortion == (0.1, 0.2, 0.3, 0.4)
+    for listed in ([0, 0, 0, 0.1, 0, 0], [0, 0, 0, 0, 0, 0, 0.1]):
+        with pytest.raises(InputError, match="distortion_params is"):
+            read_transforms(changed(tmp_path, wanted, distortion_params=listed))
+    with pytest.raises(InputError, match="must be finite numbers"):
+        read_transforms(changed(tmp_path, wanted, distortion_params=[0.1, "wide"]))
+
+
+def test_one_angle_tells_both_focal_lengths(tmp_path):
+    wanted = scene(orbit([0.0, 0.3]))
+    lens = wanted.lenses[0]
+    dropped = ["fl_x", "fl_y", "camera_angle_x"]
+    angle = 2 * np.arctan(lens.height / 2 / lens.fy)
+    path = changed(tmp_path, wanted, dropped=dropped, camera_angle_y=angle)
+    found = read_transforms(path).lenses[0]
+    np.testing.assert_allclose([found.fx, found.fy], lens.fy, rtol=1e-9)
+
+
+def test_a_mask_that_is_not_there_is_not_the_picture(tmp_path):
+    wanted = scene(orbit([0.0, 0.3]))
+    write_scene(tmp_path, wanted, "transforms")
+    paint(tmp_path / "masks", wanted.names)
+    path = tmp_path / "transforms.json"
+    content = json.loads(path.read_text())
+    for i, frame in enumerate(content["frames"]):
+        frame["mask_path"] = f"masks/p{i}.png"
+    path.write_text(json.dumps(content))
+    assert read_transforms(path).notes == ()
+    (tmp_path / "masks" / "p1.png").unlink()
+    found = read_transforms(path)
+    assert [mask is None for mask in found.masks] == [False, True]
+    assert found.notes == (
+        "no masks are taken, as those of images/p1.png are not there: it takes all",
+    )
+
+
+def test_chunks_of_metashape_without_cameras_are_passed_over(tmp_path):
+    path, plain = tmp_path / "cameras.xml", foreign_scenes.metashape(scene(orbit([0.0, 0.3])))
+    path.write_text(plain.replace("<chunk", "<chunk></chunk><chunk", 1))
+    assert len(read_metashape(path)) == 2
+    begin, end = plain.index("<chunk"), plain.index("</chunk>") + len("</chunk>")
+    path.write_text(plain[:end] + plain[begin:end] + plain[end:])
+    assert any("the first of 2 chunks" in note for note in read_metashape(path).notes)
+    path.write_text(plain.replace("<f>", "<fx>").replace("</f>", "</fx>"))
+    with pytest.raises(InputError, match="PhotoScan's first releases"):
+        read_metashape(path)
+
+
 def test_metashape_lenses_are_opencvs(tmp_path):
     wanted = scene(orbit([0.0, 0.3]))
     bent = "<k1>0.1</k1><k2>-0.2</k2><p1>0.01</p1><p2>0.02</p2><k3>0.3</k3><b1>2</b1>"
@@ -250,6 +317,8 @@ def test_an_xml_with_entities_of_its_own_is_refused(tmp_path):
         ("images.txt", "1 1 0 0 0 0 0 0 1\n", "no camera or image"),
         ("images.txt", "# nothing\n", "holds no camera"),
         ("images.txt", "1 1 0 0 0 0 0 0 1 a\n\n2 1 0 0 0 0 0 0 1 a\n\n", "one camera for a"),
+        ("images.txt", "1 1 0 0 0 0 0 0 1 a\n2 1 0 0 0 0 0 0 1 b\n", "no line of points, .* 1 a'"),
+        ("images.txt", "1 1 0 0 0 0 0 0 1 a\n2 1 0 0 0 0 0 0 1 b c d\n", "no line of points"),
     ],
 )
 def test_what_is_wrong_in_a_model_is_named(tmp_path, file, content, says):
@@ -257,6 +326,23 @@ def test_what_is_wrong_in_a_model_is_named(tmp_path, file, content, says):
     (tmp_path / "sparse" / "0" / file).write_text(content)
     with pytest.raises(InputError, match=says):
         read_scene(tmp_path)
+
+
+def test_of_several_models_the_largest_is_taken_and_told(tmp_path):
+    write_scene(tmp_path, scene(orbit([0.0, 0.3])), "colmap-text")
+    found, said = read_scene(tmp_path), ()
+    assert found.notes == said
+    few = scene(orbit([0.0]))
+    for number in ("1", "10"):
+        (tmp_path / "sparse" / number).mkdir()
+    write_colmap(tmp_path / "sparse" / "10", scene(orbit([0.0, 0.3, 0.6])), binary=False)
+    write_colmap(tmp_path / "sparse" / "1", few, binary=False)
+    paint(tmp_path / "images", ["p2.png"])
+    found = read_scene(tmp_path)
+    assert len(found) == 3
+    (note,) = found.notes
+    assert "10 is taken, the largest; 0, 1 are left" in note
+    assert len(read_scene(tmp_path / "sparse" / "1")) == 1
 
 
 def test_folders_without_cameras_are_refused(tmp_path):

@@ -54,6 +54,7 @@ def test_similarities_are_done_one_after_the_other(first, second):
     poses = scene(orbit([0.2, 0.5])).cam2world
     np.testing.assert_allclose(b.after(a).move(poses), b.move(a.move(poses)), atol=1e-9)
     np.testing.assert_array_equal(IDENTITY.after(a).move(poses), a.move(poses))
+    np.testing.assert_allclose(a.inverse.move(a.move(poses)), poses, atol=1e-9)
 
 
 def test_a_named_front_turns_the_world():
