@@ -1,5 +1,6 @@
 """Videos on a Ray cluster of this machine: whoever is killed, all end with the same numbers."""
 
+import functools
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ from toy_inversion import STAGES, result
 from toy_processes import assert_same, ended, rows, starter, unfinished
 from video_runs import STEPS, arrays, command, finish, make_videos, start, statuses
 
+from eg3d_jax.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from experiments.runs.mirror import Mirror
 from inversion.fitting import states
 
@@ -56,8 +58,12 @@ def undisturbed(begin, tmp_path_factory):
 @pytest.fixture
 def driver(begin, cluster, tmp_path):
     """Starts the one that hands the videos out."""
-    run, address = str(tmp_path), cluster.address
-    return lambda names=NAMES: begin(toy_inversion.on_cluster, run, names, TOY_STEPS, address)
+
+    def start(names=NAMES, **options):
+        run = functools.partial(toy_inversion.on_cluster, **options)
+        return begin(run, str(tmp_path), names, TOY_STEPS, cluster.address)
+
+    return start
 
 
 def worker_of(run, name) -> int:
@@ -138,11 +144,23 @@ def test_a_killed_driver_is_continued_by_the_same_command_and_ctrl_c_saves_every
     process = driver("12")
     wait_for(lambda: [rows(tmp_path, name) for name in "12"] > before, process)
     os.kill(process.pid, signal.SIGINT)
-    ended(process, 1)  # of KeyboardInterrupt in a bare process
+    ended(process, EXIT_INTERRUPTED)
     for name in filter(lambda name: (tmp_path / name / "state").exists(), "12"):
         saved = [states.steps(path)[-1] for path in (tmp_path / name / "state").iterdir()]
         assert sum(saved) == rows(tmp_path, name)
     assert sum(rows(tmp_path, name) for name in "12") < 2 * STAGES * TOY_STEPS
+    ended(driver("12"))
+    assert_undisturbed(tmp_path, undisturbed, "12")
+
+
+@LONG
+def test_a_disk_that_is_full_at_a_workers_last_save_is_an_error_status(
+    driver, undisturbed, tmp_path
+):
+    """And with room for it, the same command goes on from the save before."""
+    ended(driver("12", full=True), EXIT_BAD_INPUT)
+    assert not list(tmp_path.glob("*/result.npz"))
+    assert any(rows(tmp_path, name) == STAGES * TOY_STEPS for name in "12")
     ended(driver("12"))
     assert_undisturbed(tmp_path, undisturbed, "12")
 
