@@ -354,6 +354,10 @@ class _Queue:
                     video, stage, first, terms = args
                     taken = max((len(values) for values in terms.values()), default=0)
                     worker.batch.advance(video, stage, first + taken)
+                elif (
+                    kind == "resumed" and worker.batch
+                ):  # from what a dead one did not live to tell
+                    worker.batch.advance(*args)
                 getattr(self._monitor, kind)(*args)
 
 

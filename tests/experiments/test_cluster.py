@@ -13,7 +13,7 @@ import object_store
 import pytest
 import toy_inversion
 from ray_nodes import nodes
-from toy_inversion import STAGES, result
+from toy_inversion import SAVE_STEPS, STAGES, result
 from toy_processes import assert_same, ended, rows, starter, unfinished
 from video_runs import STEPS, arrays, command, finish, make_videos, start, statuses
 
@@ -84,11 +84,15 @@ def assert_undisturbed(run, undisturbed, names=NAMES):
 
 
 def at_work(run, killed=None, *, saving: bool = False) -> str | None:
-    """A video whose worker has begun it, came further than those killed, and has much to do."""
+    """A video whose worker has begun it, came further than those killed, and has much to do.
+
+    Further by more than a save, or the third kill would be the end of it.
+    """
     for name in NAMES:
         done = rows(run, name)
         if (run / name / "pid").exists() and done < STAGES * TOY_STEPS * 3 // 4:
-            if done > (killed or {}).get(name, 0) and (not saving or unfinished(run / name)):
+            further = done - (killed or {}).get(name, -3 * SAVE_STEPS)
+            if further > 2 * SAVE_STEPS and (not saving or unfinished(run / name)):
                 return name
     return None
 
