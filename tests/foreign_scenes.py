@@ -11,10 +11,10 @@ from scipy.spatial.transform import Rotation
 
 from eg3d_jax.cameras import FFHQ_FOCAL
 from inversion.foreign_cameras.export import scene_of_labels
-from inversion.foreign_cameras.similarity import Similarity
 from inversion.frames.colmap import write_colmap
 from inversion.frames.scene import Scene
 from inversion.frames.transforms import FLIP_AXES, write_transforms
+from inversion.similarity import Similarity
 
 SIDE = 32
 _INTRINSICS = np.array([FFHQ_FOCAL, 0, 0.5, 0, FFHQ_FOCAL, 0.5, 0, 0, 1])

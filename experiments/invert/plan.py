@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from experiments.invert.args import (
     printable,
 )
 from experiments.invert.videos import find_videos, is_one_folder
+from experiments.prepare.folder import prepared_world
 from experiments.subjects import load_generator
 from inversion.cluster import Cluster
 from inversion.config import InversionConfig
@@ -36,6 +38,7 @@ from inversion.frames.folder import (
 from inversion.methods import Method
 from inversion.objectives import FeatureNetworks
 from inversion.pipeline import Video, plan_methods
+from inversion.units import world_of
 from inversion.warm_start import Start, start_of
 
 
@@ -243,6 +246,13 @@ def prepare_video(plan: Plan, name: str, folder: Path, run: Path) -> RunVideo:
     frames = load_frames(
         folder, models.generator, crop=options.crop, min_frames=1 if name else options.views
     )
+    world = world_of(models.generator.origin.metadata)
+    if prepared_world(folder) not in (world, None):
+        warnings.warn(
+            f"{folder} was prepared for a generator whose heads lie otherwise, so that this one's "
+            f"will be deformed; prepare it by --world {world}",
+            stacklevel=2,
+        )
     methods = plan_methods(
         frames, options.config, models.networks, views=options.views, baseline=options.baseline,
         start=models.start,

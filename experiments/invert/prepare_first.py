@@ -35,7 +35,7 @@ class Preparation:
       args: the command's, with the folders of prepared frames in place of footage.
       people: footage by the folder into which it is prepared.
       scenes: the same of frames with cameras of other programs.
-      world: of the generator, into which these are brought.
+      world: of the generator, into which all are brought.
     """
 
     args: Args
@@ -103,7 +103,7 @@ def plan_preparation(args: Args) -> Preparation:
     if alone:  # before the work, what would be refused after it
         with RunFolder.lock(args.run, resume=args.resume, overwrite=args.overwrite):
             pass
-    world = world_of(load_generator(args.generator).origin.metadata) if scenes else "eg3d"
+    world = world_of(load_generator(args.generator).origin.metadata)
     return Preparation(args=planned, people=folders, scenes=scenes, world=world)
 
 
@@ -138,7 +138,9 @@ def prepare_first(preparation: Preparation, monitor: Monitor) -> None:
         try:
             if isinstance(source, Source):
                 args = preparation.args
-                settings = FootageSettings(mask=args.mask_background or bool(args.refine_cameras))
+                settings = FootageSettings(
+                    mask=args.mask_background or bool(args.refine_cameras), world=preparation.world
+                )
                 _prepare_footage(folder, source, settings, monitor)
             else:
                 _convert(folder, source, ConversionSettings(world=preparation.world), monitor)

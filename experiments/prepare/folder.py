@@ -11,13 +11,26 @@ from experiments.prepare.page import write_page
 from experiments.runs.output_folder import OutputFolder
 from inversion.files import to_json
 from inversion.footage.prepare import FOOTAGE_FILE, LANDMARKS_FILE, Footage, FootageSettings
-from inversion.foreign_cameras.convert import ConversionSettings, ConvertedFrames
+from inversion.foreign_cameras.convert import CAMERAS_FILE, ConversionSettings, ConvertedFrames
 from inversion.frames.folder import MASKS, SUFFIXES
 from inversion.frames.labels import LABELS_FILE
 from inversion.monitor import Monitor
+from inversion.units import World
 
 PAGE = "report.html"
 _FRAMES = "frame[0-9][0-9][0-9][0-9][0-9]*.png"
+
+
+def prepared_world(folder: Path) -> World | None:
+    """For which generators' world a folder's frames were prepared; None if any, or not known."""
+    for name in (FOOTAGE_FILE, CAMERAS_FILE):
+        try:
+            made = json.loads((folder / name).read_text())
+            laid = name == FOOTAGE_FILE or made["method"] == "face"
+            return made["settings"].get("world", "eg3d") if laid else None
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            continue
+    return None
 
 
 class PreparedFolder:

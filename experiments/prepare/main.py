@@ -23,7 +23,7 @@ import tyro
 from eg3d_jax.errors import InputError
 from experiments import command
 from experiments.command import check_limits
-from experiments.prepare.folder import PreparedFolder
+from experiments.prepare.folder import PreparedFolder, prepared_world
 from experiments.prepare.sources import check_apart, split_sources
 from experiments.progress import CommandMonitor, Progress
 from inversion.footage.pictures import Source, about, find_people
@@ -41,7 +41,7 @@ from inversion.units import World
 _USUAL, _CONVERSION = FootageSettings(), ConversionSettings()
 # Options that only footage, or only frames with cameras have.
 _OF_FOOTAGE = ("start", "end", "fps", "person", "max_yaw", "track", "keep_all", "mask")
-_OF_CAMERAS = ("align", "front", "timestep", "world")
+_OF_CAMERAS = ("align", "front", "timestep")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +69,8 @@ class Args:
         the first of none, face and cameras that will do
       front: name of a frame that sees the face from the front, where the cameras align it
       timestep: of frames of a moving head by several cameras, the moment that is taken
-      world: of frames with cameras, where the face is laid: as in EG3D's crops, or as the embedded
-        generator has it
+      world: where heads lie for the generator that is meant: as in EG3D's crops, or as the
+        embedded one has them; of frames with cameras, if the face aligns these
       overwrite: replace an earlier call's folder
     """
 
@@ -147,7 +147,8 @@ def main(args: Args) -> int:
     folders = [output.path for output in (*filmed, *given)]
     done = {folder: count for folder in folders if (count := frames_in(folder))}
     if len(done) > 1:
-        monitor.say(f"\nNext: {invert_command(done, args.output)}")
+        official = any(prepared_world(folder) == "eg3d" for folder in done)
+        monitor.say(f"\nNext: {invert_command(done, args.output, official=official)}")
     return 1 if bad else 0
 
 
@@ -185,7 +186,8 @@ def _converted(
         print(f"error: {error}", file=sys.stderr)
         return False
     count = len(converted.kept)
-    next_command = invert_command({output.path: count}, output.path)
+    official = converted.method == "face" and settings.world == "eg3d"
+    next_command = invert_command({output.path: count}, output.path, official=official)
     output.write_converted(converted, next_command=next_command, monitor=monitor)
     monitor.say(f"{output.path}: {count} frames; report.html and {CAMERAS_FILE} tell what was done")
     if alone:
@@ -212,7 +214,9 @@ def _prepared(
             raise
         print(f"error: {error}", file=sys.stderr)
         return False
-    next_command = invert_command({output.path: len(footage.kept)}, output.path)
+    next_command = invert_command(
+        {output.path: len(footage.kept)}, output.path, official=settings.world == "eg3d"
+    )
     output.write(footage, next_command=next_command, monitor=monitor)
     monitor.say(f"{output.path / 'report.html'}: open it in a browser")
     if alone:
@@ -220,13 +224,20 @@ def _prepared(
     return True
 
 
-def invert_command(folders: Mapping[Path, int], home: Path) -> str:
-    """What to type to invert prepared folders with so many frames each."""
+def invert_command(folders: Mapping[Path, int], home: Path, *, official: bool) -> str:
+    """What to type to invert prepared folders with so many frames each.
+
+    Args:
+      folders: with their numbers of frames.
+      home: after which the run is named.
+      official: whether heads lie where official generators have them.
+    """
     named = " ".join(shlex.quote(str(folder)) for folder in folders)
     run = shlex.quote(str(Path("runs") / f"{home.resolve().name}_head"))
     fewest = min(folders.values())
     views = f" --views {fewest}" if fewest < _USUAL_VIEWS and len(folders) == 1 else ""
-    return f"eg3d-jax invert --frames {named} --run {run}{views}"
+    generator = " --generator weights/ffhq512-128" if official else ""
+    return f"eg3d-jax invert --frames {named} --run {run}{views}{generator}"
 
 
 def frames_in(folder: Path) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 from eg3d_jax.cameras import FFHQ_FOCAL
 from inversion.footage.poses import Poses
 from inversion.footage.windows import CENTER, RADIUS, Window
+from inversion.similarity import Similarity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +122,33 @@ def as_eg3d(lens: Lens, poses: Poses) -> Poses:
     across = middle[:, :2] / middle[:, 2:] * (ratio * depth)[:, None]
     there = np.concatenate([across, depth[:, None]], -1)
     return replace(poses, translation=there - np.asarray(poses.rotation) @ CENTER)
+
+
+def in_other_world(
+    cam2world: np.ndarray, window: Window, similarity: Similarity
+) -> tuple[np.ndarray, Window]:
+    """The camera and window of a picture in whose world heads lie otherwise.
+
+    Args:
+      cam2world: [4, 4] EG3D's camera of the window.
+      window: of the picture.
+      similarity: into the other world, whose cameras look at the origin from as far.
+
+    Returns:
+      A camera there that sees the head as large from the same direction, and its window, which has
+      the origin in its middle.
+    """
+    moved = similarity.move(cam2world[None])[0]
+    origin = -moved[:3, 3] @ moved[:3, :3]
+    tangents = origin[:2] / origin[2]
+    other = Window(
+        center=window.center + tangents * window.side * FFHQ_FOCAL,
+        side=window.side * RADIUS / float(np.linalg.norm(origin)),
+    )
+    pose = np.eye(4)
+    pose[:3, :3] = moved[:3, :3] @ turn_towards(tangents[None], 1.0)[0].T
+    pose[:3, 3] = -RADIUS * pose[:3, 2]
+    return pose, other
 
 
 def _scale(lens: Lens, centers: np.ndarray) -> np.ndarray:

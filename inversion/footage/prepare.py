@@ -38,6 +38,7 @@ from inversion.footage.following import (
     turned,
     upright_turns,
 )
+from inversion.footage.lenses import in_other_world
 from inversion.footage.masks import outside_picture, person_mask
 from inversion.footage.nets import load_face_nets, load_person_net
 from inversion.footage.pictures import (
@@ -54,6 +55,7 @@ from inversion.footage.windows import cut, part_outside
 from inversion.frames.folder import HALF, make_new_folder, save_frame
 from inversion.frames.labels import write_labels
 from inversion.monitor import Monitor, counted
+from inversion.units import World, into_world
 from inversion.views import Views
 
 FOOTAGE_FILE, LANDMARKS_FILE = "footage.json", "landmarks.npz"
@@ -82,6 +84,7 @@ class FootageSettings:
       track: whether points are tracked in a video where landmarks do not reach.
       keep_all: whether every frame with a pose is kept.
       mask: whether each frame gets a mask of the person.
+      world: in which the head lies where it does there; see `units.World`.
     """
 
     start: float | None = None
@@ -94,6 +97,7 @@ class FootageSettings:
     track: bool = True
     keep_all: bool = False
     mask: bool = False
+    world: World = "eg3d"
 
     def __post_init__(self):
         if self.fps is not None and self.frames is not None:
@@ -127,7 +131,7 @@ class Footage:
       frames: n pictures that were looked at, in order, kept or not.
       landmarks: float32 [n, 468, 3] pixels of the turned pictures; NaN where there are none.
       points: float32 [n, 468, 2] the person's face laid over them; NaN where there is no pose.
-      shape: [468, 3] the person's face in EG3D's world.
+      shape: [468, 3] the person's face in the world.
       notes: sentences on what its user should know: several faces, cuts, damage.
       rate: pictures a second at which a video was read.
       seconds: of work, by step.
@@ -316,6 +320,7 @@ def prepare_footage(
                 progress=lambda done: step(round(100 * done)),
             )
         del grays, observations
+    solved = _in_world(solved, settings.world)
     frames = _frames(looked.looks, solved, indices)
     why = reasons(
         frames,
@@ -542,6 +547,19 @@ def _numbered(frames: Sequence[FootageFrame], why: Sequence[str]) -> tuple[Foota
         count += not reason
         numbered.append(replace(frame, reason=reason, file=file))
     return tuple(numbered)
+
+
+def _in_world(solved: Solved, world: World) -> Solved:
+    """The same cameras for another world than that of EG3D's crops."""
+    if world == "eg3d":
+        return solved
+    similarity = into_world(world)
+    poses, windows = solved.cam2world.copy(), list(solved.windows)
+    for i, window in enumerate(windows):
+        if window is not None:
+            poses[i], windows[i] = in_other_world(poses[i], window, similarity)
+    shape = similarity.move_points(solved.shape)
+    return replace(solved, cam2world=poses, windows=windows, shape=shape)
 
 
 def _spread(

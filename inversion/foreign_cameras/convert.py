@@ -20,7 +20,6 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
-from scipy.spatial.transform import Rotation
 
 from eg3d_jax.cameras import Cameras, from_label
 from eg3d_jax.errors import InputError
@@ -43,23 +42,17 @@ from inversion.foreign_cameras.cuts import (
     whole_label,
 )
 from inversion.foreign_cameras.face import FaceFit, from_faces
-from inversion.foreign_cameras.similarity import IDENTITY, Similarity, from_axes
+from inversion.foreign_cameras.similarity import from_axes
 from inversion.frames.camera_checks import check_cameras
 from inversion.frames.folder import HALF, make_new_folder, save_frame
 from inversion.frames.labels import join_names, plain_name, write_labels
 from inversion.frames.scene import Lens, Scene, picture_size
 from inversion.frames.scene_files import find_cameras, read_scene
 from inversion.monitor import Monitor, counted
-from inversion.units import EMBEDDED_METRES, FFHQ_METRES, World
+from inversion.similarity import IDENTITY, Similarity
+from inversion.units import World, into_world
 from inversion.views import select_evenly
 
-# A face of the embedded generator's world, laid where EG3D's crops have it: the median of eight
-# heads whose renders were aligned by their faces. They differ by 1.6 %, 2 degrees and .009.
-FROM_EMBEDDED = Similarity(
-    scale=EMBEDDED_METRES / FFHQ_METRES,
-    rotation=Rotation.from_euler("x", -4.2, degrees=True).as_matrix(),
-    shift=np.array([0.0, 0.035, -0.062]),
-)
 Alignment = Literal["auto", "face", "cameras", "none"]
 CAMERAS_FILE = "cameras.json"
 # Pictures in which faces are looked for, spread over all: more tell nothing new.
@@ -342,9 +335,7 @@ def _align(
         if not isinstance(found, str):
             fit, indices = found
             residuals = dict(zip(indices, fit.residual.tolist(), strict=True))
-            similarity = fit.similarity
-            if settings.world == "embedded":
-                similarity = FROM_EMBEDDED.inverse.after(similarity)
+            similarity = into_world(settings.world).after(fit.similarity)
             return similarity, "face", _told_of_face(fit, similarity), residuals
         if align == "face":
             raise InputError(f"{scene.source}: {found}; --align cameras goes by the cameras alone")

@@ -19,8 +19,8 @@ from inversion.footage.lenses import turn_towards
 from inversion.footage.poses import Poses, move_poses, project
 from inversion.footage.solve import first_windows
 from inversion.footage.windows import Window
-from inversion.foreign_cameras.similarity import Similarity
 from inversion.frames.scene import Lens
+from inversion.similarity import Similarity
 
 # A picture whose head is turned otherwise than most say, or lies elsewhere, is left out.
 _OTHER_TURN, _ELSEWHERE = 25.0, 0.5

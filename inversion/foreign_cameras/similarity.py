@@ -15,6 +15,7 @@ from eg3d_jax.cameras import FFHQ_FOCAL
 from eg3d_jax.errors import InputError
 from inversion.footage.windows import RADIUS
 from inversion.frames.scene import Lens, Scene
+from inversion.similarity import Similarity
 
 # Degrees between the axes that differ most, below which they meet nowhere in particular.
 _PARALLEL = 4.0
@@ -27,47 +28,6 @@ _LEVEL = 1e-3
 _ALL_ROUND = 0.35
 # Pictures whose focal length is EG3D's to this factor are taken to be its crops.
 _SAME_FOCAL = 1.1
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Similarity:
-    """Points x of another world lie at scale rotation x + shift of EG3D's.
-
-    Attributes:
-      scale: positive.
-      rotation: [3, 3].
-      shift: [3].
-    """
-
-    scale: float
-    rotation: np.ndarray
-    shift: np.ndarray
-
-    def move(self, cam2world: np.ndarray) -> np.ndarray:
-        """Cameras [n, 4, 4] in EG3D's world."""
-        moved = cam2world.copy()
-        moved[:, :3, :3] = self.rotation @ cam2world[:, :3, :3]
-        moved[:, :3, 3] = self.scale * cam2world[:, :3, 3] @ self.rotation.T + self.shift
-        return moved
-
-    @property
-    def inverse(self) -> Similarity:
-        """The way back."""
-        rotation = self.rotation.T
-        return Similarity(
-            scale=1 / self.scale, rotation=rotation, shift=-rotation @ self.shift / self.scale
-        )
-
-    def after(self, first: Similarity) -> Similarity:
-        """The similarity that does another one first."""
-        return Similarity(
-            scale=self.scale * first.scale,
-            rotation=self.rotation @ first.rotation,
-            shift=self.scale * self.rotation @ first.shift + self.shift,
-        )
-
-
-IDENTITY = Similarity(scale=1.0, rotation=np.eye(3), shift=np.zeros(3))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

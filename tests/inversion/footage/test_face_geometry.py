@@ -8,7 +8,7 @@ from synthetic_faces import MODEL, cameras, observations, random_people, shown, 
 
 from eg3d_jax.cameras import FFHQ_FOCAL
 from inversion.footage.adjustment import Anchors, Sightings, Zoom, adjust
-from inversion.footage.lenses import Lens, as_eg3d, consistent
+from inversion.footage.lenses import Lens, as_eg3d, consistent, in_other_world
 from inversion.footage.poses import (
     PIXELS,
     Observed,
@@ -31,6 +31,7 @@ from inversion.footage.windows import (
     to_pixels,
     to_tangents,
 )
+from inversion.units import into_world
 
 YAW, PITCH = np.linspace(-35, 35, 8), np.linspace(-12, 12, 8)[::-1]
 
@@ -222,6 +223,30 @@ def test_lens_projects_what_its_tangents_say_and_windows_are_consistent():
     np.testing.assert_allclose(np.linalg.norm(told.cam2world[:, :3, 3], axis=-1), RADIUS)
     middle = np.asarray(told.rotation) @ CENTER + np.asarray(told.translation)
     np.testing.assert_allclose(middle[:, :2], 0, atol=1e-12)
+
+
+def test_another_worlds_cameras_see_the_head_at_the_same_place_as_large():
+    """The middle of the other window is where its origin was, and what is near it stays there."""
+    into, rng = into_world("embedded"), np.random.default_rng(0)
+    given = cameras(YAW, PITCH)
+    for pose, window in zip(given, windows_of(rng, len(given)), strict=True):
+        other, moved = in_other_world(pose, window, into)
+        np.testing.assert_allclose(np.linalg.norm(other[:3, 3]), RADIUS, rtol=1e-9)
+        np.testing.assert_allclose(other[:3, :3] @ other[:3, :3].T, np.eye(3), atol=1e-9)
+        around = 0.003 * rng.standard_normal((20, 3))  # in the other world
+        before = to_pixels(_seen(pose, into.inverse.move_points(around))[None], [window])[0]
+        after = to_pixels(_seen(other, around)[None], [moved])[0]
+        # From 2.0 or from 2.7: what is nearer by 0.01 grows by 0.0013 more.
+        reach = np.linalg.norm(before - moved.center, axis=-1).max()
+        np.testing.assert_allclose(after, before, atol=4e-3 * reach)
+        origin = _seen(pose, into.inverse.move_points(np.zeros((1, 3))))
+        np.testing.assert_allclose(to_pixels(origin[None], [window])[0, 0], moved.center, atol=1e-9)
+
+
+def _seen(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Tangents [K, 2] of points [K, 3] in a camera."""
+    inside = (points - pose[:3, 3]) @ pose[:3, :3]
+    return inside[:, :2] / inside[:, 2:]
 
 
 def test_poses_are_carried_on_to_frames_that_only_tracks_reach():

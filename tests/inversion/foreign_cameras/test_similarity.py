@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from eg3d_jax.cameras import to_label, yaw_pitch_camera
 from eg3d_jax.errors import InputError
-from inversion.foreign_cameras.similarity import IDENTITY, from_axes, meeting
+from inversion.foreign_cameras.similarity import from_axes, meeting
+from inversion.similarity import IDENTITY
 
 # Symmetric about the front, as the mean direction has to be that.
 yaws = st.lists(st.floats(0.06, 1.2), min_size=1, max_size=4).map(
