@@ -37,7 +37,8 @@ hypothesis.settings.load_profile("suite")
 def pytest_configure(config):
     """Keep compiled programs for this session, so that no two workers or commands compile the same.
 
-    JAX reads the variables when it is imported; workers and commands inherit them.
+    Or for longer, in a folder that the variable names. JAX reads the variables when it is imported;
+    workers and commands inherit them.
     """
     # Tracing makes and drops objects by the million; looking through them for cycles at Python's
     # usual pace takes a ninth of the tests' time.
@@ -49,11 +50,11 @@ def pytest_configure(config):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
     if _CACHE not in os.environ:
         os.environ[_CACHE] = config.compiled = tempfile.mkdtemp(prefix="eg3d_jax_tests_")
-        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-        # Where in the code an operation comes from, which takes a fifth of the time to trace it.
-        os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
-        # See `command.quiet_cache_loader`; JAX, imported by a plugin, has set it to 1 by now.
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    # Where in the code an operation comes from, which takes a fifth of the time to trace it.
+    os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
+    # See `command.quiet_cache_loader`; JAX, imported by a plugin, has set it to 1 by now.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 
 def pytest_unconfigure(config):
