@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Similarity:
-    """Points x of another world lie at scale rotation x + shift of EG3D's.
+    """Points x of one world lie at scale rotation x + shift of another, mostly EG3D's.
 
     Attributes:
       scale: positive.
@@ -22,11 +22,11 @@ class Similarity:
     shift: np.ndarray
 
     def move_points(self, points: np.ndarray) -> np.ndarray:
-        """Points [..., 3] in EG3D's world."""
+        """Points [..., 3] in the other world."""
         return self.scale * points @ self.rotation.T + self.shift
 
     def move(self, cam2world: np.ndarray) -> np.ndarray:
-        """Cameras [n, 4, 4] in EG3D's world."""
+        """Cameras [n, 4, 4] in the other world."""
         moved = cam2world.copy()
         moved[:, :3, :3] = self.rotation @ cam2world[:, :3, :3]
         moved[:, :3, 3] = self.move_points(cam2world[:, :3, 3])

@@ -272,14 +272,14 @@ def _distortion(where: str, values: Mapping[str, Any], order: Sequence[str]) -> 
         return without_zeros(found)
     if isinstance(listed := values.get("distortion"), list):  # in OpenCV's order
         found = _numbers(where, "distortion", listed)
+        if len(without_zeros(found)) > len(order):
+            raise unknown_lens(where, "distortion", found)
     elif isinstance(listed := values.get("distortion_params"), list):
         named = dict(zip(_NERFSTUDIO, _numbers(where, "distortion_params", listed), strict=False))
         known = set(order) if order == FISHEYE_DISTORTION else set(order) - {"k4"}
         if len(listed) > len(_NERFSTUDIO) or any(v for k, v in named.items() if k not in known):
             raise unknown_lens(where, "distortion_params", listed)
         found = [named.get(key, 0.0) for key in order]
-    if len(without_zeros(found)) > len(order):
-        raise unknown_lens(where, "distortion", found)
     return without_zeros(found)
 
 

@@ -181,13 +181,19 @@ def test_missing_pictures_are_named_with_the_repair(tmp_path):
         read_scene(tmp_path)
 
 
+def for_each_frame(folder, values):
+    """Give the frames of a transforms.json what `values` says of each, by number and frame."""
+    path = folder / "transforms.json"
+    content = json.loads(path.read_text())
+    for i, frame in enumerate(content["frames"]):
+        frame |= values(i, frame)
+    path.write_text(json.dumps(content))
+    return path
+
+
 def test_pictures_are_found_by_their_last_names_if_the_paths_are_another_machines(tmp_path):
     write_scene(tmp_path, scene(orbit([0.0, 0.3])), "transforms")
-    path = tmp_path / "transforms.json"
-    content = json.loads(path.read_text())
-    for frame in content["frames"]:
-        frame["file_path"] = "C:\\data\\" + frame["file_path"]
-    path.write_text(json.dumps(content))
+    for_each_frame(tmp_path, lambda _, frame: {"file_path": "C:\\data\\" + frame["file_path"]})
     assert [p.name for p in read_scene(tmp_path).pictures if p] == ["p0.png", "p1.png"]
 
 
@@ -195,11 +201,12 @@ def test_vhap_tells_moments_and_masks(tmp_path):
     wanted = scene(orbit([0.0, 0.3]))
     write_scene(tmp_path, wanted, "transforms")
     paint(tmp_path / "fg_masks", wanted.names)
-    path = tmp_path / "transforms.json"
-    content = json.loads(path.read_text())
-    for i, frame in enumerate(content["frames"]):
-        frame |= {"timestep_index": 7, "camera_index": i, "fg_mask_path": f"fg_masks/p{i}.png"}
-    path.write_text(json.dumps(content))
+    for_each_frame(
+        tmp_path,
+        lambda i, _: {
+            "timestep_index": 7, "camera_index": i, "fg_mask_path": f"fg_masks/p{i}.png",
+        },
+    )  # fmt: skip
     found = read_scene(tmp_path)
     assert found.timesteps == (7, 7)
     assert [p and p.parent.name for p in found.masks] == ["fg_masks"] * 2
@@ -246,11 +253,7 @@ def test_a_mask_that_is_not_there_is_not_the_picture(tmp_path):
     wanted = scene(orbit([0.0, 0.3]))
     write_scene(tmp_path, wanted, "transforms")
     paint(tmp_path / "masks", wanted.names)
-    path = tmp_path / "transforms.json"
-    content = json.loads(path.read_text())
-    for i, frame in enumerate(content["frames"]):
-        frame["mask_path"] = f"masks/p{i}.png"
-    path.write_text(json.dumps(content))
+    path = for_each_frame(tmp_path, lambda i, _: {"mask_path": f"masks/p{i}.png"})
     assert read_transforms(path).notes == ()
     (tmp_path / "masks" / "p1.png").unlink()
     found = read_transforms(path)
@@ -330,13 +333,11 @@ def test_what_is_wrong_in_a_model_is_named(tmp_path, file, content, says):
 
 def test_of_several_models_the_largest_is_taken_and_told(tmp_path):
     write_scene(tmp_path, scene(orbit([0.0, 0.3])), "colmap-text")
-    found, said = read_scene(tmp_path), ()
-    assert found.notes == said
-    few = scene(orbit([0.0]))
+    assert read_scene(tmp_path).notes == ()
     for number in ("1", "10"):
         (tmp_path / "sparse" / number).mkdir()
     write_colmap(tmp_path / "sparse" / "10", scene(orbit([0.0, 0.3, 0.6])), binary=False)
-    write_colmap(tmp_path / "sparse" / "1", few, binary=False)
+    write_colmap(tmp_path / "sparse" / "1", scene(orbit([0.0])), binary=False)
     paint(tmp_path / "images", ["p2.png"])
     found = read_scene(tmp_path)
     assert len(found) == 3
