@@ -10,10 +10,10 @@ from eg3d_jax.errors import InputError
 from experiments.invert.args import Args
 from experiments.invert.plan import options_of
 from experiments.prepare.folder import PreparedFolder
-from experiments.prepare.sources import check_apart, expanded, is_list, named_scenes
+from experiments.prepare.sources import check_apart, expanded, has_cameras, is_list, named_scenes
 from experiments.runs.folder import RunFolder
 from experiments.subjects import load_generator
-from inversion.footage.pictures import Source, about, find_people, is_footage
+from inversion.footage.pictures import Source, about, film_of, find_people, is_footage
 from inversion.footage.prepare import FootageSettings, prepare_footage
 from inversion.foreign_cameras.convert import (
     CAMERAS_FILE,
@@ -22,7 +22,7 @@ from inversion.foreign_cameras.convert import (
     scene_fingerprint,
 )
 from inversion.frames.labels import LABELS_FILE
-from inversion.frames.scene_files import find_cameras, read_scene
+from inversion.frames.scene_files import read_scene
 from inversion.monitor import Monitor
 from inversion.units import World, world_of
 
@@ -59,10 +59,10 @@ def plan_preparation(args: Args) -> Preparation:
     given: list[Path] = []
     for path in args.frames:
         matches = expanded(path)
-        prepared = any(_is_raw(one) or _has_cameras(one) for one in matches)
+        prepared = any(_is_raw(one) or has_cameras(one) for one in matches)
         # Patterns and lists without any are left to find_videos.
         for one in matches if prepared else [path]:
-            if _has_cameras(one):
+            if has_cameras(one):
                 given.append(one)
             elif _is_raw(one):
                 files.append(one)
@@ -107,12 +107,10 @@ def plan_preparation(args: Args) -> Preparation:
     return Preparation(args=planned, people=folders, scenes=scenes, world=world)
 
 
-def _has_cameras(path: Path) -> bool:
-    return find_cameras(path) is not None
-
-
 def _is_raw(path: Path) -> bool:
     """Whether a path is a file of footage, or a folder of such without labels in it or near it."""
+    if film_of(path) is not None:
+        return True
     if not path.is_dir():
         return is_footage(path)
     near = (path / LABELS_FILE, path.absolute().parent / LABELS_FILE)

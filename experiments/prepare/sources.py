@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from eg3d_jax.errors import InputError
+from inversion.footage.pictures import film_of
 from inversion.frames.scene_files import find_cameras
 
 
@@ -27,6 +28,14 @@ def expanded(path: Path) -> list[Path]:
 def is_list(path: Path) -> bool:
     """Whether a path is a text file that names others, one a line."""
     return path.suffix.lower() == ".txt" and not path.is_dir()
+
+
+def has_cameras(path: Path) -> bool:
+    """Whether a path has cameras of another program that tell how a head is seen.
+
+    One that stands still before a head that moves tells nothing: that is footage.
+    """
+    return find_cameras(path) is not None and film_of(path) is None
 
 
 def listed(path: Path) -> list[Path]:
@@ -57,7 +66,7 @@ def split_sources(paths: Iterable[Path]) -> tuple[list[Path], dict[str, Path]]:
     scenes: list[Path] = []
     for path in paths:
         matches = expanded(path)
-        found = [one for one in matches if find_cameras(one) is not None]
+        found = [one for one in matches if has_cameras(one)]
         if not matches and is_list(path):
             raise InputError(f"{path} names nothing; put footage there, a path a line")
         whole = not found and not is_list(path)

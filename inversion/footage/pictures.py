@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +22,12 @@ from eg3d_jax.folders import sha256
 from inversion.footage.photos import HEIC, PHOTOS, read_photo
 from inversion.footage.video_files import VIDEOS, describe, video_frames
 from inversion.frames.labels import join_names, natural_key
+from inversion.frames.scene_files import find_cameras, read_scene
+
+# Pictures a second of a video that comes as pictures, of which nothing tells how fast they are.
+_FILM_RATE = 25.0
+# What VHAP writes before it is exported.
+_TRACKED = ("tracked_flame_params*.npz", "*/tracked_flame_params*.npz")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +51,16 @@ class Source:
 
     Attributes:
       name: of the video without its ending, or of the photos' folder.
-      files: the video alone, or the photos in natural order of their names.
-      video: which of both.
+      files: the video alone or its pictures in order, or the photos in natural order of their
+        names.
+      video: whether it is one.
+      rate: pictures a second of a video that comes as pictures, one a file; None of others.
     """
 
     name: str
     files: tuple[Path, ...]
     video: bool
+    rate: float | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -79,12 +89,38 @@ def is_footage(path: Path) -> bool:
     return path.suffix.lower() in (*VIDEOS, *PHOTOS, *HEIC) and not path.is_dir()
 
 
+def film_of(path: Path) -> Source | None:
+    """Pictures with the cameras of another program, which is one that stands still, as a video.
+
+    So trackers of heads export a single camera (VHAP): what moves is the head, and the camera tells
+    nothing of it.
+
+    Args:
+      path: see `scene_files.find_cameras`.
+
+    Returns:
+      The video; None where cameras differ, or there are none that can be read.
+    """
+    if find_cameras(path) is None:
+        return None
+    try:
+        scene = read_scene(path)
+    except InputError:  # which who wants its cameras will see
+        return None
+    if not scene.still:
+        return None
+    folder = path.resolve() if path.is_dir() else path.resolve().parent
+    files = tuple(picture for picture in scene.pictures if picture is not None)
+    return Source(name=folder.name, files=files, video=True, rate=_FILM_RATE)
+
+
 def find_people(sources: Sequence[Path | str]) -> list[Source]:
     """Find footage: each video is a person's, and so are all photos of a folder.
 
     Args:
       sources: videos, folders of photos or of videos, patterns such as 'people/*'. Photos named
-        one by one are a person's as well.
+        one by one are a person's as well. A folder of pictures with one still camera of another
+        program is a video; see `film_of`.
 
     Returns:
       The people's footage, in the order named; names differ.
@@ -98,7 +134,10 @@ def find_people(sources: Sequence[Path | str]) -> list[Source]:
     found: list[Source] = []
     for source in map(Path, sources):
         for path in _matching(source):
-            if path.is_dir():
+            film = film_of(path)
+            if film is not None:
+                found.append(film)
+            elif path.is_dir():
                 found += _of_folder(path)
             else:
                 files.append(path)
@@ -116,6 +155,13 @@ def about(source: Source) -> About:
     Raises:
       InputError: if a video cannot be read, or has no pictures; or PyAV is missing for one.
     """
+    if source.rate is not None:
+        count = len(source.files)
+        note = (
+            f"{source.name}: its {count} pictures have one camera, which stands still; they are "
+            f"taken as a video of {source.rate:g} a second, in which the head's motion is found"
+        )
+        return About(count=count, seconds=count / source.rate, notes=(note,))
     if not source.video:
         return About(count=len(source.files), seconds=None)
     count, seconds, notes = describe(source.files[0])
@@ -142,6 +188,8 @@ def read_pictures(
     Raises:
       InputError: if there is no picture at all, or PyAV is missing for a video.
     """
+    if source.rate is not None:
+        return _film(source.files, source.rate, start, end, rate, say)
     if source.video:
         path = source.files[0]
         frames = video_frames(path, start=start, end=end, rate=rate, say=say)
@@ -178,6 +226,11 @@ def _of_folder(folder: Path) -> list[Source]:
             "those of each person into a folder of their own, or name the files"
         )
     if not files:
+        if any(path for pattern in _TRACKED for path in folder.glob(pattern)):
+            raise InputError(
+                f"{folder} holds what VHAP tracked, without the pictures; export it with its "
+                "export_as_nerf_dataset, and name the folder with the transforms.json"
+            )
         raise InputError(
             f"{folder} holds no video or photo; put some there ({' '.join((*VIDEOS, *PHOTOS))})"
         )
@@ -202,8 +255,9 @@ def _distinct(found: list[Source]) -> list[Source]:
         name = source.name
         if names.count(name) > 1:
             parent = source.files[0].resolve().parent
-            parent = parent if source.video else parent.parent
-            ending = source.files[0].suffix if source.video else ""
+            one_file = source.video and source.rate is None
+            parent = parent if one_file else parent.parent
+            ending = source.files[0].suffix if one_file else ""
             name = f"{parent.name}-{name}{ending}".replace(".", "-")
         named.append(replace(source, name=name))
     twice = {s.name for s in named if [t.name for t in named].count(s.name) > 1}
@@ -215,10 +269,44 @@ def _distinct(found: list[Source]) -> list[Source]:
     return named
 
 
-# Photos.
+# Photos, and videos that come as pictures.
 
 
 def _photos(files: Sequence[Path], say: Callable[[str], None]) -> Iterator[Picture]:
+    for path, pixels in _readable(files, say):
+        yield Picture(name=path.name, seconds=None, pixels=pixels)
+
+
+def _film(
+    files: Sequence[Path],
+    own: float,
+    start: float | None,
+    end: float | None,
+    rate: float | None,
+    say: Callable[[str], None],
+) -> Iterator[Picture]:
+    """Pictures of a video by their times: the first of each slot of 1 / rate seconds."""
+    taken: dict[Path, float] = {}
+    last = -1
+    for index, path in enumerate(files):
+        seconds = index / own
+        slot = index if rate is None or rate >= own else math.floor(seconds * rate + 1e-6)
+        if start is not None and seconds < start - 1e-6:
+            continue
+        if slot > last and (end is None or seconds <= end):
+            taken[path], last = seconds, slot
+    if not taken:
+        raise InputError(
+            f"{files[0]}: no picture of the {len(files) / own:.2f} seconds lies in what is taken; "
+            "choose another part by --start and --end"
+        )
+    for path, pixels in _readable(list(taken), say):
+        yield Picture(name=path.name, seconds=taken[path], pixels=pixels)
+
+
+def _readable(
+    files: Sequence[Path], say: Callable[[str], None]
+) -> Iterator[tuple[Path, np.ndarray]]:
     problems = []
     for path in files:
         try:
@@ -227,7 +315,7 @@ def _photos(files: Sequence[Path], say: Callable[[str], None]) -> Iterator[Pictu
             problems.append(str(error))
             say(problems[-1])
             continue
-        yield Picture(name=path.name, seconds=None, pixels=pixels)
+        yield path, pixels
     if len(problems) == len(files):
         more = f" (and {len(problems) - 1} more files)" if len(problems) > 1 else ""
         raise InputError(problems[0] + more)

@@ -258,6 +258,11 @@ def convert_frames(
     frames, said = _frames(scene, moved, middle, faces)
     notes += said
     frames = _chosen(scene, frames, settings.frames)
+    unmasked = [frame.source for frame in frames if frame.file and frame.mask is None]
+    if unmasked and any(frame.file and frame.mask is not None for frame in frames):
+        notes.append(
+            f"no masks are taken, as those of {join_names(unmasked)} are not there: it takes all"
+        )
     for note in notes:
         monitor.say(note)
     return ConvertedFrames(
@@ -286,14 +291,13 @@ def _one_moment(scene: Scene, timestep: int | None) -> Scene:
     if timestep is not None and timestep not in moments:
         known = f"there are {moments[0]} to {moments[-1]}" if moments else "it tells of none"
         raise InputError(f"{scene.source} has no timestep {timestep}; {known}")
-    positions = scene.cam2world[:, :3, 3]
-    if len(moments) < 2 or (timestep is None and len(moments) == len(scene) and _differ(positions)):
-        return scene  # the head's motion is in the cameras
-    if len(moments) == len(scene):
+    if scene.still:
         raise InputError(
-            f"{scene.source}: a head moves before one camera that stands still; give its pictures "
-            "without cameras, as a folder of photos: `eg3d-jax prepare` finds the head's motion"
+            f"{scene.source}: a head moves before one camera that stands still, which tells "
+            "nothing of it; prepare it as footage: prepare_footage takes this folder as a video"
         )
+    if len(moments) < 2 or (timestep is None and len(moments) == len(scene)):
+        return scene  # the head's motion is in the cameras
     chosen = moments[0] if timestep is None else timestep
     found = scene[np.flatnonzero(np.array(scene.timesteps) == chosen)]
     note = (
@@ -301,11 +305,6 @@ def _one_moment(scene: Scene, timestep: int | None) -> Scene:
         f"{chosen} are taken; --timestep chooses another"
     )
     return replace(found, notes=(*found.notes, note))
-
-
-def _differ(positions: np.ndarray) -> bool:
-    scale = float(np.abs(positions).max(initial=1e-12))
-    return float(np.ptp(positions, axis=0).max()) > 1e-4 * scale
 
 
 def _front(scene: Scene, name: str | None) -> int | None:

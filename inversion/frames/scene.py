@@ -24,6 +24,8 @@ DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
 FISHEYE_DISTORTION = ("k1", "k2", "k3", "k4")
 # Proportions of a picture and of what its cameras' file says may differ by rounding.
 _SAME_PROPORTIONS = 0.01
+# A camera stands still whose rotation, and place over its distance, change by less.
+_STILL = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +121,14 @@ class Scene:
     def __len__(self) -> int:
         """Number of pictures n."""
         return len(self.names)
+
+    @property
+    def still(self) -> bool:
+        """Whether all pictures have one camera, before which the head moves."""
+        scale = max(float(np.abs(self.cam2world[:, :3, 3]).max(initial=0)), 1e-12)
+        turned, moved = self.cam2world[:, :3, :3], self.cam2world[:, :3, 3] / scale
+        spread = max(float(np.ptp(part, axis=0).max()) for part in (turned, moved))
+        return len(self) > 1 and spread < _STILL
 
     def __getitem__(self, index: Sequence[int] | np.ndarray) -> Scene:
         """The pictures at some indices."""

@@ -24,7 +24,6 @@ from inversion.files import write_atomically
 from inversion.frames.labels import (
     as_number,
     check_distinct,
-    join_names,
     plain_name,
     read_json,
     shorten,
@@ -90,11 +89,6 @@ def read_transforms(path: Path) -> Scene:
     notes = [
         f"{key} of {path.name} is ignored, {why}" for key, why in _IGNORED.items() if key in content
     ]
-    unmasked = [name for name, mask in zip(frames, masks, strict=True) if mask is None]
-    if any(masks) and unmasked:
-        notes.append(
-            f"no masks are taken, as those of {join_names(unmasked)} are not there: it takes all"
-        )
     others = [name for name in _PARTS if name != path.name and (folder / name).is_file()]
     if path.name in _PARTS and others:
         notes.append(f"the frames of {' and '.join(others)} are left; name such a file for its own")

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from foreign_scenes import orbit, paint, random_similarity, scene, write_scene
+from foreign_scenes import orbit, paint, random_similarity, replaced, scene, write_scene
 
 from eg3d_jax.cameras import to_label
 from eg3d_jax.errors import InputError
@@ -56,15 +56,17 @@ def test_frames_with_cameras_are_prepared(given, tmp_path, capsys):
 def test_several_scenes_get_a_folder_each_and_a_bad_one_ends_with_status_1(tmp_path, capsys):
     for i, form in enumerate(("transforms", "colmap", "metashape")):
         write_scene(tmp_path / "all" / form, scene(LABELS, moved=random_similarity(i)), form)
-    labels = orbit([0.2, 0.2], [0.1])  # at one place
-    write_scene(tmp_path / "all" / "still", scene(labels, moved=random_similarity(9)), "colmap")
+    parallel = np.stack([np.eye(4), np.eye(4)])
+    parallel[1, 0, 3] = 1
+    given = replaced(scene(orbit([0.2, 0.2], [0.1])), cam2world=parallel)
+    write_scene(tmp_path / "all" / "parallel", given, "colmap")
     output = tmp_path / "out"
     assert prepare.main(args(tmp_path / "all" / "*", output=output)) == 1
     told = capsys.readouterr()
     for form in ("transforms", "colmap", "metashape"):
         np.testing.assert_allclose(labels_of(output / form), WANTED, atol=1e-6)
-    assert "all 2 cameras stand at one place" in told.err
-    assert not (output / "still").exists()
+    assert "axes of its 2 cameras are nearly parallel" in told.err
+    assert not (output / "parallel").exists()
 
 
 @pytest.mark.parametrize(

@@ -271,6 +271,23 @@ def test_invert_prepares_a_folder_of_photos(stubs, tmp_path, capsys):
     }  # fmt: skip
 
 
+def test_pictures_of_one_still_camera_are_prepared_as_a_video(stubs, tmp_path, capsys):
+    """As trackers of heads export them: the cameras tell nothing of the head's motion."""
+    folder = photos(tmp_path / "anna", turning())
+    pose = np.eye(4).tolist()
+    frames = [{"file_path": f"{i}.png", "transform_matrix": pose} for i in range(12)]
+    content = {"camera_angle_x": 0.2, "frames": frames}
+    (folder / "transforms.json").write_text(json.dumps(content))
+    assert prepare.main(args(folder, output=tmp_path / "out", fps=25.0)) == 0
+    told = json.loads((tmp_path / "out" / "footage.json").read_text())
+    assert [f["seconds"] for f in told["frames"]][:3] == pytest.approx([0, 1 / 25, 2 / 25])
+    assert "have one camera, which stands still" in capsys.readouterr().out
+    assert len(read_frames(tmp_path / "out", image_side=64)) == 12
+    planned = first.plan_preparation(InvertArgs(frames=(folder,), run=tmp_path / "run", views=3))
+    assert list(planned.people) == [tmp_path / "run_footage"]
+    assert planned.args.refine_cameras
+
+
 def test_footage_may_stand_in_a_list(stubs, tmp_path):
     """A path a line, from the list on, beside folders of frames; no line is passed over."""
     anna, ben = (photos(tmp_path / "raw" / name, turning(7)) for name in ("anna", "ben"))

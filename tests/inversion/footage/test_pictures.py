@@ -1,5 +1,6 @@
 """Every kind of video and photo comes as it is meant to be seen, and no broken one passes."""
 
+import json
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -383,3 +384,58 @@ def test_names_tell_footage_from_folders_of_frames(tmp_path):
     assert pictures.is_footage(tmp_path / "a.MOV")
     assert not pictures.is_footage(tmp_path / "b.txt")
     assert not pictures.is_footage(tmp_path / "c.mp4")
+
+
+# Pictures of one camera that stands still.
+
+
+def tracked(folder, count, names="images/{:05d}_00.png"):
+    """What VHAP exports of one camera: a picture each moment, the head's motion elsewhere."""
+    content = {"frames": [], "fl_x": 600.0, "fl_y": 600.0, "w": 64, "h": 48}
+    for i in range(count):
+        picture = folder / names.format(i)
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(quarters(shade=i)).save(picture)
+        pose = np.diag([1.0, 1, 1, 1])
+        pose[2, 3] = 1
+        content["frames"].append(
+            {"file_path": names.format(i), "timestep_index": i, "transform_matrix": pose.tolist(),
+             "flame_param_path": f"flame_param/{i:05d}.npz"}
+        )  # fmt: skip
+    (folder / "transforms.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize("named_by", ["", "transforms.json"])
+def test_pictures_of_one_still_camera_are_a_video(tmp_path, named_by):
+    folder = tracked(tmp_path / "anna", 12)
+    (source,) = find_people([folder / named_by])
+    assert (source.name, source.video, len(source.files)) == ("anna", True, 12)
+    known = pictures.about(source)
+    assert (known.count, known.seconds) == (12, 12 / 25)
+    assert "one camera, which stands still" in known.notes[0]
+    read = list(read_pictures(source))
+    np.testing.assert_allclose([p.seconds for p in read], np.arange(12) / 25)
+    for i, picture in enumerate(read):
+        np.testing.assert_array_equal(picture.pixels, quarters(shade=i))
+    fewer = read_pictures(source, start=0.1, end=0.3, rate=12.5)
+    assert [round(25 * p.seconds) for p in fewer] == [3, 4, 6]
+    with pytest.raises(InputError, match="choose another part"):
+        next(read_pictures(source, start=2))
+
+
+def test_cameras_that_move_are_no_video(tmp_path):
+    folder = tracked(tmp_path / "anna", 3)
+    path = folder / "transforms.json"
+    content = json.loads(path.read_text())
+    content["frames"][1]["transform_matrix"][0][3] = 0.01
+    path.write_text(json.dumps(content))
+    assert pictures.film_of(folder) is None
+    (folder / "images" / "00000_00.png").unlink()
+    assert pictures.film_of(folder) is None
+
+
+def test_what_vhap_tracked_is_named_with_the_way_on(tmp_path):
+    touch(tmp_path, "run/config.yml", "run/2026-11-02/tracked_flame_params_30.npz")
+    with pytest.raises(InputError, match="export it with its export_as_nerf_dataset"):
+        find_people([tmp_path / "run"])

@@ -183,8 +183,22 @@ def test_one_moment_is_taken_of_a_head_that_moves_with_its_masks(tmp_path):
 
 def test_a_head_that_moves_before_one_camera_is_footage(tmp_path):
     timed(tmp_path / "given", 3, [0.0])
-    with pytest.raises(InputError, match="before one camera that stands still; give its pictures"):
+    with pytest.raises(InputError, match="one camera that stands still.* prepare it as footage"):
         convert_frames(tmp_path / "given")
+
+
+def test_masks_are_taken_if_all_frames_that_are_kept_have_one(tmp_path):
+    timed(tmp_path / "given", 1, [-0.4, 0.0, 0.4])
+    (tmp_path / "given" / "fg_masks" / "00000_01.png").unlink()
+    converted = convert_frames(tmp_path / "given", BY_CAMERAS)
+    assert not converted.has_masks
+    said = "no masks are taken, as those of images/00000_01.png are not there: it takes all"
+    assert said in converted.notes
+    fewer = convert_frames(
+        tmp_path / "given", ConversionSettings(size=48, align="cameras", frames=2)
+    )
+    assert fewer.has_masks
+    assert said not in fewer.notes
 
 
 @pytest.mark.parametrize(
