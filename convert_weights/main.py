@@ -1,12 +1,15 @@
 """Convert a PyTorch checkpoint, check it by a picture, and write it; a folder to a file and back.
 
 `python -m convert_weights ffhq512-128.pkl weights/ffhq512-128` is `eg3d-jax convert` with the same.
-`eg3d-jax convert weights/ffhq512-128 ffhq512-128.safetensors` makes one file of a folder.
+`eg3d-jax convert weights/ffhq512-128 ffhq512-128.safetensors` makes one file of a folder. The two
+paths may be named: `eg3d-jax convert --from ffhq512-128.pkl --to weights/ffhq512-128`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -29,8 +32,9 @@ class Args:
 
     Attributes:
       source: the checkpoint, a .pkl or .pkl.gz file; or a folder or .safetensors file written by
-        this command, to have it as the other
-      output: folder to write, which must not exist, or be empty; or a file ending in .safetensors
+        this command, to have it as the other; may be written as --from PATH
+      output: folder to write, which must not exist, or be empty; or a file ending in .safetensors;
+        may be written as --to PATH
       overwrite: replace the checkpoint in the output folder, or the file
       license: note on the licence of the weights, kept with them; NVIDIA's of a PyTorch checkpoint
         and the source's own else, if not given
@@ -132,4 +136,20 @@ def start(prog: str | None = None) -> NoReturn:
     Args:
       prog: how the command was called, for its help; `python -m convert_weights` if not given.
     """
-    run(main, lambda: tyro.cli(Args, prog=prog or "python -m convert_weights"))
+    words = in_order(sys.argv[1:])
+    run(main, lambda: tyro.cli(Args, prog=prog or "python -m convert_weights", args=words))
+
+
+def in_order(words: Sequence[str]) -> list[str]:
+    """Put what follows --from before all other words, and what follows --to behind them."""
+    named: dict[str, list[str]] = {"--from": [], "--to": []}
+    others: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name in named:
+            given = value if equals else next(rest, None)
+            named[name] += [] if given is None else [given]
+        else:
+            others.append(word)
+    return [*named["--from"], *others, *named["--to"]]

@@ -9,7 +9,7 @@ import pytest
 
 from convert_weights.convert import LICENSE
 from convert_weights.generator import count_parameters, to_torch_state
-from convert_weights.main import Args, main
+from convert_weights.main import Args, in_order, main
 from eg3d_jax import checkpoint, errors
 from eg3d_jax.config import tiny
 
@@ -134,9 +134,11 @@ def test_the_mini_checkpoint_converts(run, mini_path, tmp_path):
     assert generator.config.neural_side == 48
 
 
-def test_the_command_line_reports_bad_input_with_status_2(tmp_path):
+@pytest.mark.parametrize("form", ["{source} {output}", "--to {output} --from {source}"])
+def test_the_command_line_reports_bad_input_with_status_2(tmp_path, form):
+    words = form.format(source=tmp_path / "none.pkl", output=tmp_path / "out").split()
     done = subprocess.run(
-        [sys.executable, "-m", "convert_weights", tmp_path / "none.pkl", tmp_path / "out"],
+        [sys.executable, "-m", "convert_weights", *words],
         capture_output=True,
         text=True,
         check=False,
@@ -179,3 +181,16 @@ def test_a_pickle_becomes_a_file_at_once_and_others_are_refused(run, writer, tmp
         with pytest.raises(errors.InputError, match=said):
             main(Args(source=source, output=tmp_path / "x", focal=focal))
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "paths"),
+    [
+        ("a.pkl b --seed 1", "a.pkl b --seed 1"),
+        ("--to b --seed 1 --from a.pkl", "a.pkl --seed 1 b"),
+        ("--to=b a.pkl --overwrite", "a.pkl --overwrite b"),
+        ("--from a.pkl --to", "a.pkl"),
+    ],
+)
+def test_both_paths_may_be_named(words, paths):
+    assert in_order(words.split()) == paths.split()
