@@ -25,10 +25,8 @@ def prepared_world(folder: Path) -> World | None:
     """For which generators' world a folder's frames were prepared; None if any, or not known."""
     for name in (FOOTAGE_FILE, CAMERAS_FILE):
         try:
-            made = json.loads((folder / name).read_text())
-            laid = name == FOOTAGE_FILE or made["method"] == "face"
-            return made["settings"].get("world", "eg3d") if laid else None
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return json.loads((folder / name).read_text())["world"]
+        except (OSError, ValueError, LookupError, TypeError):
             continue
     return None
 

@@ -147,8 +147,9 @@ def main(args: Args) -> int:
     folders = [output.path for output in (*filmed, *given)]
     done = {folder: count for folder in folders if (count := frames_in(folder))}
     if len(done) > 1:
-        official = any(prepared_world(folder) == "eg3d" for folder in done)
-        monitor.say(f"\nNext: {invert_command(done, args.output, official=official)}")
+        worlds = {prepared_world(folder) for folder in done}
+        world = "eg3d" if "eg3d" in worlds else None
+        monitor.say(f"\nNext: {invert_command(done, args.output, world=world)}")
     return 1 if bad else 0
 
 
@@ -186,8 +187,7 @@ def _converted(
         print(f"error: {error}", file=sys.stderr)
         return False
     count = len(converted.kept)
-    official = converted.method == "face" and settings.world == "eg3d"
-    next_command = invert_command({output.path: count}, output.path, official=official)
+    next_command = invert_command({output.path: count}, output.path, world=converted.world)
     output.write_converted(converted, next_command=next_command, monitor=monitor)
     monitor.say(f"{output.path}: {count} frames; report.html and {CAMERAS_FILE} tell what was done")
     if alone:
@@ -214,9 +214,8 @@ def _prepared(
             raise
         print(f"error: {error}", file=sys.stderr)
         return False
-    next_command = invert_command(
-        {output.path: len(footage.kept)}, output.path, official=settings.world == "eg3d"
-    )
+    kept = {output.path: len(footage.kept)}
+    next_command = invert_command(kept, output.path, world=footage.world)
     output.write(footage, next_command=next_command, monitor=monitor)
     monitor.say(f"{output.path / 'report.html'}: open it in a browser")
     if alone:
@@ -224,19 +223,19 @@ def _prepared(
     return True
 
 
-def invert_command(folders: Mapping[Path, int], home: Path, *, official: bool) -> str:
+def invert_command(folders: Mapping[Path, int], home: Path, *, world: World | None) -> str:
     """What to type to invert prepared folders with so many frames each.
 
     Args:
       folders: with their numbers of frames.
       home: after which the run is named.
-      official: whether heads lie where official generators have them.
+      world: in which the heads lie, if that is known.
     """
     named = " ".join(shlex.quote(str(folder)) for folder in folders)
     run = shlex.quote(str(Path("runs") / f"{home.resolve().name}_head"))
     fewest = min(folders.values())
     views = f" --views {fewest}" if fewest < _USUAL_VIEWS and len(folders) == 1 else ""
-    generator = " --generator weights/ffhq512-128" if official else ""
+    generator = " --generator weights/ffhq512-128" if world == "eg3d" else ""
     return f"eg3d-jax invert --frames {named} --run {run}{views}{generator}"
 
 

@@ -161,6 +161,11 @@ class Footage:
             intrinsics=simple_intrinsics(FFHQ_FOCAL, (len(poses),)),
         )
 
+    @property
+    def world(self) -> World:
+        """For which generators' world the cameras are."""
+        return self.settings.world
+
     def pictures(self, frames: Sequence[FootageFrame]) -> Iterator[tuple[FootageFrame, np.ndarray]]:
         """Read the pictures of some frames again, turned, one by one in order: uint8 [h, w, 3]."""
         wanted = {frame.index: frame for frame in frames}
@@ -244,6 +249,7 @@ class Footage:
             "source": [str(path) for path in self.source.files],
             "fingerprint": self.source.fingerprint,
             "settings": self.settings,
+            "world": self.world,
             "notes": self.notes,
             "rate": self.rate,
             "seconds": self.seconds,

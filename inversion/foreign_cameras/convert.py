@@ -183,6 +183,11 @@ class ConvertedFrames:
         return from_label(jnp.asarray(np.stack([frame.label for frame in self.kept]), jnp.float32))
 
     @property
+    def world(self) -> World | None:
+        """For which generators' world the cameras are; None where no face tells."""
+        return self.settings.world if self.method == "face" else None
+
+    @property
     def has_masks(self) -> bool:
         """Whether every frame that is kept has a mask."""
         return all(frame.mask is not None for frame in self.kept)
@@ -219,6 +224,7 @@ class ConvertedFrames:
             "fingerprint": scene_fingerprint(self.scene.source),
             "settings": self.settings,
             "method": self.method,
+            "world": self.world,
             "similarity": self.similarity,
             "notes": self.notes,
             "frames": [_described(frame) for frame in self.frames],

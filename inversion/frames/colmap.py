@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from eg3d_jax.errors import InputError
 from inversion.files import write_atomically
-from inversion.frames.labels import as_number, plain_name
+from inversion.frames.labels import as_number, plain_name, shorten
 from inversion.frames.scene import (
     DISTORTION,
     FISHEYE_DISTORTION,
@@ -288,7 +288,7 @@ def _check_points(path: Path, line: str, points: str) -> None:
     # Three numbers a point; the first ones will do.
     if len(words) % 3 or any(as_number(word) is None for word in words[:12]):
         raise InputError(
-            f"{path} has no line of points, which may be empty, behind {_shortened(line)}; export "
+            f"{path} has no line of points, which may be empty, behind {shorten(line, 60)}; export "
             "it again"
         )
 
@@ -302,12 +302,8 @@ def _numbers(path: Path, line: str, words: Sequence[str]) -> list[float]:
 
 def _broken(path: Path, line: str) -> InputError:
     return InputError(
-        f"{path} has a line that is no camera or image: {_shortened(line)}; export it again"
+        f"{path} has a line that is no camera or image: {shorten(line, 60)}; export it again"
     )
-
-
-def _shortened(line: str) -> str:
-    return repr(line if len(line) <= 60 else f"{line[:57]}...")
 
 
 # Binary; little endian.

@@ -149,10 +149,10 @@ def write_labels(folder: Path, names: Sequence[str], cameras: Cameras) -> None:
     write_atomically(folder / LABELS_FILE, json.dumps(content).encode())
 
 
-def shorten(value: object) -> str:
-    """Show a value of a file in a message, cut where it is long."""
+def shorten(value: object, length: int = 40) -> str:
+    """Show a value of a file in a message, cut where it is longer than so many characters."""
     text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def _pairs(path: Path, content: object) -> list[tuple[str, object]]:

@@ -102,6 +102,15 @@ function open() {
     );
     camera.rotation = SPLAT.Quaternion.FromEuler(new SPLAT.Vector3(-pitch, -yaw, 0));
     renderer.render(world, camera);
+    fade(distance);
+  }
+
+  // An upright window, or a camera far away, sees below what was fitted, where the shoulders end.
+  function fade(distance) {
+    const side = (start.distance / distance) * Math.min(canvas.clientWidth, canvas.clientHeight);
+    const end = (canvas.clientHeight + side) / 2;
+    canvas.style.maskImage = end < canvas.clientHeight - 1
+      ? `linear-gradient(#000 ${end - 0.15 * side}px, transparent ${end}px)` : "none";
   }
 
   addEventListener("resize", () => { resize(); wake(); });
