@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
 from eg3d_jax.cameras import Cameras
@@ -40,17 +41,21 @@ def smooth(cameras: Cameras, prior: CameraPrior) -> Cameras:
     Returns:
       [T] cameras with other poses and the same intrinsics.
     """
-    poses = cameras.cam2world
+    return replace(cameras, cam2world=smooth_poses(cameras.cam2world, prior))
+
+
+def smooth_poses(poses: Array, prior: CameraPrior) -> Array:
+    """Remove from camera poses [T, 4, 4] what `smooth` does from cameras."""
     if len(poses) < _LEAST_FRAMES:
-        return cameras
+        return poses
     velocity = np.asarray(tangents(poses[:-1], poses[1:]), np.float64)
     found = [likely_errors(change) for change in np.diff(velocity, axis=0).T]
     errors = np.stack([errors for errors, _ in found], axis=-1)
-    distance = float(jnp.mean(jnp.linalg.norm(cameras.position, axis=-1)))
+    distance = float(jnp.mean(jnp.linalg.norm(poses[:, :3, 3], axis=-1)))
     most = np.repeat([prior.translation * distance, prior.rotation], 3)
     if np.any(np.array([deviation for _, deviation in found]) > most):
-        return cameras
-    return replace(cameras, cam2world=transform_poses(poses, jnp.asarray(-errors, poses.dtype)))
+        return poses
+    return transform_poses(poses, jnp.asarray(-errors, poses.dtype))
 
 
 def smooth_motions(rigid: np.ndarray) -> np.ndarray:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import jax.numpy as jnp
 import numpy as np
 
 from eg3d_jax.cameras import FFHQ_FOCAL
 from eg3d_jax.errors import InputError
+from inversion.camera_refinement.motion import CameraPrior
+from inversion.camera_refinement.smoothing import smooth_poses
 from inversion.footage.face_model import FaceModel, load_face_model
 from inversion.footage.joint import (
     THINNING,
@@ -40,6 +43,8 @@ _TRUSTED_YAW, _KEPT_YAW = 40.0, 55.0
 _MOST_ROUGH = 32  # frames that a first shape is fitted to, before points are tracked
 # Windows of a video are smoothed with this weight of their second differences.
 _WINDOW_STRENGTH = 30.0
+# Smoothing of a video's cameras moves the face by no more in nine of ten frames, pixels of 512.
+_MOST_MOVED = 2.0
 
 
 @dataclass(frozen=True)
@@ -128,15 +133,17 @@ def solve(
         )
         if tracked:
             report(0.2)
-            return _solve_tracked(
+            solved = _solve_tracked(
                 model, observations, (found, landmarks), (found_faces, windows), report
             )
+            return replace(solved, cam2world=steady(solved.cam2world, solved.shape))
     else:
         shapes = np.asarray(single.coefficients)[:, : len(model.shapes)]
         shape = model.points + np.tensordot(shapes.mean(0), model.shapes, 1)
         found_faces = Faces(poses=single, shape=shape)
     report(1.0)
-    return _assemble(model, found_faces, windows, landmarks, found, len(observations))
+    solved = _assemble(model, found_faces, windows, landmarks, found, len(observations))
+    return replace(solved, cam2world=steady(solved.cam2world, solved.shape)) if video else solved
 
 
 def _check_grays(observations: Sequence[Observation]) -> None:
@@ -313,6 +320,39 @@ def _tell(model: FaceModel, frames: Frames, filmed: Filmed) -> Solved:
         result.source[i] = "landmarks" if by_landmarks else "tracked"
         result.residual[i] = error[i] if by_landmarks else filmed.residual[i]
     return replace(result, shape=filmed.faces.shape)
+
+
+def steady(cam2world: np.ndarray, face: np.ndarray) -> np.ndarray:
+    """Remove from a video's cameras their errors that are independent from frame to frame.
+
+    Unless the face would leave its place: a head that is shaken faster than windows follow, and a
+    film with repeated frames, move as such errors do.
+
+    Args:
+      cam2world: [n, 4, 4] of windows that move smoothly, in the order of time; NaN where nothing
+        was found, before and after which cameras have nothing to do with each other.
+      face: [N, 3] points of the face.
+
+    Returns:
+      [n, 4, 4].
+    """
+    result = cam2world.copy()
+    known = np.flatnonzero(np.isfinite(cam2world[:, 0, 0]))
+    for run in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1):
+        given = cam2world[run]
+        smoothed = np.asarray(smooth_poses(jnp.asarray(given, jnp.float32), CameraPrior()), float)
+        moved = np.linalg.norm(_seen(face, smoothed) - _seen(face, given), axis=-1)
+        if len(run) and np.percentile(PIXELS * np.median(moved, -1), 90) <= _MOST_MOVED:
+            result[run] = smoothed
+    return result
+
+
+def _seen(points: np.ndarray, cam2world: np.ndarray) -> np.ndarray:
+    """Tangents [n, N, 2] of points [N, 3] in cameras [n, 4, 4]."""
+    world2cam = np.linalg.inv(cam2world)
+    rotation, translation = world2cam[:, :3, :3], world2cam[:, :3, 3]
+    poses = Poses(rotation=rotation, translation=translation, coefficients=np.zeros((0, 0)))
+    return project(points, poses)
 
 
 def _assemble(

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from eg3d_jax.cameras import FFHQ_FOCAL
 from inversion.footage.adjustment import Anchors, Sightings, Zoom, adjust
@@ -24,7 +23,7 @@ from inversion.footage.joint import (
 from inversion.footage.lenses import Lens
 from inversion.footage.poses import PIXELS, Observed, Poses, fit_poses, move_poses
 from inversion.footage.tracking import MOST_TURN, Tracks, angle_between, carry_on, triangulate
-from inversion.footage.windows import Window, smooth
+from inversion.footage.windows import Window
 
 # Landmarks are believed up to this yaw, and lose all their weight within so many degrees more,
 # where tracked points hold a frame.
@@ -37,7 +36,6 @@ _SIGMA, _REACH = 0.7, 2.0
 _WIDER = 4.0  # the reach in the first adjustment, in parts of that
 _MOST_KEYFRAMES = 80
 _FEWEST_POINTS = 12  # that tie the frames together; with fewer, landmarks alone are used
-_STRENGTHS = (256.0, 64.0, 16.0, 4.0, 1.0, 0.25)  # of smoothing
 _FIRST_STEPS, _STEPS = 4, 6  # of adjustments that another follows, and of the last
 _FIRST_DAMPING, _DAMPING = 1e-4, 1e-7  # of the first adjustment, and of those after it
 _MOST_POINTS = 256  # of a frame, in its last fit
@@ -165,7 +163,6 @@ def solve_video(
         if not reached.all():
             poses, reached = carry_on(tracks, seen, poses, reached)
     sighted = (*triangulate(tracks, seen, poses, reached), seen)
-    poses = _smooth(lens, tracks, sighted, poses, reached)
     residual = _residual(lens, tracks, sighted, poses, reached)
     return Filmed(
         lens=lens, faces=Faces(poses=poses, shape=shape), reached=reached, residual=residual
@@ -320,43 +317,6 @@ def _fit_frames(
     )
     basis = np.pad(model.expressions[:, thinned], [(0, 0), (0, _MOST_POINTS), (0, 0)])
     return fit_poses(poses, observed, basis, num_steps=5)
-
-
-def _smooth(
-    lens: Lens,
-    tracks: Tracks,
-    sighted: tuple[np.ndarray, np.ndarray, np.ndarray],
-    poses: Poses,
-    reached: np.ndarray,
-) -> Poses:
-    """Smooth poses by their second differences as far as the tracked points allow.
-
-    A fixed strength would round off what a shaken head does. Here the strongest is taken at which
-    neither the median of the frames' residuals nor the largest of nine tenths rises by 5 %.
-    """
-    if reached.sum() < 3:
-        return poses
-    quaternions = Rotation.from_matrix(np.asarray(poses.rotation)).as_quat()
-    flips = np.sign((quaternions[1:] * quaternions[:-1]).sum(-1))
-    quaternions[1:] *= np.cumprod(np.where(flips < 0, -1, 1))[:, None]
-    rows = np.concatenate([quaternions, np.asarray(poses.translation)], -1)
-
-    def measured(candidate: Poses) -> np.ndarray:
-        residual = _residual(lens, tracks, sighted, candidate, reached)
-        return np.nanpercentile(residual, [50, 90])
-
-    allowed = 1.05 * measured(poses)
-    for strength in _STRENGTHS:
-        smoothed = smooth(rows, strength=strength, reach=np.inf, known=reached)
-        rotation = Rotation.from_quat(smoothed[:, :4]).as_matrix()
-        candidate = replace(
-            poses,
-            rotation=np.where(reached[:, None, None], rotation, poses.rotation),
-            translation=np.where(reached[:, None], smoothed[:, 4:], poses.translation),
-        )
-        if (measured(candidate) <= allowed).all():
-            return candidate
-    return poses
 
 
 def _residual(

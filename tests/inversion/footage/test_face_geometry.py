@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 from synthetic_faces import MODEL, cameras, observations, random_people, shown, turned_by
 
-from eg3d_jax.cameras import FFHQ_FOCAL
+from eg3d_jax.cameras import FFHQ_FOCAL, yaw_pitch_camera
 from inversion.footage.adjustment import Anchors, Sightings, Zoom, adjust
 from inversion.footage.lenses import Lens, as_eg3d, consistent, in_other_world
 from inversion.footage.poses import (
@@ -18,7 +21,7 @@ from inversion.footage.poses import (
     project,
     similarity,
 )
-from inversion.footage.solve import solve
+from inversion.footage.solve import solve, steady
 from inversion.footage.tracking import Tracks, carry_on, pose_from_points, triangulate, turn
 from inversion.footage.windows import (
     CENTER,
@@ -325,3 +328,45 @@ def test_pose_from_points_ignores_those_that_lie_off():
     assert turned_by(rotation[None], truth.rotation).max() < 0.3
     np.testing.assert_allclose(translation, truth.translation[0], atol=0.02)
     assert np.median(off[15:]) < 1 < np.median(off[:15])
+
+
+# Cameras of a video, steadied.
+
+
+def film(count=60):
+    """Cameras before which a head turns from side to side and nods."""
+    time = np.linspace(0, 1, count)
+    cameras = yaw_pitch_camera(0.8 * np.sin(5 * time), 0.2 * np.sin(7 * time))
+    return np.asarray(cameras.cam2world, float)
+
+
+def trembling(cam2world, degrees):
+    """The same, each turned about the head by a vector of degrees [n, 3]."""
+    turn = np.tile(np.eye(4), (len(cam2world), 1, 1))
+    turn[:, :3, :3] = Rotation.from_rotvec(degrees, degrees=True).as_matrix()
+    return turn @ cam2world
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_errors_independent_from_frame_to_frame_leave_a_video(seed):
+    true = film()
+    wrong = trembling(true, 0.2 * np.random.default_rng(seed).normal(size=(60, 3)))
+    assert turned_by(steady(wrong, MODEL.points), true).mean() < 0.7 * turned_by(wrong, true).mean()
+
+
+def test_frames_on_both_sides_of_a_gap_have_nothing_to_do_with_each_other():
+    wrong = trembling(film(), 0.2 * np.random.default_rng(3).normal(size=(60, 3)))
+    wrong[30] = np.nan
+    found = steady(wrong, MODEL.points)
+    for part in (slice(0, 30), slice(31, 60)):
+        np.testing.assert_array_equal(found[part], steady(wrong[part], MODEL.points))
+    assert np.isnan(found[30]).all()
+    few = wrong[:6]
+    np.testing.assert_allclose(steady(few, MODEL.points), few, atol=1e-6)
+
+
+def test_a_head_that_is_shaken_stays_where_the_pictures_show_it():
+    shaken = film()
+    shaken[::2, :3, 3] += 0.03 * shaken[::2, :3, 0]
+    np.testing.assert_array_equal(steady(shaken, MODEL.points), shaken)
