@@ -46,7 +46,7 @@ class Outbox(Monitor):
 
     def __init__(self, memory: float | None = None):
         self.memory = memory
-        self.stop, self.ended = threading.Event(), threading.Event()
+        self.stop, self.news = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._calls: list[tuple] = []
         self._contexts = 0
@@ -75,6 +75,7 @@ class Outbox(Monitor):
 
     def resumed(self, video: str, stage: str, step: int) -> None:  # noqa: D102
         self._add("resumed", video, stage, step)
+        self.news.set()  # for a worker may die soon, of which it must be known that it came further
 
     @contextmanager
     def stages(  # noqa: D102
@@ -128,15 +129,15 @@ class Actor:
 
     def work(self, batch: Sequence[Any], again: bool) -> tuple[list, Any]:
         """Do a batch; the error that ended it, if any."""
-        self._outbox.ended.clear()
         with _warnings_said(self._outbox):
             found = _result(lambda: self._worker.work(batch, again=again))
-        self._outbox.ended.set()
+        self._outbox.news.set()
         return self._outbox.take(), found
 
     def tell(self) -> list:
-        """What was said, after a while or when the batch ends."""
-        self._outbox.ended.wait(BEAT)
+        """What was said, after a while or when there is news that should not wait."""
+        self._outbox.news.wait(BEAT)
+        self._outbox.news.clear()
         return self._outbox.take()
 
     def stop(self) -> None:

@@ -127,7 +127,8 @@ def _file_system(url: str):
     try:
         from fsspec.core import url_to_fs
 
-        return url_to_fs(url)
+        # Stores have no folders, and a disk's must be made first.
+        return url_to_fs(url, **({"auto_mkdir": True} if url.startswith("file:") else {}))
     except (ImportError, ValueError) as error:
         raise InputError(
             f"--run {url}: {str(error).splitlines()[0]} (pip install -e '.[cluster]', and s3fs for "

@@ -38,9 +38,12 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
             (folder / name).write_bytes(content)
 
 
-@given(st.lists(FILES, min_size=1, max_size=4))
-def test_what_is_fetched_is_what_was_pushed_last(tmp_path_factory, versions):
-    folder, url = tmp_path_factory.mktemp("here"), f"memory://runs/{next(NUMBERS)}"
+@pytest.mark.parametrize("kind", ["memory", "file"])
+@given(versions=st.lists(FILES, min_size=1, max_size=4))
+def test_what_is_fetched_is_what_was_pushed_last(tmp_path_factory, kind, versions):
+    folder = tmp_path_factory.mktemp("here")
+    place = "runs" if kind == "memory" else tmp_path_factory.mktemp("disk") / "new"
+    url = f"{kind}://{place}/{next(NUMBERS)}"
     mirror = Mirror(folder, url)
     for files in versions:
         write(folder, files)
