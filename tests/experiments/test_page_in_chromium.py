@@ -50,11 +50,15 @@ def shown_page(text, folder, side):
     (folder / "head.html").write_text(text, encoding="utf-8")
     with browse(program, folder / "profile", (folder / "head.html").as_uri()) as shown:
         shown.call("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=2)
-        size = {"width": side, "height": side, "deviceScaleFactor": 1, "mobile": False}
-        shown.call("Emulation.setDeviceMetricsOverride", **size)
+        resize(shown, side, side)
         wait_until(lambda: (state(shown) or {}).get("ordered"), 60)
         shown.evaluate("document.querySelectorAll('p').forEach(p => p.style.display = 'none')")
         yield shown
+
+
+def resize(shown, width, height):
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    shown.call("Emulation.setDeviceMetricsOverride", **size)
 
 
 @pytest.fixture(scope="module")
@@ -99,13 +103,30 @@ def settled(shown, wanted) -> float:
     """Mean difference of the page from a picture, once the worker has put all into its order."""
 
     def near():
-        picture = shown.screenshot()[:SIDE, :SIDE] / 255
+        picture = shown.screenshot()[: len(wanted), : len(wanted)] / 255
         found.append(float(np.abs(picture - wanted).mean() * 255))
         return found[-1] < 3 or len(found) > 20
 
     found: list[float] = []
     wait_until(near, 60)
     return found[-1]
+
+
+def test_a_window_that_changes_its_size_shows_what_a_new_one_does(opened, gaussians):
+    """And fades out where an upright one sees below what was fitted."""
+    camera = yaw_pitch_camera(jnp.array([0.0]), 0.0, focal=CONFIG.focal)
+    opened.evaluate("head.look(0, 0)")
+    at_rest(opened, 0, 0)
+    fading = "document.querySelector('canvas').style.maskImage"
+    try:
+        resize(opened, 2 * SIDE, 2 * SIDE)
+        assert settled(opened, render_gaussians(gaussians, camera, 2 * SIDE, white=True)[0]) < 3
+        assert opened.evaluate(fading) == "none"
+        resize(opened, SIDE, 2 * SIDE)
+        wait_until(lambda: f"{1.5 * SIDE:g}px" in opened.evaluate(fading), 60)
+    finally:
+        resize(opened, SIDE, SIDE)
+    wait_until(lambda: opened.evaluate(fading) == "none", 60)
 
 
 def test_a_finger_turns_the_head_and_two_come_nearer_within_limits(opened):

@@ -82,8 +82,12 @@ function open() {
     const scale = Math.min(devicePixelRatio || 1, 2);
     const width = Math.round(scale * canvas.clientWidth);
     const height = Math.round(scale * canvas.clientHeight);
+    const focal = camera.data.fx = camera.data.fy = scene.focal * Math.min(width, height);
     if (canvas.width !== width || canvas.height !== height) renderer.setSize(width, height);
-    camera.data.fx = camera.data.fy = scene.focal * Math.min(width, height);
+    // The viewer itself tells its shader of the lens only once: Gaussians would keep their size.
+    const { gl, renderProgram } = renderer;
+    gl.useProgram(renderProgram.program);
+    gl.uniform2f(gl.getUniformLocation(renderProgram.program, "focal"), focal, focal);
   }
 
   function draw() {
