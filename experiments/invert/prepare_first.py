@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from eg3d_jax.errors import InputError
 from experiments.invert.args import Args
@@ -13,7 +14,7 @@ from experiments.prepare.folder import PreparedFolder
 from experiments.prepare.sources import check_apart, expanded, has_cameras, is_list, named_scenes
 from experiments.runs.folder import RunFolder
 from experiments.subjects import load_generator
-from inversion.footage.pictures import Source, about, film_of, find_people, is_footage
+from inversion.footage.pictures import Source, about, find_people, is_footage
 from inversion.footage.prepare import FootageSettings, prepare_footage
 from inversion.foreign_cameras.convert import (
     CAMERAS_FILE,
@@ -22,7 +23,7 @@ from inversion.foreign_cameras.convert import (
     scene_fingerprint,
 )
 from inversion.frames.labels import LABELS_FILE
-from inversion.frames.scene_files import read_scene
+from inversion.frames.scene_files import find_cameras, read_scene
 from inversion.monitor import Monitor
 from inversion.units import World, world_of
 
@@ -59,12 +60,12 @@ def plan_preparation(args: Args) -> Preparation:
     given: list[Path] = []
     for path in args.frames:
         matches = expanded(path)
-        prepared = any(_is_raw(one) or has_cameras(one) for one in matches)
+        kinds = [_kind(one) for one in matches]
         # Patterns and lists without any are left to find_videos.
-        for one in matches if prepared else [path]:
-            if has_cameras(one):
+        for one, kind in zip(matches, kinds, strict=True) if any(kinds) else [(path, "")]:
+            if kind == "cameras":
                 given.append(one)
-            elif _is_raw(one):
+            elif kind == "footage":
                 files.append(one)
             elif one.is_dir() or one == path or is_list(path):
                 rest.append(one)
@@ -107,10 +108,15 @@ def plan_preparation(args: Args) -> Preparation:
     return Preparation(args=planned, people=folders, scenes=scenes, world=world)
 
 
+def _kind(path: Path) -> Literal["cameras", "footage", ""]:
+    """What of a path must be prepared: cameras of other programs, footage, or nothing."""
+    if find_cameras(path) is not None:
+        return "cameras" if has_cameras(path) else "footage"
+    return "footage" if _is_raw(path) else ""
+
+
 def _is_raw(path: Path) -> bool:
     """Whether a path is a file of footage, or a folder of such without labels in it or near it."""
-    if film_of(path) is not None:
-        return True
     if not path.is_dir():
         return is_footage(path)
     near = (path / LABELS_FILE, path.absolute().parent / LABELS_FILE)
