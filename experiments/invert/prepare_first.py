@@ -11,10 +11,10 @@ from eg3d_jax.errors import InputError
 from experiments.invert.args import Args
 from experiments.invert.plan import options_of
 from experiments.prepare.folder import PreparedFolder
-from experiments.prepare.sources import check_apart, expanded, has_cameras, is_list, named_scenes
+from experiments.prepare.sources import check_apart, expanded, is_list, named_scenes
 from experiments.runs.folder import RunFolder
 from experiments.subjects import load_generator
-from inversion.footage.pictures import Source, about, find_people, is_footage
+from inversion.footage.pictures import Source, about, film_of, find_people, is_footage
 from inversion.footage.prepare import FootageSettings, prepare_footage
 from inversion.foreign_cameras.convert import (
     CAMERAS_FILE,
@@ -111,7 +111,7 @@ def plan_preparation(args: Args) -> Preparation:
 def _kind(path: Path) -> Literal["cameras", "footage", ""]:
     """What of a path must be prepared: cameras of other programs, footage, or nothing."""
     if find_cameras(path) is not None:
-        return "cameras" if has_cameras(path) else "footage"
+        return "cameras" if film_of(path) is None else "footage"
     return "footage" if _is_raw(path) else ""
 
 

@@ -72,7 +72,8 @@ def sentences(footage: Footage) -> list[str]:
     spare = sum(is_spare(f.reason) for f in frames)
     files = footage.source.files
     of = files[0].name if len(files) == 1 else f"{len(files)} photos"
-    of = of if footage.source.rate is None else footage.source.name
+    if footage.source.rate is not None:
+        of = footage.source.name
     turned, nodded = (
         f"{degrees(angles.min())} to {degrees(angles.max())}" for angles in (yaw, pitch)
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eg3d_jax.errors import InputError
 from inversion.footage.pictures import film_of
-from inversion.frames.scene_files import find_cameras
+from inversion.frames.scene_files import find_cameras, home_of
 
 
 def expanded(path: Path) -> list[Path]:
@@ -83,7 +83,7 @@ def named_scenes(scenes: Iterable[Path]) -> dict[str, Path]:
     """
     named: dict[str, Path] = {}
     for path in scenes:
-        folder = path.resolve() if path.is_dir() else path.resolve().parent
+        folder = home_of(path)
         if folder.name in named:
             raise InputError(f"several sources would be called {folder.name}; rename one of them")
         named[folder.name] = path

@@ -22,7 +22,7 @@ from eg3d_jax.folders import sha256
 from inversion.footage.photos import HEIC, PHOTOS, read_photo
 from inversion.footage.video_files import VIDEOS, describe, video_frames
 from inversion.frames.labels import join_names, natural_key
-from inversion.frames.scene_files import find_cameras, read_scene
+from inversion.frames.scene_files import find_cameras, home_of, read_scene
 
 # Pictures a second of a video that comes as pictures, of which nothing tells how fast they are.
 _FILM_RATE = 25.0
@@ -109,9 +109,8 @@ def film_of(path: Path) -> Source | None:
         return None
     if not scene.still:
         return None
-    folder = path.resolve() if path.is_dir() else path.resolve().parent
     files = tuple(picture for picture in scene.pictures if picture is not None)
-    return Source(name=folder.name, files=files, video=True, rate=_FILM_RATE)
+    return Source(name=home_of(path).name, files=files, video=True, rate=_FILM_RATE)
 
 
 def find_people(sources: Sequence[Path | str]) -> list[Source]:

@@ -31,6 +31,11 @@ def find_cameras(path: Path) -> Path | None:
     return find_model(path) or find_metashape(path)
 
 
+def home_of(path: Path) -> Path:
+    """The folder after which cameras are called: a path's own, or that of a file."""
+    return path.resolve() if path.is_dir() else path.resolve().parent
+
+
 def read_scene(path: Path) -> Scene:
     """Read cameras and find their pictures.
 

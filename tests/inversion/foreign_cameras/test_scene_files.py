@@ -254,9 +254,11 @@ def test_a_mask_that_is_not_there_is_not_the_picture(tmp_path):
     write_scene(tmp_path, wanted, "transforms")
     paint(tmp_path / "masks", wanted.names)
     path = for_each_frame(tmp_path, lambda i, _: {"mask_path": f"masks/p{i}.png"})
+    assert read_transforms(path).notes == ()
     (tmp_path / "masks" / "p1.png").unlink()
     found = read_transforms(path)
     assert [mask is None for mask in found.masks] == [False, True]
+    assert found.notes == ()
 
 
 def test_chunks_of_metashape_without_cameras_are_passed_over(tmp_path):
