@@ -129,26 +129,33 @@ def in_other_world(
 ) -> tuple[np.ndarray, Window]:
     """The camera and window of a picture in whose world heads lie otherwise.
 
+    Where heads have another size, the camera stands elsewhere, in units of the head: it goes along
+    the ray to the head's middle, which it thus sees turned alike, and then turns to the origin.
+
     Args:
       cam2world: [4, 4] EG3D's camera of the window.
       window: of the picture.
       similarity: into the other world, whose cameras look at the origin from as far.
 
     Returns:
-      A camera there that sees the head as large from the same direction, and its window, which has
-      the origin in its middle.
+      A camera there that sees the head as large and turned alike, and its window, which has the
+      origin in its middle and the head where the picture has it.
     """
-    moved = similarity.move(cam2world[None])[0]
-    origin = -moved[:3, 3] @ moved[:3, :3]
-    tangents = origin[:2] / origin[2]
-    other = Window(
-        center=window.center + tangents * window.side * FFHQ_FOCAL,
-        side=window.side * RADIUS / float(np.linalg.norm(origin)),
-    )
-    pose = np.eye(4)
-    pose[:3, :3] = moved[:3, :3] @ turn_towards(tangents[None], 1.0)[0].T
-    pose[:3, 3] = -RADIUS * pose[:3, 2]
-    return pose, other
+    moved, middle = similarity.move(cam2world[None])[0], similarity.move_points(CENTER)
+    ray = moved[:3, 3] - middle
+    before = float(np.linalg.norm(ray))
+    ray /= before
+    after = float(depth_of(middle, -ray))
+    pose = moved.copy()
+    pose[:3, 3] = middle + after * ray
+    origin = -pose[:3, 3] @ moved[:3, :3]
+    pose[:3, :3] = moved[:3, :3] @ turn_towards((origin[:2] / origin[2])[None], 1.0)[0].T
+    # One focal length in pixels serves before the camera turns and after it.
+    pixels = FFHQ_FOCAL * window.side * after / before
+    seen_before, seen = ((middle - pose[:3, 3]) @ turned[:3, :3] for turned in (moved, pose))
+    center = window.center + FFHQ_FOCAL * window.side * seen_before[:2] / seen_before[2]
+    center = center - pixels * seen[:2] / seen[2]
+    return pose, Window(center=center, side=pixels / FFHQ_FOCAL)
 
 
 def _scale(lens: Lens, centers: np.ndarray) -> np.ndarray:

@@ -274,6 +274,7 @@ def _solve_tracked(
         sizes=sizes,
         windows=all_windows,
         tracks=tracks,
+        grays=grays,
         believed=believed_yaw(found_faces.poses.yaw),
     )
     filmed = solve_video(

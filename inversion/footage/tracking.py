@@ -35,7 +35,7 @@ _PASSES_KEPT = 4  # frames that poses are carried on by, until known points are 
 MOST_TURN = np.radians(12.0)  # of a head from frame to frame; nothing is tracked through more
 _REACH = 2.0  # pixels of a window of 512 beyond which a point loses its hold
 # An ellipsoid about the head, world units; a point outside is none of the head's.
-HEAD_MIDDLE, _HEAD_RADII = np.array([0.0, 0.05, -0.02]), np.array([0.32, 0.48, 0.34])
+HEAD_MIDDLE, HEAD_RADII = np.array([0.0, 0.05, -0.02]), np.array([0.32, 0.48, 0.34])
 # Its inner part, which hides the background whatever the hair: corners are looked for there.
 HEAD_CORE = np.array([0.22, 0.36, 0.25])
 _ROWS, _COLUMNS = np.triu_indices(3)
@@ -78,15 +78,15 @@ def track_points(
     Raises:
       InputError: if OpenCV is not installed.
     """
-    cv2 = _opencv()
+    cv2 = opencv()
     masks = _masks(cv2, windows, outlines)
     around = np.ones((2 * _SPACING - 1, 2 * _SPACING - 1), np.uint8)  # of a point
     frames, points, pixels = [], [], []
     alive, names, count, before = np.zeros((0, 2), np.float32), np.zeros(0, int), 0, None
     for i, gray in enumerate(grays):
-        crop, origin, step = _crop(cv2, gray, sizes[i], windows[i])
+        crop = crop_of(cv2, gray, sizes[i], windows[i])
         if before is not None and len(alive):
-            there, kept = _flow(cv2, before, crop, alive)
+            there, kept = _flow(cv2, before, crop.picture, alive)
             alive, names = there[kept], names[kept]
         if i % _FRAMES_APART == 0 and len(alive) < _MOST_POINTS:
             free = masks[i].copy()
@@ -95,7 +95,7 @@ def track_points(
             taken[rows, columns] = 1
             free[cv2.dilate(taken, around) > 0] = 0
             new = cv2.goodFeaturesToTrack(
-                crop, _MOST_POINTS - len(alive), _QUALITY, _SPACING, mask=free
+                crop.picture, _MOST_POINTS - len(alive), _QUALITY, _SPACING, mask=free
             )
             if new is not None:
                 new = new.reshape(-1, 2)
@@ -104,8 +104,8 @@ def track_points(
                 count += len(new)
         frames.append(np.full(len(alive), i))
         points.append(names)
-        pixels.append(origin + (alive.astype(np.float64) + 0.5) * step)
-        before = crop
+        pixels.append(crop.to_picture(alive))
+        before = crop.picture
         if report is not None:
             report((i + 1) / len(grays))
     return _longer_than_one(
@@ -133,7 +133,7 @@ def follow(
     Raises:
       InputError: if OpenCV is not installed.
     """
-    cv2 = _opencv()
+    cv2 = opencv()
     known = np.array([outline is not None for outline in outlines])
     result = list(windows)
     edges = np.flatnonzero(np.diff(np.concatenate([[True], known, [True]]).astype(int)))
@@ -212,7 +212,7 @@ def triangulate(
     np.maximum.at(apart, point, np.arccos(np.clip(_dot(rays, mean[point]), -1, 1)))
     error = sum_by(point, np.minimum(off, 3 * reach), count) / number
     good = (number >= _FEWEST_FRAMES) & (apart > _SPAN / 2) & (error < reach)
-    good &= np.linalg.norm((places - HEAD_MIDDLE) / _HEAD_RADII, axis=-1) < 1
+    good &= np.linalg.norm((places - HEAD_MIDDLE) / HEAD_RADII, axis=-1) < 1
     points, known = np.zeros((tracks.count, 3)), np.zeros(tracks.count, bool)
     points[names], known[names] = places, good
     return points, known
@@ -363,7 +363,12 @@ def turn(vector: np.ndarray) -> np.ndarray:
     return np.eye(3) + np.sin(angle) / safe * cross + (1 - np.cos(angle)) / safe**2 * cross @ cross
 
 
-def _opencv():
+def opencv():
+    """OpenCV's module.
+
+    Raises:
+      InputError: if it is not installed.
+    """
     try:
         import cv2
     except ImportError as error:
@@ -400,8 +405,8 @@ def _walk(cv2, grays, sizes, start, steps: list[int]) -> list[Window]:
         before, after, mask = (
             cv2.resize(picture, (_SIZE // 2, _SIZE // 2), interpolation=cv2.INTER_AREA)
             for picture in (
-                _crop(cv2, grays[i], sizes[i], window)[0],
-                _crop(cv2, grays[j], sizes[j], window)[0],
+                crop_of(cv2, grays[i], sizes[i], window).picture,
+                crop_of(cv2, grays[j], sizes[j], window).picture,
                 _hull_mask(cv2, hull),
             )
         )
@@ -431,8 +436,31 @@ def _between(ahead: list[Window], behind: list[Window], k: int, part: float) -> 
     return Window(center=center, side=float(np.exp(sides)))
 
 
-def _crop(cv2, gray: np.ndarray, size: np.ndarray, window: Window):
-    """Picture to track in, and the pixels of the whole picture at its corner and a pixel's step."""
+@dataclass(frozen=True)
+class Crop:
+    """A picture to track in.
+
+    Attributes:
+      picture: uint8 [S, S].
+      origin: [2] pixels of the whole picture at its corner.
+      step: of its pixels, in pixels of the whole picture.
+    """
+
+    picture: np.ndarray
+    origin: np.ndarray
+    step: float
+
+    def to_picture(self, indices: np.ndarray) -> np.ndarray:
+        """Pixels [..., 2] of the whole picture from indices of the crop, x first."""
+        return self.origin + (np.asarray(indices, np.float64) + 0.5) * self.step
+
+    def from_picture(self, pixels: np.ndarray) -> np.ndarray:
+        """Indices [..., 2] of the crop from pixels of the whole picture."""
+        return (pixels - self.origin) / self.step - 0.5
+
+
+def crop_of(cv2, gray: np.ndarray, size: np.ndarray, window: Window) -> Crop:
+    """Cut out of a picture uint8 [h, w], of a whole one of `size` pixels, what shows a window."""
     step = _MARGIN * window.side / _SIZE
     origin = window.center - _MARGIN * window.side / 2
     scale = np.array([gray.shape[1], gray.shape[0]]) / size
@@ -444,10 +472,10 @@ def _crop(cv2, gray: np.ndarray, size: np.ndarray, window: Window):
     if reduction > 1.5:
         gray = cv2.GaussianBlur(gray, (0, 0), 0.4 * reduction)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    crop = cv2.warpAffine(
+    picture = cv2.warpAffine(
         gray, matrix, (_SIZE, _SIZE), flags=flags, borderMode=cv2.BORDER_REPLICATE
     )
-    return crop, origin, step
+    return Crop(picture, origin, step)
 
 
 def _masks(cv2, windows, outlines) -> list[np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from inversion.footage.joint import (
     onto_mean_face,
 )
 from inversion.footage.lenses import Lens
+from inversion.footage.patches import find_again
 from inversion.footage.poses import PIXELS, Observed, Poses, fit_poses, move_poses
 from inversion.footage.tracking import MOST_TURN, Tracks, angle_between, carry_on, triangulate
 from inversion.footage.windows import Window
@@ -31,8 +32,10 @@ BELIEVED_YAW, _DOUBTED_RANGE = 30.0, 20.0
 # Of a head that is never turned so near to the camera, those of the tenth of the frames that is
 # turned least are believed, at most so many frames, and of others up to so many degrees more.
 _LEAST_TURNED, _BELIEVED_RANGE = 10, 12.0
-# Deviation of a tracked point, and where it loses its hold; pixels of a window of 512.
-_SIGMA, _REACH = 0.7, 2.0
+# Deviation of a tracked point, and what is added of its own distance from where it should be: what
+# moves by itself, as a mouth does, is off in all frames. Pixels of a window of 512, as is the
+# distance from which a sighting loses its hold, and that from which it tells nothing of its point.
+_SIGMA, _OWN_SHARE, _REACH, _FARTHEST = 0.25, 0.35, 2.0, 6.0
 _WIDER = 4.0  # the reach in the first adjustment, in parts of that
 _MOST_KEYFRAMES = 80
 _FEWEST_POINTS = 12  # that tie the frames together; with fewer, landmarks alone are used
@@ -53,6 +56,7 @@ class Frames:
       sizes: [n, 2] width and height, pixels.
       windows: n crops about the head.
       tracks: points followed through the frames.
+      grays: n pictures in grey, to look at again.
       believed: degrees of yaw up to which landmarks are believed.
     """
 
@@ -61,6 +65,7 @@ class Frames:
     sizes: np.ndarray
     windows: list[Window]
     tracks: Tracks
+    grays: Sequence[np.ndarray]
     believed: float = BELIEVED_YAW
 
     def belief(self, poses: Poses) -> np.ndarray:
@@ -113,7 +118,8 @@ def solve_video(
       start: poses of all frames in EG3D's cameras of the windows, and the face. Of frames without
         landmarks they are not used.
       report: called with the part done.
-      num_rounds: of the adjustment; in between it is found anew which points agree.
+      num_rounds: of the adjustment; in between it is found anew which points agree, and from the
+        second on where they are in all pictures.
     """
     lens = Lens(
         focal=_usual_focal(frames),
@@ -155,13 +161,20 @@ def solve_video(
         if len(believed):
             poses, shape, points = _update_face(model, frames, lens, shape, poses, believed, points)
         report(0.2 + 0.8 * (round_ + 1) / num_rounds)
-        if reached.all() and 0 < round_ < num_rounds - 1:
-            continue  # keyframes are all that the next adjustment asks for
-        seen = lens.tangents(tracks.pixels, tracks.frame)
-        poses = _fit_frames(model, frames, lens, shape, poses, reached, (points, known, seen))
-        reached = _without_jumps(frames, poses, reached)
-        if not reached.all():
-            poses, reached = carry_on(tracks, seen, poses, reached)
+        between = 0 < round_ < num_rounds - 1
+        # Until the last of these, keyframes are all that the next adjustment asks for.
+        early = between and round_ < num_rounds - 2
+        if not (early and reached.all()):
+            seen = lens.tangents(tracks.pixels, tracks.frame)
+            poses = _fit_frames(model, frames, lens, shape, poses, reached, (points, known, seen))
+            reached = _without_jumps(frames, poses, reached)
+            if not reached.all():
+                poses, reached = carry_on(tracks, seen, poses, reached)
+        if between:
+            asked = np.isin(np.arange(len(reached)), keyframes) if early else reached
+            pictures = frames.grays, frames.sizes, frames.windows
+            tracks = find_again(pictures, tracks, lens, poses, reached & asked)
+            frames = replace(frames, tracks=tracks)
     sighted = (*triangulate(tracks, seen, poses, reached), seen)
     residual = _residual(lens, tracks, sighted, poses, reached)
     return Filmed(
@@ -221,7 +234,7 @@ def _adjust(
         frame=position[tracks.frame[chosen]],
         point=point,
         tangents=seen[chosen],
-        weights=np.full(number, 1 / _SIGMA**2),
+        weights=_weights(lens, tracks, (points, chosen, seen), poses),
         reach=np.full(number, reach),
     )
     inside = poses[keyframes]
@@ -301,12 +314,15 @@ def _fit_frames(
     weights = np.zeros((count, _MOST_POINTS))
     tracks = frames.tracks
     rows = np.searchsorted(tracks.frame, np.arange(count + 1))
+    of_use = known[tracks.point] & reached[tracks.frame]
+    hold = np.zeros(len(of_use))
+    hold[of_use] = _weights(lens, tracks, (points, of_use, seen), poses)
     for i in np.flatnonzero(reached):
         here = np.arange(rows[i], rows[i + 1])
         here = here[known[tracks.point[here]]][:_MOST_POINTS]
         rest[i, : len(here)] = points[tracks.point[here]]
         tangents[i, : len(here)] = seen[here]
-        weights[i, : len(here)] = 1 / _SIGMA**2
+        weights[i, : len(here)] = hold[here]
     of_landmarks = landmark_weights(model, shape, poses)[:, thinned] * THINNING * belief[:, None]
     of_face = _landmark_tangents(frames, lens, np.arange(count))[:, thinned]
     observed = Observed(
@@ -328,16 +344,36 @@ def _residual(
 ) -> np.ndarray:
     points, known, seen = sighted
     result = np.full(len(reached), np.nan)
-    chosen = np.flatnonzero(known[tracks.point] & reached[tracks.frame])
+    chosen = known[tracks.point] & reached[tracks.frame]
     frame = tracks.frame[chosen]
-    camera = np.asarray(poses.rotation)[frame] @ points[tracks.point[chosen], :, None]
-    camera = camera[..., 0] + np.asarray(poses.translation)[frame]
-    off = np.linalg.norm(camera[:, :2] / camera[:, 2:] - seen[chosen], axis=-1)
-    off *= lens.pixels[frame]
+    off = _distances(lens, tracks, (points, chosen, seen), poses)
     rows = np.searchsorted(frame, np.arange(len(reached) + 1))
     for i in np.flatnonzero(np.diff(rows)):
         result[i] = np.median(off[rows[i] : rows[i + 1]])
     return result
+
+
+def _distances(
+    lens: Lens, tracks: Tracks, sighted: tuple[np.ndarray, np.ndarray, np.ndarray], poses: Poses
+) -> np.ndarray:
+    """Pixels [K] of a window of 512 between points and sightings: points, which of them, seen."""
+    points, chosen, seen = sighted
+    frame = tracks.frame[chosen]
+    camera = np.asarray(poses.rotation)[frame] @ points[tracks.point[chosen], :, None]
+    camera = camera[..., 0] + np.asarray(poses.translation)[frame]
+    off = np.linalg.norm(camera[:, :2] / camera[:, 2:] - seen[chosen], axis=-1)
+    return off * lens.pixels[frame]
+
+
+def _weights(
+    lens: Lens, tracks: Tracks, sighted: tuple[np.ndarray, np.ndarray, np.ndarray], poses: Poses
+) -> np.ndarray:
+    """Inverse variances [K] of sightings, the same for all of a point; see `_distances`."""
+    point = tracks.point[sighted[1]]
+    square = np.minimum(_distances(lens, tracks, sighted, poses), _FARTHEST) ** 2
+    number = np.maximum(np.bincount(point, minlength=tracks.count), 1)
+    own = np.bincount(point, square, minlength=tracks.count) / number
+    return 1 / (_SIGMA**2 + _OWN_SHARE**2 * own[point])
 
 
 def _landmark_tangents(frames: Frames, lens: Lens, chosen: np.ndarray) -> np.ndarray:

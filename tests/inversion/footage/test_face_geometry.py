@@ -228,22 +228,33 @@ def test_lens_projects_what_its_tangents_say_and_windows_are_consistent():
     np.testing.assert_allclose(middle[:, :2], 0, atol=1e-12)
 
 
-def test_another_worlds_cameras_see_the_head_at_the_same_place_as_large():
-    """The middle of the other window is where its origin was, and what is near it stays there."""
+def test_another_worlds_cameras_see_the_head_turned_alike_and_as_large():
+    """About the head's middle both see the same, and the other looks at its world's origin."""
     into, rng = into_world("embedded"), np.random.default_rng(0)
-    given = cameras(YAW, PITCH)
+    given, middle = cameras(YAW, PITCH), into_world("embedded").move_points(CENTER)
     for pose, window in zip(given, windows_of(rng, len(given)), strict=True):
         other, moved = in_other_world(pose, window, into)
         np.testing.assert_allclose(np.linalg.norm(other[:3, 3]), RADIUS, rtol=1e-9)
         np.testing.assert_allclose(other[:3, :3] @ other[:3, :3].T, np.eye(3), atol=1e-9)
-        around = 0.003 * rng.standard_normal((20, 3))  # in the other world
+        # From where the camera stands, the origin is straight ahead and the head on the same side.
+        np.testing.assert_allclose(other[:3, 2], -other[:3, 3] / RADIUS, atol=1e-9)
+        to_camera = other[:3, 3] - middle
+        np.testing.assert_allclose(
+            to_camera / np.linalg.norm(to_camera),
+            into.rotation @ (pose[:3, 3] - CENTER) / np.linalg.norm(pose[:3, 3] - CENTER),
+            atol=1e-9,
+        )
+        around = middle + 0.003 * rng.standard_normal((20, 3))
         before = to_pixels(_seen(pose, into.inverse.move_points(around))[None], [window])[0]
         after = to_pixels(_seen(other, around)[None], [moved])[0]
-        # From 2.0 or from 2.7: what is nearer by 0.01 grows by 0.0013 more.
-        reach = np.linalg.norm(before - moved.center, axis=-1).max()
-        np.testing.assert_allclose(after, before, atol=4e-3 * reach)
-        origin = _seen(pose, into.inverse.move_points(np.zeros((1, 3))))
-        np.testing.assert_allclose(to_pixels(origin[None], [window])[0, 0], moved.center, atol=1e-9)
+        # From 2.0 or from 2.7: what is nearer by 0.01 grows by 0.0013 more. A turn stretches what
+        # lies aside by its angle's square.
+        reach = np.linalg.norm(before - before.mean(0), axis=-1).max()
+        np.testing.assert_allclose(after, before, atol=8e-3 * reach)
+        there = to_pixels(_seen(pose, CENTER[None])[None], [window])[0, 0]
+        np.testing.assert_allclose(
+            to_pixels(_seen(other, middle[None])[None], [moved])[0, 0], there
+        )
 
 
 def _seen(pose: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 from synthetic_faces import MODEL, cameras, observations, shown, turned_by
 
+from eg3d_jax.cameras import FFHQ_FOCAL
 from eg3d_jax.errors import InputError
+from inversion.footage.lenses import Lens
+from inversion.footage.patches import find_again
+from inversion.footage.poses import Poses
 from inversion.footage.solve import solve
-from inversion.footage.tracking import follow, track_points
+from inversion.footage.tracking import Tracks, follow, track_points, triangulate
 from inversion.footage.windows import Window
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'eg3d-jax[footage]'")
@@ -72,6 +76,10 @@ def test_windows_follow_a_face_through_a_gap_from_both_ends():
     np.testing.assert_allclose([window.side for window in found], 200, rtol=0.02)
 
 
+# A ball in a head's place, and its radii.
+BALL, RADII = np.array([0, 0.05, 0.05]), np.array([0.22, 0.3, 0.24])
+
+
 def head_video(yaw: np.ndarray, size: int = 400):
     """Grey pictures of a ball in the head's place, textured by random blobs, and its cameras."""
     rng = np.random.default_rng(1)
@@ -80,10 +88,10 @@ def head_video(yaw: np.ndarray, size: int = 400):
     blobs = rng.standard_normal((500, 3))
     blobs /= np.linalg.norm(blobs, axis=-1, keepdims=True)
     shade = rng.uniform(60, 255, 500)
-    ball = np.array([0, 0.05, 0.05]) + blobs * [0.22, 0.3, 0.24]
+    ball = BALL + blobs * RADII
     pixels = shown(ball, truth, windows)
     away = truth[:, None, :3, 3] - ball
-    seen = (away * blobs / [0.22, 0.3, 0.24]).sum(-1) > 0
+    seen = (away * blobs / RADII).sum(-1) > 0
     grays = []
     for i in range(len(yaw)):
         picture = np.full((size, size), 30, np.uint8)
@@ -92,6 +100,56 @@ def head_video(yaw: np.ndarray, size: int = 400):
             cv2.circle(picture, (int(x), int(y)), 16 * 4, float(shade[k]), -1, cv2.LINE_AA, 4)
         grays.append(cv2.GaussianBlur(picture, (0, 0), 1.0))
     return grays, truth, windows
+
+
+def test_points_that_slid_are_found_again_and_in_every_picture_that_shows_them():
+    yaw = np.linspace(-40, 40, 17)
+    grays, truth, windows = head_video(yaw)
+    rng = np.random.default_rng(3)
+    normals = rng.standard_normal((150, 3))
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    places = BALL + normals * RADII
+    pixels = shown(places, truth, windows)[..., :2]
+    away = truth[:, None, :3, 3] - places
+    facing = (away * normals / RADII).sum(-1)
+    facing /= np.linalg.norm(normals / RADII, axis=-1) * np.linalg.norm(away, axis=-1)
+    # Each is tracked through eight frames, and slides to and fro by a pixel or so.
+    first = rng.integers(0, 9, 150)
+    age = np.arange(17)[:, None] - first
+    frame, point = np.nonzero((age >= 0) & (age < 8) & (facing > 0.3))
+    slid = np.cumsum(rng.normal(scale=0.5, size=(17, 150, 2)), 0)
+    pixels = pixels[frame, point] + slid[frame, point]
+    tracks = Tracks(frame=frame, point=point, pixels=pixels, count=150)
+    rotation = truth[:, :3, :3].swapaxes(-1, -2)
+    poses = Poses(
+        rotation=rotation,
+        translation=-np.einsum("nij,nj->ni", rotation, truth[:, :3, 3]),
+        coefficients=np.zeros((17, 0)),
+    )
+    middle = np.full((17, 2), 200.0)
+    lens = Lens(focal=FFHQ_FOCAL * 360, middle=middle, centers=middle, sides=np.full(17, 360.0))
+    asked = np.arange(17) != 8
+    found = find_again((grays, 2 * middle, windows), tracks, lens, poses, asked)
+
+    def missed(tracks: Tracks) -> tuple[np.ndarray, int]:
+        """Pixels between sightings and the points that they agree on, and how many these are."""
+        places, known = triangulate(
+            tracks, lens.tangents(tracks.pixels, tracks.frame), poses, asked
+        )
+        of_use = known[tracks.point] & asked[tracks.frame]
+        expected = shown(places, truth, windows)[tracks.frame, tracks.point, :2]
+        return np.linalg.norm(expected - tracks.pixels, axis=-1)[of_use], int(known.sum())
+
+    (before, count_before), (after, count) = missed(tracks), missed(found)
+    assert np.median(after) < 0.3
+    assert np.median(after) < 0.5 * np.median(before)
+    assert len(after) / count > 1.5 * len(before) / count_before
+    assert count > 0.6 * count_before
+    # A picture that was not asked for keeps what was seen in it.
+    kept = found.pixels[found.frame == 8]
+    distance = np.linalg.norm(kept[:, None] - tracks.pixels[tracks.frame == 8], axis=-1)
+    assert len(kept) > 0
+    np.testing.assert_allclose(distance.min(1), 0, atol=1e-9)
 
 
 def turned_video(yaw, read):
