@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fir_reference import FILTER_1331, upfirdn2d
 
-from eg3d_jax.convolution import _correlate, _up_transposed, conv2d, conv2d_up
+from eg3d_jax.convolution import _correlate, _tiles_pay, _up_transposed, conv2d, conv2d_up
 
 # The form for CPUs, which is taken here, and the one for all other devices.
 FORMS = pytest.mark.parametrize("up", [conv2d_up, _up_transposed])
@@ -46,6 +46,63 @@ def test_gradients_of_a_convolution_equal_those_of_jax(padding, channels):
     )
     for a, b in zip(ours, wanted, strict=True):
         close(a, b)
+
+
+def exact(x, kernel, cotangent):
+    """A 3 x 3 convolution and its gradients in float64, by a sum over the taps."""
+    x, kernel, cotangent = (np.asarray(a, np.float64) for a in (x, kernel, cotangent))
+    height, width = x.shape[:2]
+    padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
+    out, dx, dkernel = np.zeros(cotangent.shape), np.zeros(padded.shape), np.zeros(kernel.shape)
+    for i in range(3):
+        for j in range(3):
+            seen = np.s_[i : i + height, j : j + width]
+            out += padded[seen] @ kernel[i, j]
+            dx[seen] += cotangent @ kernel[i, j].T
+            dkernel[i, j] = np.einsum("hwi,hwo->io", padded[seen], cotangent)
+    return out, dx[1:-1, 1:-1], dkernel
+
+
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (6, 4), (16, 10)])
+def test_many_channels_are_convolved_by_tiles_as_exactly_as_by_taps(height, width):
+    x, kernel, cotangent = arrays((height, width, 256), (3, 3, 256, 272), (height, width, 272))
+    assert _tiles_pay(x, kernel, PADDINGS[0])
+
+    def all_of(convolve):
+        out, pull = jax.vjp(lambda x, k: convolve(x, k, PADDINGS[0]), x, kernel)
+        return out, *pull(cotangent)
+
+    tiles, taps = (jax.jit(lambda f=f: all_of(f))() for f in (_correlate, plain))
+    for of_tiles, of_taps, wanted in zip(tiles, taps, exact(x, kernel, cotangent), strict=True):
+        errors = [np.sqrt(np.mean(np.square(a - wanted))) for a in (of_tiles, of_taps)]
+        # What is multiplied, what by, and the outputs are sums themselves: three roundings more.
+        rounding = 3 * 2.0**-24 * np.sqrt(np.mean(np.square(wanted)))
+        assert errors[0] < 2 * errors[1] + rounding
+        close(of_tiles, wanted)
+
+
+def test_what_tiles_do_not_fit_or_pay_for_is_convolved_by_taps():
+    x, kernel = arrays((6, 6, 256), (3, 3, 256, 256))
+    assert _tiles_pay(x, kernel, PADDINGS[0])
+    assert not _tiles_pay(x[:5], kernel, PADDINGS[0])
+    assert not _tiles_pay(x, kernel[:2, :2], ((1, 1), (1, 1)))
+    assert not _tiles_pay(x, kernel, ((2, 0), (1, 1)))
+    assert not _tiles_pay(x, kernel[..., :255], PADDINGS[0])
+    assert not _tiles_pay(x[..., :255], kernel[:, :, :255], PADDINGS[0])
+    # Sums of tiles would be rounded to eight bits.
+    assert not _tiles_pay(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), PADDINGS[0])
+
+
+def test_tiles_survive_vmap_over_views_with_one_kernel():
+    xs, kernel, cotangents = arrays((3, 4, 4, 256), (3, 3, 256, 256), (3, 4, 4, 256))
+
+    def loss(kernel, convolve):
+        return jnp.sum(jax.vmap(lambda x: convolve(x, kernel, PADDINGS[0]))(xs) * cotangents)
+
+    ours, wanted = (
+        jax.jit(jax.grad(lambda k, f=f: loss(k, f)))(kernel) for f in (_correlate, plain)
+    )
+    close(ours, wanted)
 
 
 def test_gradients_of_a_convolution_survive_vmap():
