@@ -65,9 +65,9 @@ class RefinementSettings:
         next; photographs, whose cameras jitter by more than is expected, stay as found in any case
       mask_background: look at the person alone: frames need masks, which `prepare --mask` finds;
         if not given, done where `prepare` made the frames of a video and they have masks
-      degrees: deviation expected of a camera's turn about the head; if not given 2, and 0.6 for
+      degrees: deviation expected of a camera's turn about the head; if not given 2, and 0.3 for
         frames that `prepare` made of a video
-      percent: of its shift, of its distance; if not given 2, and 1 of such frames
+      percent: of its shift, of its distance; if not given 2, and 0.5 of such frames
       focal_percent: of the focal length that all share
       truth: folder of the same frames with true labels, to measure against
       crop: take the central square of frames that are not square

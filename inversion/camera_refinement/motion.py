@@ -36,7 +36,7 @@ class CameraPrior:
 
 # What `prepare` promises of the cameras of a video, but for the place and turn of a person's head
 # in EG3D's world, which all its frames share.
-OF_FOOTAGE = CameraPrior(rotation=math.radians(0.6), translation=0.01, shared=4.0)
+OF_FOOTAGE = CameraPrior(rotation=math.radians(0.3), translation=0.005, shared=8.0)
 
 
 @jax.tree_util.register_dataclass

@@ -8,7 +8,7 @@ that turns back is seen to have come back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,14 +48,12 @@ class _Patches:
 
     Attributes:
       points: [M, 3].
-      normals: [M, 3] of length one.
       axes: [M, 3, 2] along the surface, such that steps along them are pixels of that crop.
       values: float32 [M, P] grey values there, less their mean and over their length.
       steps: float32 [M, 2, P] from differences to values, how far a patch is off along its axes.
     """
 
     points: np.ndarray
-    normals: np.ndarray
     axes: np.ndarray
     values: np.ndarray
     steps: np.ndarray
@@ -63,7 +61,7 @@ class _Patches:
 
 @dataclass(frozen=True)
 class _View:
-    """A crop, and the camera of the whole picture.
+    """A crop of a picture, and its camera.
 
     Attributes:
       crop: of the picture.
@@ -89,11 +87,6 @@ class _View:
         slopes = (along[:, :2] - tangents[..., None] * along[:, 2:]) / camera[:, 2:, None]
         there = self.crop.from_picture(self.middle + self.focal * tangents)
         return there, self.focal / self.crop.step * slopes
-
-    def facing(self, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
-        """Cosines [M] between normals and the ways from points to the camera."""
-        away = -self.translation @ self.rotation - points
-        return (away * normals).sum(-1) / np.linalg.norm(away, axis=-1)
 
 
 def find_again(
@@ -123,27 +116,32 @@ def find_again(
     seen = lens.tangents(tracks.pixels, tracks.frame)
     places, known = triangulate(tracks, seen, poses, asked)
     chosen = _spread(places, known, tracks)
-    frames = np.flatnonzero(asked).tolist()
-    turns, rotation = lens.turns.swapaxes(-1, -2), np.asarray(poses.rotation)
-    views = {}
-    for i in frames:
+    if not len(chosen):
+        return tracks
+    points, normals = places[chosen], _normals(places[chosen], places[known])
+    turns = lens.turns.swapaxes(-1, -2)
+    rotation = turns @ np.asarray(poses.rotation)
+    translation = np.einsum("nij,nj->ni", turns, np.asarray(poses.translation))
+
+    def view(i: int) -> _View:
         crop = crop_of(cv2, grays[i], sizes[i], windows[i])
-        views[i] = _View(
-            crop=crop,
-            grey=crop.picture.astype(np.float32),
-            rotation=turns[i] @ rotation[i],
-            translation=turns[i] @ np.asarray(poses.translation)[i],
-            focal=lens.focal,
-            middle=lens.middle[i],
-        )
-    patches = _look(cv2, views, places[chosen], _normals(places[chosen], places[known]))
+        grey = crop.picture.astype(np.float32)
+        return _View(crop, grey, rotation[i], translation[i], lens.focal, lens.middle[i])
+
+    frames = np.flatnonzero(asked)
+    cameras = -np.einsum("nji,nj->ni", rotation[frames], translation[frames])
+    facing = np.stack([_facing(camera, points, normals) for camera in cameras])
+    patches = _look(cv2, view, points, normals, frames[facing.argmax(0)])
     position = np.full(tracks.count, -1)
     position[chosen] = np.arange(len(chosen))
     others = ~asked[tracks.frame] & (position[tracks.point] >= 0)
     found = [(tracks.frame[others], position[tracks.point[others]], tracks.pixels[others])]
-    for i, view in views.items():
-        there, point = _match(cv2, view, patches)
-        found.append((np.full(len(point), i), point, view.crop.to_picture(there)))
+    for i, towards in zip(frames.tolist(), facing, strict=True):
+        shown = np.flatnonzero(towards > _FACING)
+        if len(shown):
+            here = view(i)
+            there, point = _match(cv2, here, patches, shown)
+            found.append((np.full(len(point), i), point, here.crop.to_picture(there)))
     frame, point, pixels = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.argsort(frame, kind="stable")
     return Tracks(frame=frame[order], point=point[order], pixels=pixels[order], count=len(chosen))
@@ -172,10 +170,15 @@ def _normals(points: np.ndarray, cloud: np.ndarray) -> np.ndarray:
     return _unit(normals + _AS_ELLIPSOID * ellipsoid)
 
 
-def _look(cv2, views: dict[int, _View], points: np.ndarray, normals: np.ndarray) -> _Patches:
-    """Take a picture of each point from where it is seen best."""
-    facing = np.stack([view.facing(points, normals) for view in views.values()])
-    best = np.array(list(views))[facing.argmax(0)]
+def _facing(camera: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """Cosines [M] between normals and the ways from points to a camera [3]."""
+    return (_unit(camera - points) * normals).sum(-1)
+
+
+def _look(
+    cv2, view: Callable[[int], _View], points: np.ndarray, normals: np.ndarray, best: np.ndarray
+) -> _Patches:
+    """Take a picture of each point [M, 3] in a frame [M] from which it is seen well."""
     # Any two directions along the surface.
     aside = np.eye(3)[np.abs(normals).argmin(-1)]
     across = _unit(np.cross(normals, aside))
@@ -183,24 +186,23 @@ def _look(cv2, views: dict[int, _View], points: np.ndarray, normals: np.ndarray)
     values = np.zeros((len(points), len(_GRID)), np.float32)
     slopes = np.zeros((len(points), len(_GRID), 2), np.float32)
     for i in np.unique(best).tolist():
-        here, view = np.flatnonzero(best == i), views[i]
-        middle, by_axis = view.see(points[here], axes[here])
+        here, seen = np.flatnonzero(best == i), view(i)
+        middle, by_axis = seen.see(points[here], axes[here])
         axes[here] = axes[here] @ np.linalg.inv(by_axis)
         places = middle[:, None] + _GRID
-        values[here] = _sample(cv2, view.grey, places)
+        values[here] = _sample(cv2, seen.grey, places)
         for axis, step in enumerate(np.eye(2)):
-            ahead, behind = (_sample(cv2, view.grey, places + by) for by in (step, -step))
+            ahead, behind = (_sample(cv2, seen.grey, places + by) for by in (step, -step))
             slopes[here, :, axis] = (ahead - behind) / 2
     values, length = _normalise(values)
     slopes = (slopes - slopes.mean(1, keepdims=True)) / length[..., None]
     normal = slopes.swapaxes(1, 2) @ slopes + 1e-9 * np.eye(2, dtype=np.float32)
     steps = np.linalg.inv(normal) @ slopes.swapaxes(1, 2)
-    return _Patches(points=points, normals=normals, axes=axes, values=values, steps=steps)
+    return _Patches(points=points, axes=axes, values=values, steps=steps)
 
 
-def _match(cv2, view: _View, patches: _Patches) -> tuple[np.ndarray, np.ndarray]:
-    """Indices [K, 2] of a crop where points are found, and which points these are [K]."""
-    here = np.flatnonzero(view.facing(patches.points, patches.normals) > _FACING)
+def _match(cv2, view: _View, patches: _Patches, here: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices [K, 2] of a crop where points are found, of those looked for, and which these are."""
     expected, warp = view.see(patches.points[here], patches.axes[here])
     offsets = _GRID @ warp.swapaxes(1, 2).astype(np.float32)
     values, steps = patches.values[here], patches.steps[here]

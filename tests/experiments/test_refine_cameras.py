@@ -155,7 +155,7 @@ def test_frames_of_a_video_are_held_to_what_their_preparation_promises(wrong, tm
     (tmp_path / "video" / "footage.json").write_text(json.dumps(made))
     frames = read_frames(tmp_path / "video", image_side=32)
     settled = refine_cameras.Args().settled(frames)
-    assert (settled.degrees, settled.percent, settled.mask_background) == (0.6, 1.0, False)
+    assert (settled.degrees, settled.percent, settled.mask_background) == (0.3, 0.5, False)
     assert settled.config(frames) == refine_cameras.Args().config(frames)
     assert settled.config(frames).smooth_errors
     masked = dataclasses.replace(frames, mask=np.ones((len(frames), 32, 32), bool))
@@ -196,7 +196,7 @@ def test_of_a_video_the_motions_are_smoothed_and_what_they_share_is_told(
         dataclasses.replace(refined[0], frames=tmp_path / "video", output=tmp_path / "new")
     )
     noted = json.loads((tmp_path / "new" / "refinement.json").read_text())
-    assert noted["settings"]["degrees"] == 0.6
+    assert noted["settings"]["degrees"] == 0.3
     turn = pose_errors(cameras_in(tmp_path / "new"), cameras_in(wrong))[0]
     # Nothing is left but what all share, from the first stage.
     assert np.ptp(noted["turn_degrees"]) < 1e-4

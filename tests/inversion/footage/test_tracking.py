@@ -145,6 +145,9 @@ def test_points_that_slid_are_found_again_and_in_every_picture_that_shows_them()
     assert np.median(after) < 0.5 * np.median(before)
     assert len(after) / count > 1.5 * len(before) / count_before
     assert count > 0.6 * count_before
+    # From no known camera nothing can be said.
+    nowhere = np.zeros(17, bool)
+    assert find_again((grays, 2 * middle, windows), tracks, lens, poses, nowhere) is tracks
     # A picture that was not asked for keeps what was seen in it.
     kept = found.pixels[found.frame == 8]
     distance = np.linalg.norm(kept[:, None] - tracks.pixels[tracks.frame == 8], axis=-1)
