@@ -319,7 +319,7 @@ def _fit_frames(
     hold[of_use] = _weights(lens, tracks, (points, of_use, seen), poses)
     for i in np.flatnonzero(reached):
         here = np.arange(rows[i], rows[i + 1])
-        here = here[known[tracks.point[here]]][:_MOST_POINTS]
+        here = here[of_use[here]][:_MOST_POINTS]
         rest[i, : len(here)] = points[tracks.point[here]]
         tangents[i, : len(here)] = seen[here]
         weights[i, : len(here)] = hold[here]
