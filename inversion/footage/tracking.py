@@ -363,8 +363,12 @@ def turn(vector: np.ndarray) -> np.ndarray:
     return np.eye(3) + np.sin(angle) / safe * cross + (1 - np.cos(angle)) / safe**2 * cross @ cross
 
 
-def opencv():
+def opencv(needed_for: str = "tracking points", or_else: str = "leave tracking out"):
     """OpenCV's module.
+
+    Args:
+      needed_for: what it is wanted for, and what to do without it; for the error.
+      or_else: see `needed_for`.
 
     Raises:
       InputError: if it is not installed.
@@ -373,7 +377,7 @@ def opencv():
         import cv2
     except ImportError as error:
         raise InputError(
-            "tracking points needs OpenCV: pip install 'eg3d-jax[footage]', or leave tracking out"
+            f"{needed_for} needs OpenCV: pip install 'eg3d-jax[footage]', or {or_else}"
         ) from error
     return cv2
 

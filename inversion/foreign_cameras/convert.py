@@ -260,8 +260,10 @@ def convert_frames(
     similarity, method, said, faces = _align(scene, settings, front, monitor)
     notes += said
     moved = similarity.move(scene.cam2world)
-    middle = CENTER if method != "cameras" and settings.world == "eg3d" else np.zeros(3)
-    frames, said = _frames(scene, moved, middle, faces)
+    # Where a face tells of the head, its middle is known; where cameras do, they look at it.
+    head = np.zeros(3) if method == "cameras" else into_world(settings.world).move_points(CENTER)
+    middle = head if settings.world == "eg3d" else np.zeros(3)
+    frames, said = _frames(scene, moved, middle, head, faces)
     notes += said
     frames = _chosen(scene, frames, settings.frames)
     unmasked = [frame.source for frame in frames if frame.file and frame.mask is None]
@@ -424,14 +426,26 @@ def _read(path: Path, lens: Lens) -> np.ndarray:
 
 
 def _frames(
-    scene: Scene, moved: np.ndarray, middle: np.ndarray, residuals: dict[int, float]
+    scene: Scene,
+    moved: np.ndarray,
+    middle: np.ndarray,
+    head: np.ndarray,
+    residuals: dict[int, float],
 ) -> tuple[list[ConvertedFrame], list[str]]:
-    """Cut all pictures, or keep them whole; and what to say of it."""
+    """Cut all pictures, or keep them whole; and what to say of it.
+
+    Args:
+      scene: n pictures.
+      moved: their cameras [n, 4, 4] in the generator's world.
+      middle: [3] what its crops have in the middle.
+      head: [3] the head's middle.
+      residuals: in pixels, of those with a face.
+    """
     whole = all(map(is_whole, moved, scene.lenses))
     near = is_near(moved)
     frames = []
     for i, (name, lens, pose) in enumerate(zip(scene.names, scene.lenses, moved, strict=True)):
-        cut = None if whole else cut_of(pose, middle, moved=not near)
+        cut = None if whole else cut_of(pose, middle, moved_about=None if near else head)
         reason, label = "", np.full(25, np.nan)
         if whole:
             label = whole_label(pose, lens)

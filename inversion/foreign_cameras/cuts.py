@@ -16,8 +16,8 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from eg3d_jax.cameras import FFHQ_FOCAL
-from eg3d_jax.errors import InputError
 from inversion.footage.lenses import depth_of, turn_towards
+from inversion.footage.tracking import opencv
 from inversion.footage.windows import CENTER, RADIUS
 from inversion.frames.scene import Lens
 
@@ -87,19 +87,29 @@ def _roll(axes: np.ndarray) -> float:
     return float(np.degrees(np.arctan2(up[0], -up[1]))) if np.hypot(*up[:2]) > 0.3 else 0.0
 
 
-def cut_of(cam2world: np.ndarray, middle: np.ndarray, *, moved: bool) -> Cut | None:
+def cut_of(
+    cam2world: np.ndarray, middle: np.ndarray, *, moved_about: np.ndarray | None = None
+) -> Cut | None:
     """The cut that has the head in the middle, as large as in EG3D's crops, and not on its side.
 
     Args:
-      cam2world: [4, 4] in EG3D's world.
+      cam2world: [4, 4] in the generator's world.
       middle: [3] what belongs in the middle.
-      moved: whether the camera is told as one at EG3D's distance.
+      moved_about: [3] the head's middle, if the camera is told as one at EG3D's distance: it goes
+        there along the ray to it, and so sees the head from the same direction. None for a camera
+        that is told where it stands.
 
     Returns:
       None if the camera looks away from it.
     """
-    axes, position = cam2world[:3, :3], cam2world[:3, 3]
-    seen = (middle - position) @ axes
+    axes, stands = cam2world[:3, :3], cam2world[:3, 3]
+    ratio = 1.0
+    if moved_about is not None:
+        ray = stands - moved_about
+        before = float(np.linalg.norm(ray))
+        after = float(depth_of(moved_about, -ray / before))
+        stands, ratio = moved_about + ray * (after / before), before / after
+    seen = (middle - stands) @ axes
     distance = float(np.linalg.norm(seen))
     if seen[2] <= 0.1 * distance:
         return None
@@ -107,11 +117,15 @@ def cut_of(cam2world: np.ndarray, middle: np.ndarray, *, moved: bool) -> Cut | N
     if abs(roll := _roll(axes @ turn.T)) > _MOST_ROLL:
         turn = Rotation.from_euler("z", -roll, degrees=True).as_matrix() @ turn
     pose = np.eye(4)
-    pose[:3, :3] = axes @ turn.T
-    usual = float(depth_of(middle, pose[None, :3, 2])[0])
-    focal = FFHQ_FOCAL * distance / usual
-    pose[:3, 3] = middle - usual * pose[:3, 2] if moved else position
-    told = FFHQ_FOCAL if moved else focal
+    pose[:3, :3], pose[:3, 3] = axes @ turn.T, stands
+    if moved_about is None:
+        focal = told = FFHQ_FOCAL * distance / float(depth_of(middle, pose[None, :3, 2])[0])
+    else:
+        focal, told = FFHQ_FOCAL * ratio, FFHQ_FOCAL
+        # The camera itself turns a little otherwise, to have the head's middle at the same place.
+        head = turn @ axes.T @ (moved_about - stands)
+        place = head[None, :2] / head[2]
+        turn = turn_towards(place / ratio, 1.0)[0].T @ turn_towards(place, 1.0)[0] @ turn
     intrinsics = np.array([[told, 0, 0.5], [0, told, 0.5], [0, 0, 1]])
     return Cut(turn=turn, focal=focal, label=np.concatenate([pose.ravel(), intrinsics.ravel()]))
 
@@ -185,7 +199,7 @@ def _by_homography(image: Image.Image, cut: Cut, lens: Lens, side: int) -> Image
 
 
 def _by_opencv(pixels: np.ndarray, cut: Cut, lens: Lens, side: int) -> Image.Image:
-    cv2 = opencv()
+    cv2 = _opencv()
     wanted = np.array([[cut.focal * side, 0, side / 2], [0, cut.focal * side, side / 2], [0, 0, 1]])
     maps = (cv2.fisheye if lens.fisheye else cv2).initUndistortRectifyMap(
         _opencv_matrix(lens.matrix),
@@ -208,7 +222,7 @@ def to_pixels(rays: np.ndarray, lens: Lens) -> np.ndarray:
     if lens.pinhole:
         place = rays @ lens.matrix.T
         return place[:, :2] / place[:, 2:]
-    cv2, zero = opencv(), np.zeros(3)
+    cv2, zero = _opencv(), np.zeros(3)
     points = np.ascontiguousarray(rays, np.float64)[:, None]
     matrix, coefficients = _opencv_matrix(lens.matrix), _coefficients(lens)
     if lens.fisheye:
@@ -222,7 +236,7 @@ def to_tangents(pixels: np.ndarray, lens: Lens) -> np.ndarray:
     """Tangents [n, 2] of pixels [n, 2], free of distortion; undoes `to_pixels`."""
     if lens.pinhole:
         return (pixels - [lens.cx, lens.cy]) / [lens.fx, lens.fy]
-    cv2 = opencv()
+    cv2 = _opencv()
     points = np.ascontiguousarray(pixels - 0.5, np.float64)[:, None]
     matrix, coefficients = _opencv_matrix(lens.matrix), _coefficients(lens)
     found = (cv2.fisheye if lens.fisheye else cv2).undistortPoints(points, matrix, coefficients)
@@ -239,17 +253,9 @@ def _coefficients(lens: Lens) -> np.ndarray:
     return np.array([*lens.distortion, *[0.0] * (count - len(lens.distortion))])
 
 
-def opencv():
-    """The module cv2.
-
-    Raises:
-      InputError: if it is not installed.
-    """
-    try:
-        import cv2
-    except ImportError:
-        raise InputError(
-            "pictures with lens distortion are straightened by OpenCV; install it by "
-            "pip install -e '.[footage]', or undistort the pictures and export their cameras again"
-        ) from None
-    return cv2
+def _opencv():
+    """OpenCV's module; an InputError if it is not installed."""
+    return opencv(
+        "straightening pictures of a lens that distorts",
+        "undistort them and export their cameras again",
+    )

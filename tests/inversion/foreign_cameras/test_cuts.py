@@ -59,7 +59,7 @@ def test_pictures_on_their_side_are_cut_upright(degrees):
     pose = scene(orbit([0.4])).cam2world[0]
     pose[:3, :3] = pose[:3, :3] @ Rotation.from_euler("z", degrees, degrees=True).as_matrix()
     assert not is_whole(pose, SQUARE)
-    cut = cut_of(pose, CENTER, moved=False)
+    cut = cut_of(pose, CENTER)
     assert cut is not None
     low, high = (seen(cut.label, CENTER + [0, y, 0]) for y in (-0.1, 0.1))
     np.testing.assert_allclose(low[0], high[0], atol=0.01)
@@ -76,7 +76,7 @@ def test_points_are_where_the_label_says(lens, size):
     if not lens.pinhole:
         pytest.importorskip("cv2", reason="lenses are straightened by OpenCV, of extra footage")
     pose = camera(turn=0.2)
-    cut = cut_of(pose, CENTER, moved=False)
+    cut = cut_of(pose, CENTER)
     assert cut is not None
     for point in POINTS:
         ray = (point - pose[:3, 3]) @ pose[:3, :3]
@@ -92,7 +92,7 @@ def test_points_are_where_the_label_says(lens, size):
 @given(st.floats(-1, 1), st.floats(2.5, 2.9), st.floats(-0.3, 0.3))
 def test_a_camera_that_stays_keeps_its_place_and_looks_at_the_head(yaw, distance, turn):
     pose = camera(yaw, distance, turn)
-    cut = cut_of(pose, CENTER, moved=False)
+    cut = cut_of(pose, CENTER)
     assert cut is not None
     np.testing.assert_array_equal(cut.label[[3, 7, 11]], pose[:3, 3])
     np.testing.assert_allclose(seen(cut.label, CENTER), 0.5, atol=1e-9)
@@ -104,7 +104,7 @@ def test_a_camera_that_stays_keeps_its_place_and_looks_at_the_head(yaw, distance
 @given(st.floats(-1, 1), st.floats(0.9, 30), st.floats(-0.3, 0.3))
 def test_a_camera_that_is_moved_sees_the_head_as_large_from_eg3ds_distance(yaw, distance, turn):
     pose = camera(yaw, distance, turn)
-    cut = cut_of(pose, CENTER, moved=True)
+    cut = cut_of(pose, CENTER, moved_about=CENTER)
     assert cut is not None
     position = cut.label[[3, 7, 11]]
     assert np.linalg.norm(position) == pytest.approx(2.7)
@@ -116,6 +116,25 @@ def test_a_camera_that_is_moved_sees_the_head_as_large_from_eg3ds_distance(yaw, 
     assert cut.focal / np.linalg.norm(pose[:3, 3] - CENTER) == pytest.approx(
         FFHQ_FOCAL / np.linalg.norm(position - CENTER)
     )
+
+
+@given(st.floats(-1.4, 1.4), st.floats(0.9, 30), st.floats(-0.2, 0.2))
+def test_a_moved_camera_keeps_its_direction_to_a_head_beside_the_middle(yaw, distance, turn):
+    """In worlds where the middle of a crop is not the head's."""
+    pose, head = camera(yaw, distance, turn), np.array([0.02, -0.06, 0.11])
+    cut = cut_of(pose, np.zeros(3), moved_about=head)
+    assert cut is not None
+    told = cut.label[:16].reshape(4, 4)
+    assert np.linalg.norm(told[:3, 3]) == pytest.approx(2.7)
+    np.testing.assert_allclose(seen(cut.label, np.zeros(3)), 0.5, atol=1e-9)
+    before, after = (place[:3, 3] - head for place in (pose, told))
+    np.testing.assert_allclose(
+        after / np.linalg.norm(after), before / np.linalg.norm(before), atol=1e-9
+    )
+    # What is drawn has the head's middle where the label has it, and the head as large.
+    ray = cut.turn @ pose[:3, :3].T @ (head - pose[:3, 3])
+    np.testing.assert_allclose(cut.focal * ray[:2] / ray[2] + 0.5, seen(cut.label, head), atol=1e-9)
+    assert cut.focal / np.linalg.norm(before) == pytest.approx(FFHQ_FOCAL / np.linalg.norm(after))
 
 
 @pytest.mark.parametrize("lens", [PLAIN, BENT, FISH], ids=["pinhole", "opencv", "fisheye"])
@@ -130,7 +149,7 @@ def test_tangents_are_those_of_the_rays(lens):
 
 def test_a_cut_beyond_the_border_is_told_and_mirrored():
     lens = Lens(width=100, height=100, fx=426.47, fy=426.47, cx=50, cy=50)
-    inside, beside = (cut_of(camera(turn=turn), np.zeros(3), moved=False) for turn in (0, 0.1))
+    inside, beside = (cut_of(camera(turn=turn), np.zeros(3)) for turn in (0, 0.1))
     assert inside is not None
     assert beside is not None
     assert outside(inside, lens) < 0.1
@@ -142,7 +161,7 @@ def test_a_cut_beyond_the_border_is_told_and_mirrored():
 def test_a_camera_that_looks_away_has_no_cut():
     pose = camera()
     pose[:3, :3] = pose[:3, :3] @ np.diag([-1.0, 1, -1])
-    assert cut_of(pose, CENTER, moved=False) is None
+    assert cut_of(pose, CENTER) is None
 
 
 def test_crops_of_eg3ds_are_whole_and_others_are_not():
@@ -158,11 +177,9 @@ def test_crops_of_eg3ds_are_whole_and_others_are_not():
 
 def test_distortion_without_opencv_is_refused_with_the_repair(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    cut = cut_of(camera(), CENTER, moved=False)
+    cut = cut_of(camera(), CENTER)
     assert cut is not None
     pixels = np.zeros((480, 640, 3), np.uint8)
     assert draw(pixels, cut, PLAIN, 16).shape == (16, 16, 3)
-    with pytest.raises(
-        InputError, match=r"straightened by OpenCV; install it by pip .*\[footage\]"
-    ):
+    with pytest.raises(InputError, match=r"straightening .* needs OpenCV: pip .*\[footage\]"):
         draw(pixels, cut, BENT, 16)
