@@ -49,7 +49,7 @@ def start_state(variables: Any, key: Array) -> StageState:
         adam=ADAM.init(variables),
         step=jnp.zeros((), jnp.int32),
         key=jnp.copy(key),
-        limit=jnp.full((), jnp.inf),
+        limit=jnp.full((), jnp.inf, jnp.float32),  # of the steps' type: they are compiled once
     )
 
 
