@@ -30,9 +30,10 @@ help:
 demo: $(STAMPS)/run
 	$(RUN) -m experiments.invert --overwrite $(ARGS)
 
-# tests/conftest.py says which worker gets what.
+# tests/conftest.py says which worker gets what. Three for two cores: they wait for processes now and
+# then, which have been started, stopped or killed.
 test: $(STAMPS)/dev
-	$(RUN) -m pytest -q -n 2 $(TESTS)
+	$(RUN) -m pytest -q -n 3 $(TESTS)
 
 # Without constraints, as `pip install -e .` has it; anew each time, since releases come out.
 NEWEST := .venv-newest

@@ -18,10 +18,11 @@ import pytest
 
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
 _QUICK = "jax_disable_most_optimizations"
-# XLA's way to compile loops takes more than half of the time that is left without optimisations.
-_FLAG = "--xla_cpu_use_fusion_emitters=false"
+# XLA's way to compile loops takes more than half of the time that is left without optimisations,
+# and a tenth of the rest goes into cutting programs in parts for threads, of which there are none.
+_FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 # XLA ends a process at a flag that it does not know, and flags come and go.
-_FLAG_IS_KNOWN_TO = "0.10.1"
+_FLAGS_ARE_KNOWN_TO = "0.10.1"
 # Of one worker; the gradients of the generators take 5 GB more, and a machine may have 16.
 _MOST_MEMORY = 2_500_000_000
 
@@ -45,9 +46,9 @@ def pytest_configure(config):
     gc.set_threshold(100_000, 20, 10)
     if hasattr(config, "workerinput"):
         return
-    if version("jaxlib") == _FLAG_IS_KNOWN_TO and not os.environ.get("EG3D_JAX_LONG_TESTS"):
+    if version("jaxlib") == _FLAGS_ARE_KNOWN_TO and not os.environ.get("EG3D_JAX_LONG_TESTS"):
         # The long tests, and those with other releases, show that results do not depend on it.
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
     if _CACHE not in os.environ:
         os.environ[_CACHE] = config.compiled = tempfile.mkdtemp(prefix="eg3d_jax_tests_")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
@@ -111,7 +112,7 @@ def pytest_runtest_setup(item):
     import jax  # after the variables above are set
 
     quick = item.get_closest_marker("compiled_in_full") is None
-    if version("jaxlib") != _FLAG_IS_KNOWN_TO:
+    if version("jaxlib") != _FLAGS_ARE_KNOWN_TO:
         # jaxlib 0.12.0 ended two of two runs by a segmentation fault in a test of the library. It
         # does not where it compiles as users have it.
         quick &= item.path.is_relative_to(Path(__file__).parent / "experiments")
