@@ -30,8 +30,8 @@ help:
 demo: $(STAMPS)/run
 	$(RUN) -m experiments.invert --overwrite $(ARGS)
 
-# tests/conftest.py says which worker gets what. Three for two cores: they wait for processes now and
-# then, which have been started, stopped or killed.
+# tests/conftest.py says which worker gets what. Three for two cores, as each waits now and then for
+# a command that it has started.
 test: $(STAMPS)/dev
 	$(RUN) -m pytest -q -n 3 $(TESTS)
 

@@ -142,16 +142,12 @@ def in_other_world(
       origin in its middle and the head where the picture has it.
     """
     moved, middle = similarity.move(cam2world[None])[0], similarity.move_points(CENTER)
-    ray = moved[:3, 3] - middle
-    before = float(np.linalg.norm(ray))
-    ray /= before
-    after = float(depth_of(middle, -ray))
     pose = moved.copy()
-    pose[:3, 3] = middle + after * ray
+    pose[:3, 3], nearer = at_usual_distance(moved[:3, 3], middle)
     origin = -pose[:3, 3] @ moved[:3, :3]
     pose[:3, :3] = moved[:3, :3] @ turn_towards((origin[:2] / origin[2])[None], 1.0)[0].T
     # One focal length in pixels serves before the camera turns and after it.
-    pixels = FFHQ_FOCAL * window.side * after / before
+    pixels = FFHQ_FOCAL * window.side / nearer
     seen_before, seen = ((middle - pose[:3, 3]) @ turned[:3, :3] for turned in (moved, pose))
     center = window.center + FFHQ_FOCAL * window.side * seen_before[:2] / seen_before[2]
     center = center - pixels * seen[:2] / seen[2]
@@ -163,6 +159,23 @@ def _scale(lens: Lens, centers: np.ndarray) -> np.ndarray:
     square = ((centers - lens.middle) ** 2).sum(-1) / lens.focal**2
     # Away from the axis a flat picture stretches: radially by 1 / cos^2, across it by 1 / cos.
     return lens.focal * (1 + square) ** 0.75
+
+
+def at_usual_distance(position: np.ndarray, middle: np.ndarray) -> tuple[np.ndarray, float]:
+    """Where EG3D's camera sees a head from the same direction as a camera does.
+
+    Args:
+      position: [3] of the camera.
+      middle: [3] of the head, nearer to the origin than RADIUS.
+
+    Returns:
+      [3] on the ray from the head's middle, RADIUS from the origin; and how many times as near to
+      the head as before that is.
+    """
+    ray = position - middle
+    before = float(np.linalg.norm(ray))
+    after = float(depth_of(middle, -ray / before))
+    return middle + ray * (after / before), before / after
 
 
 def depth_of(middle: np.ndarray, forward: np.ndarray) -> np.ndarray:

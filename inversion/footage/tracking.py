@@ -367,8 +367,8 @@ def opencv(needed_for: str = "tracking points", or_else: str = "leave tracking o
     """OpenCV's module.
 
     Args:
-      needed_for: what it is wanted for, and what to do without it; for the error.
-      or_else: see `needed_for`.
+      needed_for: what it is wanted for; said by the error.
+      or_else: what may be done without it, likewise.
 
     Raises:
       InputError: if it is not installed.

@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from eg3d_jax.cameras import FFHQ_FOCAL
-from inversion.footage.lenses import depth_of, turn_towards
+from inversion.footage.lenses import at_usual_distance, depth_of, turn_towards
 from inversion.footage.tracking import opencv
 from inversion.footage.windows import CENTER, RADIUS
 from inversion.frames.scene import Lens
@@ -103,12 +103,9 @@ def cut_of(
       None if the camera looks away from it.
     """
     axes, stands = cam2world[:3, :3], cam2world[:3, 3]
-    ratio = 1.0
+    nearer = 1.0
     if moved_about is not None:
-        ray = stands - moved_about
-        before = float(np.linalg.norm(ray))
-        after = float(depth_of(moved_about, -ray / before))
-        stands, ratio = moved_about + ray * (after / before), before / after
+        stands, nearer = at_usual_distance(stands, moved_about)
     seen = (middle - stands) @ axes
     distance = float(np.linalg.norm(seen))
     if seen[2] <= 0.1 * distance:
@@ -121,11 +118,11 @@ def cut_of(
     if moved_about is None:
         focal = told = FFHQ_FOCAL * distance / float(depth_of(middle, pose[None, :3, 2])[0])
     else:
-        focal, told = FFHQ_FOCAL * ratio, FFHQ_FOCAL
+        focal, told = FFHQ_FOCAL * nearer, FFHQ_FOCAL
         # The camera itself turns a little otherwise, to have the head's middle at the same place.
         head = turn @ axes.T @ (moved_about - stands)
         place = head[None, :2] / head[2]
-        turn = turn_towards(place / ratio, 1.0)[0].T @ turn_towards(place, 1.0)[0] @ turn
+        turn = turn_towards(place / nearer, 1.0)[0].T @ turn_towards(place, 1.0)[0] @ turn
     intrinsics = np.array([[told, 0, 0.5], [0, told, 0.5], [0, 0, 1]])
     return Cut(turn=turn, focal=focal, label=np.concatenate([pose.ravel(), intrinsics.ravel()]))
 

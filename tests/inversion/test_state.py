@@ -7,12 +7,12 @@ from inversion.config import LossWeights, StageConfig
 from inversion.fitting.adam import advance_stage, start_state
 
 STAGE = StageConfig(num_steps=4, learning_rate=0.1)
+WEIGHTS = LossWeights(pixel=1.0)
 
 
 def end_of_stage(objective):
     state = start_state(jnp.zeros(()), jax.random.key(0))
-    weights = LossWeights(pixel=1.0)
-    state, _ = advance_stage((objective,), state, weights, STAGE, STAGE.num_steps)
+    state, _ = advance_stage((objective,), state, WEIGHTS, STAGE, STAGE.num_steps)
     return state
 
 
@@ -28,3 +28,21 @@ def test_a_loss_that_begins_near_zero_may_rise_to_a_hundred():
     state = end_of_stage(lambda x, step, key: {"pixel": losses[step] + 0 * x})
     assert int(state.step) == 3
     assert float(state.limit) == 100.0
+
+
+def test_the_first_step_is_the_program_of_all_others():
+    """A state has the same types before and after it, weak ones too: nothing is compiled twice."""
+
+    @jax.jit
+    def step(state):
+        return advance_stage([square], state, WEIGHTS, STAGE, 1)[0]
+
+    def square(x, step, key):
+        return {"pixel": jnp.square(x)}
+
+    before = start_state(jnp.zeros(()), jax.random.key(0))
+    assert types(step(before)) == types(before)
+
+
+def types(state):
+    return [jax.typeof(leaf) for leaf in jax.tree.leaves(state)]
